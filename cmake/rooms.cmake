@@ -1,0 +1,26 @@
+# room(NAME DEPS… ) makes a static library of src/NAME/**.c (lab/ left out).  A file whose name or
+# folder carries an ISA is compiled with that ISA's flags; nothing else is.
+function(room name)
+    file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${name}/*.c
+         ${CMAKE_CURRENT_SOURCE_DIR}/${name}/*.S)
+    list(FILTER sources EXCLUDE REGEX "/lab/")
+    list(FILTER sources EXCLUDE REGEX "/app/main\\.c$")
+    if(NOT sources)
+        return()
+    endif()
+    foreach(source ${sources})
+        if(source MATCHES "avx2[/._]")
+            set_source_files_properties(${source} PROPERTIES COMPILE_OPTIONS "-mavx2;-mfma;-mf16c;-mbmi2")
+        elseif(source MATCHES "avx512[/._]")
+            set_source_files_properties(${source} PROPERTIES COMPILE_OPTIONS
+                "-mavx2;-mfma;-mf16c;-mbmi2;-mavx512f;-mavx512bw;-mavx512vl;-mavx512dq")
+        endif()
+    endforeach()
+    add_library(${name} STATIC ${sources})
+    target_include_directories(${name} PUBLIC ${CMAKE_SOURCE_DIR}/src)
+    foreach(dep ${ARGN})
+        if(dep MATCHES "::" OR dep STREQUAL "m" OR TARGET ${dep})
+            target_link_libraries(${name} PUBLIC ${dep})
+        endif()
+    endforeach()
+endfunction()

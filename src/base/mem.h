@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: MIT
+ * mem.h — heap memory with overflow-checked sizes.
+ * For:     everything outside the step loop.   A request's own memory comes from its arena (arena.h).
+ * mem_try_*: NULL when out of memory or when count × size overflows; the caller returns E_NOMEM.
+ *            For anything whose size comes from outside (files, requests).
+ * mem_*:     small and bounded by a constant of this program; failure ends the process. */
+#ifndef KVASIR_BASE_MEM_H
+#define KVASIR_BASE_MEM_H
+
+#include "base/status.h"
+
+NODISCARD void *mem_try_new(size_t count, size_t size);                 /* zeroed */
+NODISCARD void *mem_try_resize(void *p, size_t count, size_t size);     /* p stays valid on NULL */
+NODISCARD void *mem_try_aligned(size_t alignment, size_t bytes);        /* zeroed; mem_free()d */
+NODISCARD void *mem_new(size_t count, size_t size);                     /* zeroed */
+NODISCARD void *mem_resize(void *p, size_t count, size_t size);
+NODISCARD char *mem_text(const char *text, size_t length);              /* copy + NUL */
+void mem_free(void *p);                                                 /* NULL is fine */
+
+#endif
