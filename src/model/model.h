@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: MIT
+ * model.h — a transformer from a GGUF: one step over a view of the KV cache.
+ * For:     gemma3, llama, qwen2, qwen3; one file a family (arch_*.c) turns metadata and tensor names
+ *          into a struct model_spec, forward.c runs any spec.
+ * Not for: where pages come from, which sequences run, what a token means.
+ * Exactness: logits are a function of the token sequence alone (DESIGN §4): not of how tokens are
+ *          cut into steps, which sequences share a step, or how many threads run it.
+ * Thread:  a model is immutable after load; a step belongs to the engine thread, which runs it on
+ *          its team.  */
+#ifndef KVASIR_MODEL_MODEL_H
+#define KVASIR_MODEL_MODEL_H
+
+#include "base/digest.h"
+#include "gguf/gguf.h"
+#include "kernels/kernels.h"
+#include "os/team.h"
+
+#define MODEL_LAYERS_MAX 512u
+#define MODEL_GROUPS_MAX 2u
+#define MODEL_BATCH_TOKENS_MAX 512u /* tokens of one step over all sequences */
+
+struct model;
+
+/* Layers with the same window keep their KV in the same pages. */
+struct model_group {
+    uint32_t window;   /* tokens a query sees, itself included; 0: all before it */
+    uint32_t n_layers;
+    uint16_t layers[MODEL_LAYERS_MAX]; /* model layer of each slot, ascending */
+};
+
+struct model_info {
+    const char *arch; /* "gemma3" */
+    uint32_t n_layers, n_embd, n_heads, n_kv_heads, head_dim, n_ff, n_vocab, n_ctx_train;
+    uint32_t n_groups; /* groups[0] is full attention where there is any */
+    struct model_group groups[MODEL_GROUPS_MAX];
+    uint64_t n_parameters;
+    uint64_t packed_bytes; /* anonymous memory of the repacked weights */
+    enum activations activations;
+    const char *kernels;   /* name of the instruction set in use */
+};
+
+struct model_options {
+    enum activations activations;
+    enum isa isa;
+    /* Called with 0..1 while weights are repacked; may be NULL. */
+    void (*progress)(void *arg, double fraction);
+    void *progress_arg;
+};
+
+/* E_UNSUPPORTED: architecture, tensor type or a hyperparameter, by name; E_INVALID: a tensor that
+ * is missing or has the wrong shape.  The gguf must outlive the model (embedding rows are read from
+ * its map); the repacked weights' source pages are given back (gguf_forget). */
+NODISCARD enum status model_load(const struct gguf *g, struct team *team,
+                                 const struct model_options *options, struct model **out,
+                                 struct err *e);
+void model_free(struct model *m);
+const struct model_info *model_info(const struct model *m);
+/* Adds the hyperparameters that the forward pass reads, as tagged fields. */
+void model_digest(const struct model *m, struct digester *d);
+
+/* ---- the KV view ---- */
+/* Layout of a page of a group: for each layer slot its K chunk, then its V chunk. */
+struct kv_layout {
+    enum kv_type type;
+    uint32_t n_layers;   /* of the group */
+    uint64_t chunk_bytes; /* n_kv_heads × head_dim × 64 × element size */
+    uint64_t page_bytes;  /* n_layers × 2 × chunk_bytes */
+};
+struct kv_layout model_kv_layout(const struct model *m, uint32_t group, enum kv_type type);
+/* Compact form of the first n_tokens (1..64) of a page: the same values without the empty slots. */
+uint64_t model_kv_compact_bytes(const struct model *m, const struct kv_layout *l, uint32_t n_tokens);
+void model_kv_compact(const struct model *m, const struct kv_layout *l, void *dst, const void *page,
+                      uint32_t n_tokens);
+void model_kv_expand(const struct model *m, const struct kv_layout *l, void *page, const void *src,
+                     uint32_t n_tokens);
+
+/* The pages of one sequence in one group, covering first_page × 64 up to the last token of the
+ * step.  Pages that the step writes (those holding its tokens) must be writable memory. */
+struct kv_pages {
+    void *const *pages; /* [n_pages] */
+    uint32_t first_page, n_pages;
+};
+
+/* ---- a step ---- */
+struct model_sequence {
+    const uint32_t *tokens; /* [n_tokens]: consecutive tokens of one sequence, ids < n_vocab */
+    uint32_t n_tokens;
+    uint32_t first_position; /* position of tokens[0]; positions before it are in the pages */
+    struct kv_pages groups[MODEL_GROUPS_MAX];
+    /* Logits wanted for the last n_logits tokens of the run (0: none). */
+    uint32_t n_logits;
+};
+
+struct model_batch {
+    struct model_sequence *sequences; /* [n_sequences]; no two write the same page */
+    uint32_t n_sequences;
+    enum kv_type kv_type;
+    /* Rows of logits in order of sequences; [Σ n_logits][n_vocab] f32. */
+    float *logits;
+    /* Tests: the residual stream of the last sequence's last token, [n_layers + 1][n_embd]: row 0
+     * the (scaled) embedding, row i after block i, the last row after the final norm instead of the
+     * raw output of the last block.  NULL otherwise. */
+    float *residuals;
+    /* Called by every worker before it reads the KV of a layer, e.g. to verify mapped pages; work is
+     * split by worker.  A status other than OK ends the step with it.  May be NULL. */
+    enum status (*before_layer)(void *arg, uint32_t layer, uint32_t worker, uint32_t n_workers);
+    void *before_layer_arg;
+};
+
+struct model_workspace; /* scratch of one step; sized for MODEL_BATCH_TOKENS_MAX tokens */
+NODISCARD enum status model_workspace_new(const struct model *m, uint32_t n_workers,
+                                          struct model_workspace **out, struct err *e);
+void model_workspace_free(struct model_workspace *w);
+
+/* Runs the batch: writes K and V of its tokens into the pages and the logits asked for.
+ * CHECKs counts and token ids.  E_*: what before_layer returned; pages of the batch's own tokens
+ * are then undefined, all others untouched. */
+NODISCARD enum status model_forward(const struct model *m, struct model_workspace *w,
+                                    struct team *team, const struct model_batch *batch,
+                                    struct err *e);
+
+#endif
