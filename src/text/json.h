@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT
  * json.h — JSON values: strict reading into an arena, and writing.
  * For:    request bodies, template variables, JSON lines.   Not for: choosing what a field means.
- * Reading is by json-c (strict, UTF-8 validated); NaN/Infinity, duplicate keys, and integers that
- *         do not fit are refused or kept by their source text, never silently changed.
+ * Reading is by json-c (strict, UTF-8 validated) behind a scan of our own: NaN, Infinity, duplicate
+ *         keys, NUL in keys and control characters in strings are refused, numbers keep their source
+ *         text.  One thing is changed: half a surrogate pair (\\ud83d alone) becomes U+FFFD, because
+ *         UTF-8 has no such character and clients that cut text by UTF-16 units send them.
  * Writing is our own, equal to Python's json.dumps(ensure_ascii=False) where separators agree.
  * Thread: values are immutable after parsing. */
 #ifndef KVASIR_TEXT_JSON_H
@@ -13,6 +15,10 @@
 
 #define JSON_DEPTH_MAX 128
 #define JSON_BYTES_MAX (64u << 20)
+/* An empty array costs json-c some 400 bytes for two of input, a number 50: these ceilings keep a
+ * hostile 64 MiB below half a GiB while it is read. */
+#define JSON_CONTAINERS_MAX (1u << 18)
+#define JSON_VALUES_MAX (1u << 22)
 
 enum json_kind { JSON_NULL, JSON_BOOL, JSON_INT, JSON_REAL, JSON_STRING, JSON_ARRAY, JSON_OBJECT };
 
