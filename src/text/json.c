@@ -72,11 +72,10 @@ static void copy_object(struct copy *c, struct json_object *from, struct json *o
     out->count = n;
     c->members += n;
     struct json_member *m = out->members;
-    for (struct json_object_iter it = {.entry = json_object_get_object(from)->head};
-         it.entry != NULL; it.entry = it.entry->next, m++) {
-        const char *key = lh_entry_k(it.entry);
+    for (struct lh_entry *it = json_object_get_object(from)->head; it; it = it->next, m++) {
+        const char *key = lh_entry_k(it);
         m->key = copy_text(c->arena, key, strlen(key));
-        copy_value(c, lh_entry_v(it.entry), &m->value);
+        copy_value(c, lh_entry_v(it), &m->value);
     }
 }
 

@@ -3,7 +3,7 @@
  * For:    request bodies, template variables, JSON lines.   Not for: choosing what a field means.
  * Reading is by json-c (strict, UTF-8 validated) behind a scan of our own: NaN, Infinity, duplicate
  *         keys, NUL in keys and control characters in strings are refused, numbers keep their source
- *         text.  One thing is changed: half a surrogate pair (\\ud83d alone) becomes U+FFFD, because
+ *         text.  One thing is changed: half a surrogate pair (\ud83d alone) becomes U+FFFD, because
  *         UTF-8 has no such character and clients that cut text by UTF-16 units send them.
  * Writing is our own, equal to Python's json.dumps(ensure_ascii=False) where separators agree.
  * Thread: values are immutable after parsing. */

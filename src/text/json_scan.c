@@ -2,6 +2,7 @@
  * json_scan.c — one pass over the bytes, no recursion.  json-c checks the grammar; this checks the
  * tokens (strings, numbers, words) and the ceilings. */
 #include "text/json_int.h"
+#include "text/utf8.h"
 
 static bool is_space(char c)
 {
@@ -109,6 +110,9 @@ enum status json_scan(struct slice t, struct json_scan *out, struct err *e)
     size_t depth = 0;
     if (t.len > JSON_BYTES_MAX)
         return err_at(e, E_LIMIT, 0, "JSON: %zu bytes, at most %u", t.len, JSON_BYTES_MAX);
+    size_t valid = utf8_valid_prefix(t.ptr, t.len); /* json-c lets surrogates pass */
+    if (valid < t.len)
+        return err_at(e, E_SYNTAX, valid, "JSON: not UTF-8 at byte %zu", valid);
     for (size_t at = 0; at < t.len;) {
         enum status st = OK;
         char c = t.ptr[at];

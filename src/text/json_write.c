@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
  * json_write.c — values → text, equal to Python's json.dumps(ensure_ascii=False). */
+#include <float.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -47,15 +48,32 @@ void json_write_string(struct buf *b, struct slice text)
     buf_add_char(b, '"');
 }
 
-/* The fewest of 15..17 significant digits that read back equal; 17 always do (IEEE 754 binary64).
- * Any double that has a shorter form prints it with %.15 too, after its zeros are cut. */
+/* The last digit of "d.ddde±xx" one up, if that reads back as v.  The doubles above a power of two
+ * lie twice as far apart as those below, so that the nearest text of n digits may lie below it and
+ * read back as another number while the next one up reads back as v (2^-44: …802e-14). */
+static bool next_up(char text[40], double v)
+{
+    char up[40];
+    char *last = strchr(strcpy(up, text), 'e') - 1;
+    if (*last == '9' || *last == '.')
+        return false;
+    ++*last;
+    if (strtod(up, NULL) != v)
+        return false;
+    strcpy(text, up);
+    return true;
+}
+
+/* The fewest significant digits that read back equal; 17 always do (IEEE 754 binary64).  A normal
+ * number that has a form below 15 digits prints it with 15 too, after its zeros are cut; a subnormal
+ * one may need a single digit. */
 static void shortest(double v, char digits[32], int *exponent)
 {
     char text[40];
-    int precision = 14;
+    int precision = v < DBL_MIN ? 0 : 14;
     do {
         snprintf(text, sizeof text, "%.*e", precision, v);
-    } while (strtod(text, NULL) != v && ++precision < 17);
+    } while (strtod(text, NULL) != v && !next_up(text, v) && ++precision < 17);
     char *e = strchr(text, 'e');
     *exponent = atoi(e + 1);
     size_t n = 0;
