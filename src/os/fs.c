@@ -68,7 +68,9 @@ enum status fs_read_file(const struct os_fs *fs, const char *path, size_t max_by
         return st;
     st = read_all(&f, max_bytes, out, len, e);
     fs->close(&f);
-    return st == OK ? OK : err_prefix(e, "%s", path), st;
+    if (st != OK)
+        err_prefix(e, "%s", path);
+    return st;
 }
 
 /* The folder that holds path: "a/b" → "a", "b" → ".", "/b" → "/". */
@@ -111,7 +113,8 @@ enum status fs_write_file(const struct os_fs *fs, const char *path, const void *
         st = fs->rename(fs, tmp, path, e);
     if (st != OK) {
         fs->unlink(fs, tmp, NULL); /* the first error is the one to report */
-        return err_prefix(e, "%s", path), st;
+        err_prefix(e, "%s", path);
+        return st;
     }
     return fs->sync_dir(fs, parent, e);
 }
