@@ -19,7 +19,7 @@
 #include "os/fs.h"
 
 #define PROC_FILE_BYTES_MAX (16u << 20) /* cpuinfo of a thousand processors is about 2 MB */
-#define CPUS_MAX (1 << 16)
+#define CPUS_MAX            (1 << 16)
 
 static struct cpu_features features;
 static pthread_once_t features_once = PTHREAD_ONCE_INIT;

@@ -14,8 +14,8 @@
 #define MADV_POPULATE_READ 22 /* Linux 5.14; glibc knows the name since 2.35 */
 #endif
 
-#define READ_BYTES_FIRST 4096u     /* where size() says 0, as it does under /proc */
-#define POPULATE_TRIES_MAX 64      /* EAGAIN, EINTR; each try goes on where the last one stopped */
+#define READ_BYTES_FIRST   4096u /* where size() says 0, as it does under /proc */
+#define POPULATE_TRIES_MAX 64    /* EAGAIN, EINTR; each try goes on where the last one stopped */
 
 /* Reads to the end of file, whatever size() said: the file may grow meanwhile. */
 static enum status read_all(const struct os_file *f, size_t max_bytes, char **out, size_t *len,

@@ -25,7 +25,7 @@
 
 /* About 30 µs (a pause is 40–140 cycles): a region's imbalance, far below a scheduler's slice.
  * With more workers than processors a spin only keeps the one from running that is waited for. */
-#define SPIN_PAUSES 2000u
+#define SPIN_PAUSES         2000u
 #define SPIN_PAUSES_CROWDED 20u
 
 #define CACHE_LINE 64
@@ -152,10 +152,8 @@ static void end_workers(struct team *t, uint32_t n_started)
 enum status team_new(uint32_t n_workers, struct team **out, struct err *e)
 {
     if (n_workers == 0 || n_workers > TEAM_THREADS_MAX)
-        return err_set(e, E_LIMIT, "%u threads: 1 to %d are possible", n_workers,
-                       TEAM_THREADS_MAX);
-    struct team *t =
-        mem_try_aligned(CACHE_LINE, sizeof *t + n_workers * sizeof t->workers[0]);
+        return err_set(e, E_LIMIT, "%u threads: 1 to %d are possible", n_workers, TEAM_THREADS_MAX);
+    struct team *t = mem_try_aligned(CACHE_LINE, sizeof *t + n_workers * sizeof t->workers[0]);
     if (!t)
         return err_set(e, E_NOMEM, "team of %u threads", n_workers);
     t->n_workers = n_workers;
