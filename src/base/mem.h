@@ -15,6 +15,10 @@ NODISCARD void *mem_try_aligned(size_t alignment, size_t bytes);        /* zeroe
 NODISCARD void *mem_new(size_t count, size_t size);                     /* zeroed */
 NODISCARD void *mem_resize(void *p, size_t count, size_t size);
 NODISCARD char *mem_text(const char *text, size_t length);              /* copy + NUL */
+/* Whole pages from the system, zero, with huge pages asked for: memory of many megabytes that
+ * several threads fill and read.  NULL: out of memory.  Given back by mem_free_large(p, bytes). */
+NODISCARD void *mem_try_large(size_t bytes);
+void mem_free_large(void *p, size_t bytes);                             /* NULL is fine */
 void mem_free(void *p);                                                 /* NULL is fine */
 
 #endif
