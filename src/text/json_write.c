@@ -54,13 +54,14 @@ void json_write_string(struct buf *b, struct slice text)
 static bool next_up(char text[40], double v)
 {
     char up[40];
-    char *last = strchr(strcpy(up, text), 'e') - 1;
+    memcpy(up, text, sizeof up);
+    char *last = strchr(up, 'e') - 1;
     if (*last == '9' || *last == '.')
         return false;
     ++*last;
     if (strtod(up, NULL) != v)
         return false;
-    strcpy(text, up);
+    memcpy(text, up, sizeof up);
     return true;
 }
 
@@ -69,13 +70,13 @@ static bool next_up(char text[40], double v)
  * one may need a single digit. */
 static void shortest(double v, char digits[32], int *exponent)
 {
-    char text[40];
+    char text[40] = "";
     int precision = v < DBL_MIN ? 0 : 14;
     do {
         snprintf(text, sizeof text, "%.*e", precision, v);
     } while (strtod(text, NULL) != v && !next_up(text, v) && ++precision < 17);
     char *e = strchr(text, 'e');
-    *exponent = atoi(e + 1);
+    *exponent = (int)strtol(e + 1, NULL, 10);
     size_t n = 0;
     for (const char *p = text; p < e; p++)
         if (*p != '.')

