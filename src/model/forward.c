@@ -1,0 +1,574 @@
+/* SPDX-License-Identifier: MIT
+ * forward.c — one step of any family, by all workers together.
+ *
+ *   rows    embedding, rope angles
+ *   per layer:
+ *     rows    x → norm → 8-bit                                        (1)
+ *     tiles   q, k, v                                                 (2)
+ *     rows    biases, head norms, rope, scale of q; K and V to pages  (3)
+ *     tasks   attention                                               (4)
+ *     rows    → 8-bit                                                 (5)
+ *     tiles   output projection                                       (6)
+ *     rows    x += …, norm → 8-bit                                    (7)
+ *     tiles   gate, up                                                (8)
+ *     rows    gate(…) × up → 8-bit                                    (9)
+ *     tiles   down                                                   (10)
+ *     rows    x += …  and (1) of the next layer
+ *   rows    final norm of the rows whose logits are wanted → 8-bit
+ *   tiles   output matrix
+ *
+ * A barrier stands after each line.  Rows are split evenly and for good (a row's data stay with one
+ * core's cache); tiles and tasks are claimed one after the other, so that a core that lost its time
+ * to another job does not hold up the rest.  The counter for claims is reset in the rows stage
+ * before each.  In the last layer only the tail rows go on after (3). */
+#include <stdatomic.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "model/model_int.h"
+
+/* Tiles of weights are claimed in blocks: this many blocks a worker and matmul stage. */
+#define BLOCKS_PER_WORKER 8u
+#define ROW_BLOCK_MIN 64u
+#define PAGES_PER_PARTITION (KV_PARTITION_TOKENS / KV_PAGE_TOKENS)
+
+_Static_assert(KV_PARTITION_TOKENS % KV_PAGE_TOKENS == 0, "a partition is whole pages");
+
+struct step {
+    const struct model *m;
+    const struct kernels *kernels;
+    struct model_workspace *w;
+    struct team *team;
+    const struct model_batch *batch;
+    struct act_rows normed, attended, gated; /* inputs of matmuls; they share the 8-bit buffers */
+    struct kv_layout layouts[MODEL_GROUPS_MAX];
+    uint32_t residual_row; /* of the last sequence's last token */
+    _Atomic int failure;   /* the first status other than OK from before_layer */
+};
+
+/* ---- splitting ---- */
+struct range {
+    uint32_t begin, end;
+};
+
+static struct range share(uint32_t n, uint32_t worker, uint32_t n_workers)
+{
+    return (struct range){(uint32_t)((uint64_t)n * worker / n_workers),
+                          (uint32_t)((uint64_t)n * (worker + 1) / n_workers)};
+}
+
+/* End of a rows stage: the claims of the next stage start at 0. */
+static void finish_rows(struct step *s, uint32_t worker)
+{
+    if (worker == 0)
+        team_next_reset(s->team);
+    team_barrier(s->team);
+}
+
+/* ---- matmul stages ---- */
+struct product {
+    float *y;
+    size_t y_stride;
+    const struct packed *w;
+};
+
+/* Tiles [begin, end) of the products' tiles laid end to end. */
+static void multiply_tiles(const struct step *s, const struct act_rows *x, struct range rows,
+                           const struct product *products, uint32_t n_products, uint32_t begin,
+                           uint32_t end)
+{
+    uint32_t base = 0;
+    for (uint32_t i = 0; i < n_products && base < end; i++) {
+        uint32_t n_tiles = packed_tiles(products[i].w->n_out);
+        uint32_t from = begin > base ? begin - base : 0;
+        uint32_t to = end - base < n_tiles ? end - base : n_tiles;
+        if (from < to)
+            s->kernels->matmul(products[i].y, products[i].y_stride, x, rows.begin, rows.end,
+                               products[i].w, from, to);
+        base += n_tiles;
+    }
+}
+
+static void multiply(const struct step *s, const struct act_rows *x, uint32_t n_rows,
+                     const struct product *products, uint32_t n_products)
+{
+    uint32_t n_tiles = 0;
+    for (uint32_t i = 0; i < n_products; i++)
+        n_tiles += packed_tiles(products[i].w->n_out);
+    uint32_t wanted = s->w->n_workers * BLOCKS_PER_WORKER;
+    uint32_t tiles_per_block = n_tiles / wanted > 0 ? n_tiles / wanted : 1;
+    uint32_t n_tile_blocks = (n_tiles + tiles_per_block - 1) / tiles_per_block;
+    /* Many workers, narrow matrix: cut the rows as well. */
+    uint32_t n_row_blocks = 1;
+    if (n_tile_blocks < wanted / 2)
+        n_row_blocks = wanted / 2 / n_tile_blocks;
+    if (n_row_blocks > n_rows / ROW_BLOCK_MIN)
+        n_row_blocks = n_rows / ROW_BLOCK_MIN > 0 ? n_rows / ROW_BLOCK_MIN : 1;
+    for (uint32_t i; (i = team_next(s->team, 1)) < n_tile_blocks * n_row_blocks;) {
+        struct range rows = share(n_rows, i % n_row_blocks, n_row_blocks);
+        uint32_t begin = i / n_row_blocks * tiles_per_block;
+        uint32_t end = begin + tiles_per_block < n_tiles ? begin + tiles_per_block : n_tiles;
+        multiply_tiles(s, x, rows, products, n_products, begin, end);
+    }
+}
+
+static bool any_needs_q8(const struct packed *const *w, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++)
+        if (packed_needs_q8(w[i]->type, w[i]->activations))
+            return true;
+    return false;
+}
+
+/* The 8-bit part of a row, if one of the n matrices that read it wants that. */
+static void quantize(const struct step *s, const struct act_rows *x, uint32_t row,
+                     const struct packed *const *w, uint32_t n)
+{
+    if (any_needs_q8(w, n))
+        s->kernels->quantize_row(x, row);
+}
+
+static void add_bias(const struct step *s, float *y, const float *bias, uint32_t n)
+{
+    if (bias)
+        s->kernels->add(y, bias, n);
+}
+
+/* ---- rows before a layer ---- */
+static void embed_row(struct step *s, uint32_t r)
+{
+    const struct model_spec *spec = &s->m->spec;
+    const struct gguf_tensor *t = s->m->embedding;
+    const struct row *row = &s->w->rows[r];
+    float *x = s->w->x + (size_t)r * spec->n_embd;
+    const uint8_t *source =
+        (const uint8_t *)t->data + row->token * tensor_row_bytes(t->type, spec->n_embd);
+    tensor_dequantize(t->type, source, x, spec->n_embd);
+    if (spec->embedding_scale != 1)
+        s->kernels->scale(x, spec->embedding_scale, spec->n_embd);
+    for (uint32_t i = 0; i < spec->n_ropes; i++)
+        kernels_rope_angles(s->w->cos_sin[i] + (size_t)r * spec->n_rot, s->m->rope_freqs[i],
+                            spec->n_rot, row->position);
+    if (s->batch->residuals && r == s->residual_row)
+        memcpy(s->batch->residuals, x, spec->n_embd * sizeof *x);
+}
+
+static void norm_row(struct step *s, const float *x, uint32_t to, const float *weight)
+{
+    uint32_t n = s->m->spec.n_embd;
+    s->kernels->rms_norm(s->w->normed + (size_t)to * n, x, weight, n, s->m->spec.norm_eps);
+}
+
+static void enter_layer_row(struct step *s, uint32_t layer, uint32_t r)
+{
+    const struct layer_weights *l = &s->m->layers[layer];
+    const struct packed *readers[] = {&l->matrix[M_Q], &l->matrix[M_K], &l->matrix[M_V]};
+    norm_row(s, s->w->x + (size_t)r * s->m->spec.n_embd, r, l->vector[V_ATTN_NORM]);
+    quantize(s, &s->normed, r, readers, 3);
+}
+
+static void multiply_qkv(struct step *s, uint32_t layer)
+{
+    const struct layer_weights *l = &s->m->layers[layer];
+    const struct product products[] = {
+        {s->w->q, l->matrix[M_Q].n_out, &l->matrix[M_Q]},
+        {s->w->k, l->matrix[M_K].n_out, &l->matrix[M_K]},
+        {s->w->v, l->matrix[M_V].n_out, &l->matrix[M_V]},
+    };
+    multiply(s, &s->normed, s->w->n_rows, products, 3);
+}
+
+/* ---- (3) ---- */
+static void norm_heads(const struct step *s, float *x, const float *weight, uint32_t n_heads)
+{
+    uint32_t dim = s->m->spec.head_dim;
+    for (uint32_t h = 0; weight && h < n_heads; h++)
+        s->kernels->rms_norm(x + h * dim, x + h * dim, weight, dim, s->m->spec.norm_eps);
+}
+
+static void *page_of(const struct step *s, uint32_t sequence, uint32_t group, uint32_t position)
+{
+    const struct kv_pages *p = &s->batch->sequences[sequence].groups[group];
+    return p->pages[position / KV_PAGE_TOKENS - p->first_page];
+}
+
+static void write_kv_row(struct step *s, uint32_t layer, uint32_t r)
+{
+    const struct model_spec *spec = &s->m->spec;
+    const struct layer_weights *l = &s->m->layers[layer];
+    const struct row *row = &s->w->rows[r];
+    const uint32_t n_q = spec->n_heads * spec->head_dim, n_kv = spec->n_kv_heads * spec->head_dim;
+    const uint32_t rope = spec->layers[layer].rope;
+    float *q = s->w->q + (size_t)r * n_q;
+    float *k = s->w->k + (size_t)r * n_kv;
+    float *v = s->w->v + (size_t)r * n_kv;
+    const float *angles = s->w->cos_sin[rope] + (size_t)r * spec->n_rot;
+    add_bias(s, q, l->vector[V_Q_BIAS], n_q);
+    add_bias(s, k, l->vector[V_K_BIAS], n_kv);
+    add_bias(s, v, l->vector[V_V_BIAS], n_kv);
+    norm_heads(s, q, l->vector[V_Q_NORM], spec->n_heads);
+    norm_heads(s, k, l->vector[V_K_NORM], spec->n_kv_heads);
+    s->kernels->rope(q, spec->n_heads, spec->head_dim, spec->n_rot, angles, spec->rope_style);
+    s->kernels->rope(k, spec->n_kv_heads, spec->head_dim, spec->n_rot, angles, spec->rope_style);
+    s->kernels->scale(q, spec->attention_scale, n_q);
+    const struct kv_layout *layout = &s->layouts[l->group];
+    uint8_t *chunk = (uint8_t *)page_of(s, row->sequence, l->group, row->position) +
+                     2 * l->slot * layout->chunk_bytes;
+    s->kernels->kv_write(layout->type, spec->n_kv_heads, spec->head_dim, chunk,
+                         chunk + layout->chunk_bytes, row->position % KV_PAGE_TOKENS, k, v);
+}
+
+/* False: the step is over.  Every worker asks after the same barrier and gets the same answer. */
+static bool may_go_on(struct step *s)
+{
+    return atomic_load_explicit(&s->failure, memory_order_relaxed) == OK;
+}
+
+static void ask_before_layer(struct step *s, uint32_t layer, uint32_t worker)
+{
+    const struct model_batch *b = s->batch;
+    if (!b->before_layer)
+        return;
+    enum status st = b->before_layer(b->before_layer_arg, layer, worker, s->w->n_workers);
+    int none = OK;
+    if (st != OK)
+        atomic_compare_exchange_strong(&s->failure, &none, (int)st);
+}
+
+/* ---- (4) ---- */
+struct attention_task {
+    const struct tile *tile;
+    uint32_t kv_head;
+};
+
+/* One partition of one tile and KV head.  The page pointers of a partition fit the stack. */
+static void attend_partition(const struct step *s, uint32_t layer, uint32_t window,
+                             struct attention_task task, uint32_t partition, float *state,
+                             float *scratch)
+{
+    const struct model_spec *spec = &s->m->spec;
+    const struct layer_weights *l = &s->m->layers[layer];
+    const struct kv_layout *layout = &s->layouts[l->group];
+    const struct kv_pages *pages = &s->batch->sequences[task.tile->sequence].groups[l->group];
+    const void *k[PAGES_PER_PARTITION], *v[PAGES_PER_PARTITION];
+    uint32_t first = partition * PAGES_PER_PARTITION, end = first + PAGES_PER_PARTITION;
+    if (first < pages->first_page)
+        first = pages->first_page;
+    if (end > pages->first_page + pages->n_pages)
+        end = pages->first_page + pages->n_pages;
+    for (uint32_t page = first; page < end; page++) {
+        const uint8_t *base = pages->pages[page - pages->first_page];
+        k[page - first] = base + 2 * l->slot * layout->chunk_bytes;
+        v[page - first] = base + (2 * l->slot + 1) * layout->chunk_bytes;
+    }
+    const uint32_t n_q = spec->n_heads * spec->head_dim;
+    const struct attention_kv kv = {
+        .type = layout->type,
+        .n_kv_heads = spec->n_kv_heads,
+        .head_dim = spec->head_dim,
+        .k = k,
+        .v = v,
+        .first_page = first,
+    };
+    const struct attention_queries queries = {
+        .q = s->w->q + (size_t)task.tile->q_row * n_q,
+        .q_stride = n_q,
+        .n_heads = spec->n_heads,
+        .first_position = task.tile->first_position,
+        .window = window,
+    };
+    const struct attention_tile tile = {.kv_head = task.kv_head, .n_tokens = task.tile->n_tokens};
+    s->kernels->attention_partial(state, &queries, &kv, tile, partition, scratch);
+}
+
+static void finish_tile(const struct step *s, struct attention_task task, const float *state)
+{
+    const struct model_spec *spec = &s->m->spec;
+    const uint32_t n_q = spec->n_heads * spec->head_dim;
+    const struct attention_tile tile = {.kv_head = task.kv_head, .n_tokens = task.tile->n_tokens};
+    s->kernels->attention_finish(s->w->attended + (size_t)task.tile->out_row * n_q, n_q, state,
+                                 tile, spec->n_heads / spec->n_kv_heads, spec->head_dim);
+}
+
+static void attend_whole(const struct step *s, uint32_t layer, const struct attention_plan *p,
+                         uint32_t index, float *scratch)
+{
+    const struct model_spec *spec = &s->m->spec;
+    /* The last tiles see most: they are claimed first. */
+    struct attention_task task = {
+        .tile = &p->tiles[p->n_tiles - 1 - index / spec->n_kv_heads],
+        .kv_head = index % spec->n_kv_heads,
+    };
+    float *state = scratch, *later = state + s->w->state_floats;
+    float *inner = later + s->w->state_floats;
+    uint32_t n_states = task.tile->n_tokens * (spec->n_heads / spec->n_kv_heads);
+    for (uint32_t i = 0; i < task.tile->n_partitions; i++) {
+        attend_partition(s, layer, p->window, task, task.tile->first_partition + i,
+                         i == 0 ? state : later, inner);
+        if (i > 0)
+            s->kernels->attention_fold(state, later, n_states, spec->head_dim);
+    }
+    finish_tile(s, task, state);
+}
+
+static float *partial_of(const struct step *s, struct attention_task task, uint32_t i)
+{
+    const struct model_spec *spec = &s->m->spec;
+    size_t floats = attention_state_floats(task.tile->n_tokens, spec->n_heads / spec->n_kv_heads,
+                                           spec->head_dim);
+    return s->w->partials + task.tile->first_state +
+           ((size_t)task.kv_head * task.tile->n_partitions + i) * floats;
+}
+
+static void attend_split(const struct step *s, uint32_t layer, const struct attention_plan *p,
+                         uint32_t index, float *scratch)
+{
+    uint32_t tile = 0; /* few: a split plan has less than TASKS_PER_WORKER_MIN × workers of them */
+    while (tile + 1 < p->n_tiles && p->tiles[tile + 1].first_task <= index)
+        tile++;
+    uint32_t within = index - p->tiles[tile].first_task;
+    struct attention_task task = {
+        .tile = &p->tiles[tile],
+        .kv_head = within / p->tiles[tile].n_partitions,
+    };
+    uint32_t i = within % task.tile->n_partitions;
+    attend_partition(s, layer, p->window, task, task.tile->first_partition + i,
+                     partial_of(s, task, i), scratch);
+}
+
+static void fold_split(const struct step *s, const struct attention_plan *p, struct range tasks)
+{
+    const struct model_spec *spec = &s->m->spec;
+    for (uint32_t index = tasks.begin; index < tasks.end; index++) {
+        struct attention_task task = {
+            .tile = &p->tiles[index / spec->n_kv_heads],
+            .kv_head = index % spec->n_kv_heads,
+        };
+        uint32_t n_states = task.tile->n_tokens * (spec->n_heads / spec->n_kv_heads);
+        for (uint32_t i = 1; i < task.tile->n_partitions; i++)
+            s->kernels->attention_fold(partial_of(s, task, 0), partial_of(s, task, i), n_states,
+                                       spec->head_dim);
+        finish_tile(s, task, partial_of(s, task, 0));
+    }
+}
+
+static void attend(struct step *s, uint32_t layer, const struct attention_plan *p, uint32_t worker)
+{
+    float *scratch = s->w->worker_scratch + worker * s->w->worker_floats;
+    for (uint32_t i; (i = team_next(s->team, 1)) < p->n_tasks;) {
+        if (p->is_split)
+            attend_split(s, layer, p, i, scratch);
+        else
+            attend_whole(s, layer, p, i, scratch);
+    }
+    team_barrier(s->team);
+    if (!p->is_split)
+        return;
+    fold_split(s, p, share(p->n_tiles * s->m->spec.n_kv_heads, worker, s->w->n_workers));
+    team_barrier(s->team);
+}
+
+/* ---- (5) … (10) ---- */
+/* x += what a block computed, after its bias and norm where the family has them. */
+static void add_to_residual(const struct step *s, float *x, uint32_t r, const float *bias,
+                            const float *post_norm)
+{
+    uint32_t n = s->m->spec.n_embd;
+    float *y = s->w->projected + (size_t)r * n;
+    add_bias(s, y, bias, n);
+    if (post_norm)
+        s->kernels->rms_norm(y, y, post_norm, n, s->m->spec.norm_eps);
+    s->kernels->add(x, y, n);
+}
+
+static void gate_row(const struct step *s, const struct layer_weights *l, uint32_t r)
+{
+    const struct model_spec *spec = &s->m->spec;
+    float *gate = s->w->gate + (size_t)r * spec->n_ff, *up = s->w->up + (size_t)r * spec->n_ff;
+    add_bias(s, gate, l->vector[V_GATE_BIAS], spec->n_ff);
+    add_bias(s, up, l->vector[V_UP_BIAS], spec->n_ff);
+    if (spec->gate == GATE_GELU)
+        s->kernels->gelu_mul(gate, gate, up, spec->n_ff);
+    else
+        s->kernels->silu_mul(gate, gate, up, spec->n_ff);
+    const struct packed *readers[] = {&l->matrix[M_DOWN]};
+    quantize(s, &s->gated, r, readers, 1);
+}
+
+/* What follows attention.  x: the residual rows, n_rows of them. */
+static void run_block_rest(struct step *s, uint32_t layer, float *x, uint32_t n_rows,
+                           uint32_t worker)
+{
+    const struct layer_weights *l = &s->m->layers[layer];
+    const uint32_t n_embd = s->m->spec.n_embd, n_ff = s->m->spec.n_ff;
+    const struct packed *out_readers[] = {&l->matrix[M_OUT]};
+    const struct packed *ff_readers[] = {&l->matrix[M_GATE], &l->matrix[M_UP]};
+    struct range rows = share(n_rows, worker, s->w->n_workers);
+    for (uint32_t r = rows.begin; r < rows.end; r++)
+        quantize(s, &s->attended, r, out_readers, 1);
+    finish_rows(s, worker);
+    const struct product out = {s->w->projected, n_embd, &l->matrix[M_OUT]};
+    multiply(s, &s->attended, n_rows, &out, 1);
+    team_barrier(s->team);
+    for (uint32_t r = rows.begin; r < rows.end; r++) {
+        float *row = x + (size_t)r * n_embd;
+        add_to_residual(s, row, r, l->vector[V_OUT_BIAS], l->vector[V_POST_ATTN_NORM]);
+        norm_row(s, row, r, l->vector[V_FFN_NORM]);
+        quantize(s, &s->normed, r, ff_readers, 2);
+    }
+    finish_rows(s, worker);
+    const struct product gate_up[] = {{s->w->gate, n_ff, &l->matrix[M_GATE]},
+                                      {s->w->up, n_ff, &l->matrix[M_UP]}};
+    multiply(s, &s->normed, n_rows, gate_up, 2);
+    team_barrier(s->team);
+    for (uint32_t r = rows.begin; r < rows.end; r++)
+        gate_row(s, l, r);
+    finish_rows(s, worker);
+    const struct product down = {s->w->projected, n_embd, &l->matrix[M_DOWN]};
+    multiply(s, &s->gated, n_rows, &down, 1);
+    team_barrier(s->team);
+    for (uint32_t r = rows.begin; r < rows.end; r++)
+        add_to_residual(s, x + (size_t)r * n_embd, r, l->vector[V_DOWN_BIAS],
+                        l->vector[V_POST_FFN_NORM]);
+}
+
+static void capture_residual(const struct step *s, uint32_t layer, const float *x)
+{
+    const struct model_spec *spec = &s->m->spec;
+    float *to = s->batch->residuals + (size_t)(layer + 1) * spec->n_embd;
+    if (layer + 1 < spec->n_layers)
+        memcpy(to, x, spec->n_embd * sizeof *x);
+    else
+        s->kernels->rms_norm(to, x, s->m->output_norm, spec->n_embd, spec->norm_eps);
+}
+
+/* ---- layers ---- */
+/* Up to the K and V of a layer; false: the step is over. */
+static bool run_block_start(struct step *s, uint32_t layer, struct range rows, uint32_t worker)
+{
+    for (uint32_t r = rows.begin; r < rows.end; r++)
+        enter_layer_row(s, layer, r);
+    finish_rows(s, worker);
+    multiply_qkv(s, layer);
+    team_barrier(s->team);
+    for (uint32_t r = rows.begin; r < rows.end; r++)
+        write_kv_row(s, layer, r);
+    ask_before_layer(s, layer, worker);
+    finish_rows(s, worker);
+    return may_go_on(s);
+}
+
+static void run_tail(struct step *s, uint32_t layer, uint32_t worker)
+{
+    struct model_workspace *w = s->w;
+    const struct model_spec *spec = &s->m->spec;
+    struct range rows = share(w->n_tail, worker, w->n_workers);
+    for (uint32_t r = rows.begin; r < rows.end; r++)
+        memcpy(w->x_tail + (size_t)r * spec->n_embd, w->x + (size_t)w->tail[r] * spec->n_embd,
+               spec->n_embd * sizeof(float));
+    attend(s, layer, &w->plans[PLAN_TAIL], worker);
+    run_block_rest(s, layer, w->x_tail, w->n_tail, worker);
+    const struct packed *readers[] = {&s->m->output};
+    for (uint32_t r = rows.begin; r < rows.end; r++) {
+        const float *x = w->x_tail + (size_t)r * spec->n_embd;
+        norm_row(s, x, r, s->m->output_norm);
+        quantize(s, &s->normed, r, readers, 1);
+        if (s->batch->residuals && w->tail[r] == s->residual_row)
+            capture_residual(s, layer, x);
+    }
+    finish_rows(s, worker);
+    const struct product logits = {s->batch->logits, s->m->info.n_vocab, &s->m->output};
+    multiply(s, &s->normed, w->n_tail, &logits, 1);
+}
+
+static void run_step(void *arg, uint32_t worker, uint32_t n_workers)
+{
+    struct step *s = arg;
+    struct model_workspace *w = s->w;
+    const uint32_t n_embd = s->m->spec.n_embd, last = s->m->spec.n_layers - 1;
+    struct range rows = share(w->n_rows, worker, n_workers);
+    for (uint32_t r = rows.begin; r < rows.end; r++)
+        embed_row(s, r);
+    for (uint32_t layer = 0; layer < last; layer++) {
+        if (!run_block_start(s, layer, rows, worker))
+            return;
+        attend(s, layer, &w->plans[s->m->layers[layer].group], worker);
+        run_block_rest(s, layer, w->x, w->n_rows, worker);
+        if (s->batch->residuals && s->residual_row >= rows.begin && s->residual_row < rows.end)
+            capture_residual(s, layer, w->x + (size_t)s->residual_row * n_embd);
+    }
+    if (run_block_start(s, last, rows, worker) && w->n_tail > 0)
+        run_tail(s, last, worker);
+}
+
+/* ---- the door ---- */
+static void check_sequence(const struct model *m, const struct model_sequence *s)
+{
+    CHECK(s->n_tokens >= 1 && s->n_tokens <= MODEL_BATCH_TOKENS_MAX);
+    CHECK(s->n_logits <= s->n_tokens);
+    CHECK(s->first_position <= UINT32_MAX - s->n_tokens);
+    for (uint32_t i = 0; i < s->n_tokens; i++)
+        CHECK(s->tokens[i] < m->info.n_vocab);
+    uint32_t last = s->first_position + s->n_tokens - 1;
+    for (uint32_t g = 0; g < m->info.n_groups; g++) {
+        uint32_t window = m->info.groups[g].window, seen = 0;
+        if (window != 0 && s->first_position >= window)
+            seen = s->first_position - window + 1;
+        CHECK(s->groups[g].first_page <= seen / KV_PAGE_TOKENS);
+        CHECK(s->groups[g].first_page + s->groups[g].n_pages > last / KV_PAGE_TOKENS);
+    }
+}
+
+static void check_batch(const struct model *m, const struct model_batch *batch)
+{
+    uint32_t n_tokens = 0, n_logits = 0;
+    CHECK(batch->n_sequences >= 1 && batch->n_sequences <= MODEL_BATCH_TOKENS_MAX);
+    for (uint32_t i = 0; i < batch->n_sequences; i++) {
+        check_sequence(m, &batch->sequences[i]);
+        n_tokens += batch->sequences[i].n_tokens;
+        n_logits += batch->sequences[i].n_logits;
+        CHECK(n_tokens <= MODEL_BATCH_TOKENS_MAX);
+    }
+    CHECK(n_logits == 0 || batch->logits != NULL);
+    CHECK(!batch->residuals || batch->sequences[batch->n_sequences - 1].n_logits > 0);
+}
+
+static struct act_rows act_rows_of(const struct model_workspace *w, const float *f32,
+                                   uint32_t n_rows, uint32_t n_in)
+{
+    return (struct act_rows){
+        .n_rows = n_rows,
+        .n_in = n_in,
+        .f32 = f32,
+        .q = w->act_q,
+        .scale = w->act_scale,
+        .scaled_sum = w->act_scaled_sum,
+        .sum16 = w->act_sum16,
+    };
+}
+
+enum status model_forward(const struct model *m, struct model_workspace *w, struct team *team,
+                          const struct model_batch *batch, struct err *e)
+{
+    const struct model_spec *spec = &m->spec;
+    CHECK(team_size(team) == w->n_workers);
+    check_batch(m, batch);
+    plan_step(m, w, batch);
+    struct step s = {
+        .m = m,
+        .kernels = m->kernels,
+        .w = w,
+        .team = team,
+        .batch = batch,
+        .normed = act_rows_of(w, w->normed, w->n_rows, spec->n_embd),
+        .attended = act_rows_of(w, w->attended, w->n_rows, spec->n_heads * spec->head_dim),
+        .gated = act_rows_of(w, w->gate, w->n_rows, spec->n_ff),
+        .residual_row = w->n_rows - 1,
+    };
+    for (uint32_t g = 0; g < m->info.n_groups; g++)
+        s.layouts[g] = model_kv_layout(m, g, batch->kv_type);
+    atomic_init(&s.failure, OK);
+    team_run(team, run_step, &s);
+    enum status st = (enum status)atomic_load(&s.failure);
+    return st == OK ? OK : err_set(e, st, "the KV cache of a layer cannot be read");
+}

@@ -1,0 +1,326 @@
+/* SPDX-License-Identifier: MIT
+ * weights.c — tensors of the file into the form that kernels read.
+ * In two passes: the first finds every tensor and checks its shape, so that a bad file is refused
+ * before any memory is taken; the second repacks, matrix by matrix, all workers on one.
+ * A tensor that nothing here uses is refused by name: weights that are silently left out make a
+ * wrong model. */
+#include <stdio.h>
+
+#include "base/check.h"
+#include "base/mem.h"
+#include "model/model_int.h"
+
+#define ALIGNMENT 64u
+#define TILES_PER_TASK 4u
+
+struct pack_job {
+    const struct gguf_tensor *source;
+    struct packed *target;
+    uint64_t offset, bytes;
+    bool is_read_again; /* the embedding: its rows are looked up in the map */
+};
+
+struct loader {
+    struct model *m;
+    const struct gguf *g;
+    struct err *e;
+    enum status st; /* sticky */
+    bool *is_used;  /* [n_tensors] */
+    struct pack_job *jobs;
+    uint32_t n_jobs;
+    uint64_t packed_bytes;
+    uint64_t vector_floats;
+    uint64_t total_bytes, done_bytes; /* of sources, for progress */
+};
+
+static uint64_t round_up(uint64_t n, uint64_t to)
+{
+    return (n + to - 1) / to * to;
+}
+
+static uint32_t dim_size(const struct model_spec *s, enum model_dim dim)
+{
+    switch (dim) {
+    case DIM_EMBD:
+        return s->n_embd;
+    case DIM_Q:
+        return s->n_heads * s->head_dim;
+    case DIM_KV:
+        return s->n_kv_heads * s->head_dim;
+    case DIM_FF:
+        return s->n_ff;
+    case DIM_HEAD:
+        return s->head_dim;
+    }
+    CHECK(!"a dimension of the enum");
+    return 0;
+}
+
+/* NULL when it is not there, or when an earlier step failed. */
+static const struct gguf_tensor *take(struct loader *l, const char *name)
+{
+    if (l->st != OK)
+        return NULL;
+    const struct gguf_tensor *t = gguf_find_tensor(l->g, name);
+    if (t) {
+        for (uint32_t i = 0; i < gguf_tensor_count(l->g); i++)
+            if (gguf_tensor_at(l->g, i) == t)
+                l->is_used[i] = true;
+    }
+    return t;
+}
+
+static void check_shape(struct loader *l, const struct gguf_tensor *t, uint64_t columns,
+                        uint64_t rows)
+{
+    if (t->dims[0] == columns && t->dims[1] == rows && t->dims[2] == 1 && t->dims[3] == 1)
+        return;
+    l->st = err_set(l->e, E_INVALID,
+                    "%s: tensor " SLICE_FMT " is %llu x %llu x %llu x %llu, expected %llu x %llu",
+                    gguf_name(l->g), SLICE_ARG(t->name), (unsigned long long)t->dims[0],
+                    (unsigned long long)t->dims[1], (unsigned long long)t->dims[2],
+                    (unsigned long long)t->dims[3], (unsigned long long)columns,
+                    (unsigned long long)rows);
+}
+
+static void missing(struct loader *l, const char *name)
+{
+    if (l->st == OK)
+        l->st = err_set(l->e, E_INVALID, "%s: tensor %s is missing", gguf_name(l->g), name);
+}
+
+static void add_matrix(struct loader *l, const struct gguf_tensor *t, struct packed *target,
+                       uint32_t rows, uint32_t columns, bool is_read_again)
+{
+    check_shape(l, t, columns, rows);
+    if (l->st != OK)
+        return;
+    enum activations activations = l->m->info.activations;
+    uint64_t bytes = packed_bytes(t->type, activations, rows, columns);
+    if (bytes == 0) {
+        l->st = err_set(l->e, E_UNSUPPORTED,
+                        "%s: tensor " SLICE_FMT " of type %s and %u columns cannot be packed",
+                        gguf_name(l->g), SLICE_ARG(t->name), tensor_type_info(t->type)->name,
+                        columns);
+        return;
+    }
+    *target = (struct packed){
+        .type = t->type, .activations = activations, .n_out = rows, .n_in = columns};
+    l->jobs[l->n_jobs++] = (struct pack_job){
+        .source = t,
+        .target = target,
+        .offset = l->packed_bytes,
+        .bytes = bytes,
+        .is_read_again = is_read_again,
+    };
+    l->packed_bytes += round_up(bytes, ALIGNMENT);
+    l->total_bytes += t->bytes;
+    if (!is_read_again)
+        l->m->info.n_parameters += (uint64_t)rows * columns;
+}
+
+/* ---- first pass: find and check ---- */
+static void find_layer(struct loader *l, uint32_t layer)
+{
+    static const struct {
+        const char *text;
+        enum model_dim rows, columns;
+    } matrices[MATRIX_COUNT] = {
+#define MATRIX_ROW(name, text, rows, columns) {text, rows, columns},
+        MODEL_MATRICES(MATRIX_ROW)
+#undef MATRIX_ROW
+    };
+    const struct model_spec *s = &l->m->spec;
+    char name[GGUF_NAME_MAX];
+    for (uint32_t i = 0; i < MATRIX_COUNT; i++) {
+        snprintf(name, sizeof name, "blk.%u.%s", layer, matrices[i].text);
+        const struct gguf_tensor *t = take(l, name);
+        if (t)
+            add_matrix(l, t, &l->m->layers[layer].matrix[i], dim_size(s, matrices[i].rows),
+                       dim_size(s, matrices[i].columns), false);
+        else
+            missing(l, name);
+    }
+}
+
+static const struct {
+    const char *text;
+    enum model_dim dim;
+} vector_names[VECTOR_COUNT] = {
+#define VECTOR_ROW(name, text, dim) {text, dim},
+    MODEL_VECTORS(VECTOR_ROW)
+#undef VECTOR_ROW
+};
+
+static const struct gguf_tensor *layer_vector(struct loader *l, uint32_t layer, uint32_t vector)
+{
+    if (!(l->m->spec.vectors_allowed & VECTOR_BIT(vector)))
+        return NULL;
+    char name[GGUF_NAME_MAX];
+    snprintf(name, sizeof name, "blk.%u.%s", layer, vector_names[vector].text);
+    const struct gguf_tensor *t = take(l, name);
+    if (!t && (l->m->spec.vectors_required & VECTOR_BIT(vector)))
+        missing(l, name);
+    return t;
+}
+
+/* Vectors become f32, each at a multiple of 64 bytes. */
+static uint64_t vector_stride(uint64_t n)
+{
+    return round_up(n, ALIGNMENT / sizeof(float));
+}
+
+static void measure_vector(struct loader *l, const struct gguf_tensor *t, uint32_t n)
+{
+    if (!t || l->st != OK)
+        return;
+    check_shape(l, t, n, 1);
+    if (l->st == OK && tensor_type_info(t->type)->is_quantized)
+        l->st = err_set(l->e, E_UNSUPPORTED, "%s: vector " SLICE_FMT " is quantized (%s)",
+                        gguf_name(l->g), SLICE_ARG(t->name), tensor_type_info(t->type)->name);
+    l->vector_floats += vector_stride(n);
+    l->m->info.n_parameters += n;
+}
+
+static void find_globals(struct loader *l)
+{
+    struct model *m = l->m;
+    const struct model_spec *s = &m->spec;
+    const struct gguf_tensor *t = take(l, "token_embd.weight");
+    if (!t) {
+        missing(l, "token_embd.weight");
+        return;
+    }
+    if (t->dims[1] == 0 || t->dims[1] > UINT32_MAX / 2) {
+        check_shape(l, t, s->n_embd, 1);
+        return;
+    }
+    check_shape(l, t, s->n_embd, t->dims[1]);
+    m->embedding = t;
+    m->info.n_vocab = (uint32_t)t->dims[1];
+    m->info.n_parameters += t->dims[0] * t->dims[1];
+    const struct gguf_tensor *output = take(l, "output.weight");
+    bool is_tied = output == NULL;
+    if (l->st == OK)
+        add_matrix(l, is_tied ? t : output, &m->output, m->info.n_vocab, s->n_embd, is_tied);
+}
+
+static void refuse_unused(struct loader *l)
+{
+    for (uint32_t i = 0; l->st == OK && i < gguf_tensor_count(l->g); i++)
+        if (!l->is_used[i])
+            l->st = err_set(l->e, E_UNSUPPORTED,
+                            "%s: tensor " SLICE_FMT " is not part of a %s model as known here",
+                            gguf_name(l->g), SLICE_ARG(gguf_tensor_at(l->g, i)->name),
+                            l->m->spec.arch);
+}
+
+static void find_all(struct loader *l)
+{
+    const struct model_spec *s = &l->m->spec;
+    find_globals(l);
+    for (uint32_t layer = 0; layer < s->n_layers && l->st == OK; layer++) {
+        find_layer(l, layer);
+        for (uint32_t i = 0; i < VECTOR_COUNT; i++)
+            measure_vector(l, layer_vector(l, layer, i), dim_size(s, vector_names[i].dim));
+    }
+    const struct gguf_tensor *norm = take(l, "output_norm.weight");
+    if (!norm)
+        missing(l, "output_norm.weight");
+    measure_vector(l, norm, s->n_embd);
+    if (s->may_have_rope_factors)
+        measure_vector(l, take(l, "rope_freqs.weight"), s->n_rot / 2);
+    refuse_unused(l);
+}
+
+/* ---- second pass: fill ---- */
+static const float *place_vector(struct loader *l, const struct gguf_tensor *t, uint64_t *used)
+{
+    if (!t)
+        return NULL;
+    float *to = l->m->vector_memory + *used;
+    *used += vector_stride(t->dims[0]);
+    CHECK(*used <= l->vector_floats);
+    tensor_dequantize(t->type, t->data, to, t->dims[0]);
+    return to;
+}
+
+static void fill_vectors(struct loader *l)
+{
+    struct model *m = l->m;
+    uint64_t used = 0;
+    for (uint32_t layer = 0; layer < m->spec.n_layers; layer++)
+        for (uint32_t i = 0; i < VECTOR_COUNT; i++)
+            m->layers[layer].vector[i] = place_vector(l, layer_vector(l, layer, i), &used);
+    m->output_norm = place_vector(l, take(l, "output_norm.weight"), &used);
+    if (m->spec.may_have_rope_factors)
+        m->rope_factors = place_vector(l, take(l, "rope_freqs.weight"), &used);
+    CHECK(used == l->vector_floats);
+}
+
+struct pack_run {
+    const struct pack_job *job;
+    struct team *team;
+    uint8_t *target;
+};
+
+static void pack_worker(void *arg, uint32_t worker, uint32_t n_workers)
+{
+    (void)worker, (void)n_workers;
+    const struct pack_run *run = arg;
+    const struct packed *p = run->job->target;
+    uint32_t n_tiles = packed_tiles(p->n_out);
+    for (uint32_t tile; (tile = team_next(run->team, TILES_PER_TASK)) < n_tiles;) {
+        uint32_t end = tile + TILES_PER_TASK < n_tiles ? tile + TILES_PER_TASK : n_tiles;
+        packed_fill(run->target, run->job->source->data, p->type, p->activations, p->n_out,
+                    p->n_in, tile, end);
+    }
+}
+
+static void fill_matrices(struct loader *l, struct team *team, const struct model_options *options)
+{
+    for (uint32_t i = 0; i < l->n_jobs; i++) {
+        struct pack_job *job = &l->jobs[i];
+        struct pack_run run = {
+            .job = job, .team = team, .target = (uint8_t *)l->m->packed_memory + job->offset};
+        if (options->progress)
+            options->progress(options->progress_arg,
+                              (double)l->done_bytes / (double)l->total_bytes);
+        team_run(team, pack_worker, &run);
+        job->target->data = run.target;
+        gguf_forget(l->g, job->source->data, job->source->bytes);
+        l->done_bytes += job->source->bytes;
+    }
+    if (options->progress)
+        options->progress(options->progress_arg, 1);
+}
+
+enum status weights_load(struct model *m, const struct gguf *g, struct team *team,
+                         const struct model_options *options, struct err *e)
+{
+    struct loader l = {.m = m, .g = g, .e = e, .st = OK};
+    l.is_used = mem_try_new(gguf_tensor_count(g), sizeof *l.is_used);
+    l.jobs = mem_try_new((size_t)m->spec.n_layers * MATRIX_COUNT + 1, sizeof *l.jobs);
+    m->layers = mem_try_new(m->spec.n_layers, sizeof *m->layers);
+    if (!l.is_used || !l.jobs || !m->layers) {
+        l.st = err_set(e, E_NOMEM, "%s: tables of %u layers", gguf_name(g), m->spec.n_layers);
+        goto out;
+    }
+    find_all(&l);
+    if (l.st != OK)
+        goto out;
+    m->info.packed_bytes = l.packed_bytes;
+    m->packed_memory = mem_try_large(l.packed_bytes);
+    m->vector_memory = mem_try_aligned(ALIGNMENT, l.vector_floats * sizeof(float));
+    if (!m->packed_memory || !m->vector_memory) {
+        l.st = err_set(e, E_NOMEM, "%s: %llu MiB for repacked weights", gguf_name(g),
+                       (unsigned long long)(l.packed_bytes >> 20));
+        goto out;
+    }
+    fill_vectors(&l);
+    fill_matrices(&l, team, options);
+out:
+    mem_free(l.is_used);
+    mem_free(l.jobs);
+    return l.st;
+}
