@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: MIT
+ * dispatch.c — which instruction set serves; sizes that all of them share. */
+#include "kernels/kernels_int.h"
+
+enum status kernels_select(enum isa isa, const struct kernels **out, struct err *e)
+{
+    switch (isa) {
+    case ISA_REF:
+        *out = &kernels_ref;
+        return OK;
+    case ISA_AVX512:
+        return err_set(e, E_UNSUPPORTED, "instruction set avx512: not built");
+    case ISA_AUTO:
+    case ISA_AVX2:
+        break;
+    }
+    if (isa == ISA_AVX2)
+        return err_set(e, E_UNSUPPORTED, "instruction set avx2: not built");
+    *out = &kernels_ref;
+    return OK;
+}
+
+size_t attention_state_floats(uint32_t n_tokens, uint32_t heads_per_group, uint32_t head_dim)
+{
+    return (size_t)n_tokens * heads_per_group * (2 + (size_t)head_dim);
+}
+
+/* K and V of one block of keys as f32; queries side by side; a row of scores per query. */
+size_t attention_scratch_floats(uint32_t n_tokens, uint32_t heads_per_group, uint32_t head_dim)
+{
+    const size_t n_rows = (size_t)n_tokens * heads_per_group;
+    return 2 * KV_PAGE_TOKENS * (size_t)head_dim + n_rows * (head_dim + KV_PAGE_TOKENS);
+}
