@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: MIT
+ * pool.c — memory of KV pages: taken from the kernel page by page, so that what is given back is
+ * really gone from RssAnon. */
+#include <sys/mman.h>
+
+#include "cache/sequence_int.h"
+
+static uint64_t mapped_bytes(const struct cache *c, uint32_t group)
+{
+    return (c->options.groups[group].page_bytes + 4095) & ~(uint64_t)4095;
+}
+
+enum status pool_take(struct cache *c, uint32_t group, void **data, struct err *e)
+{
+    uint64_t bytes = mapped_bytes(c, group);
+    if (c->n_free_pages[group] > 0) {
+        *data = c->free_pages[group][--c->n_free_pages[group]];
+    } else {
+        void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (p == MAP_FAILED)
+            return err_set(e, E_LIMIT, "no memory for a KV page of %llu bytes",
+                           (unsigned long long)bytes);
+        *data = p;
+    }
+    c->memory_bytes += bytes;
+    c->stats.n_pages_memory++;
+    return OK;
+}
+
+void pool_give(struct cache *c, uint32_t group, void *data)
+{
+    uint64_t bytes = mapped_bytes(c, group);
+    CHECK(c->memory_bytes >= bytes);
+    c->memory_bytes -= bytes;
+    c->stats.n_pages_memory--;
+    if (c->n_free_pages[group] < FREE_PAGES_MAX)
+        c->free_pages[group][c->n_free_pages[group]++] = data;
+    else
+        munmap(data, bytes);
+}
+
+void page_drop(struct cache *c, struct node *n, uint32_t group)
+{
+    struct page *p = &n->pages[group];
+    CHECK(p->refs == 0 && !p->is_queued);
+    if (p->where == PAGE_MEMORY) {
+        pool_give(c, group, p->data);
+    } else if (p->where == PAGE_MAPPED) {
+        c->stats.n_pages_mapped--;
+        c->stats.mapped_bytes -= p->pin.payload_len;
+        store_unpin(c->options.store, &p->pin);
+    }
+    p->where = PAGE_NONE;
+    p->data = NULL;
+    p->n_verified = 0;
+}
+
+void page_unref(struct cache *c, struct node *n, uint32_t group)
+{
+    struct page *p = &n->pages[group];
+    CHECK(p->refs > 0);
+    if (--p->refs > 0 || p->is_queued)
+        return;
+    if (p->is_bad || (c->options.groups[group].window && !p->is_kept)) {
+        page_drop(c, n, group); /* out of every window and part of no resumable point */
+    } else if (p->where == PAGE_MEMORY && p->is_durable) {
+        page_drop(c, n, group); /* from now on the copy in the store's map serves */
+        (void)persist_map(c, n, group);
+    }
+}
+
+/* Drops one unreferenced page that is only in memory, the oldest first. */
+static bool drop_oldest(struct cache *c)
+{
+    for (struct node *n = c->oldest; n; n = n->newer) {
+        for (uint32_t g = 0; g < c->options.n_groups; g++) {
+            struct page *p = &n->pages[g];
+            if (p->where == PAGE_MEMORY && p->refs == 0 && !p->is_queued) {
+                page_drop(c, n, g);
+                c->stats.n_evicted++;
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+bool pool_make_room(struct cache *c, uint64_t bytes)
+{
+    while (c->memory_bytes + bytes > c->options.max_bytes)
+        if (!drop_oldest(c))
+            return false;
+    return true;
+}
+
+/* ---- compact tails ----
+ * K chunk [kv head][dim][64] keeps n of every 64; V chunk [kv head][64][dim] keeps n rows. */
+
+uint64_t pool_compact_bytes(const struct cache *c, uint32_t group, uint32_t n_tokens)
+{
+    return c->options.groups[group].page_bytes / PAGE_TOKENS * n_tokens;
+}
+
+/* Copies between a page and its compact form, in the direction `is_expand` says. */
+static void copy_tail(const struct cache *c, uint32_t group, uint8_t *page, uint8_t *compact,
+                      uint32_t n_tokens, bool is_expand)
+{
+    const struct cache_options *o = &c->options;
+    size_t k_row = PAGE_TOKENS * (size_t)o->element_bytes, k_used = n_tokens * (size_t)o->element_bytes;
+    size_t v_head = PAGE_TOKENS * (size_t)o->head_dim * o->element_bytes;
+    size_t v_used = n_tokens * (size_t)o->head_dim * o->element_bytes;
+    for (uint32_t layer = 0; layer < o->groups[group].n_layers; layer++) {
+        for (uint32_t row = 0; row < o->n_kv_heads * o->head_dim; row++) {
+            memcpy(is_expand ? page : compact, is_expand ? compact : page, k_used);
+            page += k_row;
+            compact += k_used;
+        }
+        for (uint32_t head = 0; head < o->n_kv_heads; head++) {
+            memcpy(is_expand ? page : compact, is_expand ? compact : page, v_used);
+            page += v_head;
+            compact += v_used;
+        }
+    }
+}
+
+void pool_compact(const struct cache *c, uint32_t group, void *dst, const void *page,
+                  uint32_t n_tokens)
+{
+    copy_tail(c, group, (uint8_t *)(uintptr_t)page, dst, n_tokens, false);
+}
+
+void pool_expand(const struct cache *c, uint32_t group, void *page, const void *src,
+                 uint32_t n_tokens)
+{
+    copy_tail(c, group, page, (uint8_t *)(uintptr_t)src, n_tokens, true);
+}
+
+void pool_drain(struct cache *c, uint32_t group)
+{
+    while (c->n_free_pages[group] > 0)
+        munmap(c->free_pages[group][--c->n_free_pages[group]], mapped_bytes(c, group));
+}

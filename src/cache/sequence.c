@@ -1,0 +1,465 @@
+/* SPDX-License-Identifier: MIT
+ * sequence.c — the page tables of one running sequence.
+ *
+ *   nodes[i]         set for full pages that are part of the tree, else NULL
+ *   tables[g][i]     what a step reads or writes; NULL before first_page[g] (out of the window)
+ *
+ * Page i goes through: private (table set, node NULL) → full → committed (node set, one ref). */
+#include "base/mem.h"
+#include "cache/sequence_int.h"
+
+static uint32_t pages_max(const struct cache *c)
+{
+    return c->options.n_ctx / PAGE_TOKENS + 2;
+}
+
+struct sequence *sequence_new(struct cache *c, const struct cache_request *r)
+{
+    struct sequence *s = mem_try_new(1, sizeof *s);
+    if (!s)
+        return NULL;
+    uint32_t n = pages_max(c);
+    s->cache = c;
+    s->no_cache = r && r->no_cache;
+    s->tokens = mem_try_new(c->options.n_ctx + 1, sizeof *s->tokens);
+    s->nodes = mem_try_new(n, sizeof *s->nodes);
+    s->keep = mem_try_new(n, 1);
+    bool ok = s->tokens && s->nodes && s->keep;
+    for (uint32_t g = 0; g < c->options.n_groups; g++) {
+        s->tables[g] = mem_try_new(n, sizeof(void *));
+        ok = ok && s->tables[g];
+    }
+    uint32_t n_points = r ? r->n_points : 0;
+    s->points = mem_try_new(n_points, sizeof *s->points);
+    ok = ok && s->points;
+    if (!ok) {
+        sequence_free(s);
+        return NULL;
+    }
+    if (n_points)
+        memcpy(s->points, r->points, n_points * sizeof *s->points);
+    s->n_points = n_points;
+    if (r)
+        memcpy(s->tokens, r->tokens, r->n_tokens * sizeof *s->tokens);
+    return s;
+}
+
+void sequence_free(struct sequence *s)
+{
+    if (!s)
+        return;
+    for (uint32_t g = 0; g < CACHE_GROUPS_MAX; g++)
+        mem_free(s->tables[g]);
+    mem_free(s->points);
+    mem_free(s->keep);
+    mem_free(s->nodes);
+    mem_free(s->tokens);
+    mem_free(s);
+}
+
+/* First page that a query at position `valid` (the next one computed) still sees. */
+static uint32_t window_first_page(const struct cache *c, uint32_t group, uint32_t valid)
+{
+    uint32_t window = c->options.groups[group].window;
+    return window && valid >= window ? (valid - window + 1) / PAGE_TOKENS : 0;
+}
+
+static void ref_page(struct sequence *s, uint32_t index, uint32_t group)
+{
+    struct page *p = &s->nodes[index]->pages[group];
+    CHECK(p->where != PAGE_NONE && !p->is_bad);
+    p->refs++;
+    s->tables[group][index] = p->data;
+    if (p->where == PAGE_MAPPED && p->n_verified < s->cache->options.groups[group].n_layers)
+        s->has_unverified = true;
+}
+
+void sequence_take_path(struct sequence *s, struct node **path, uint32_t n_path, struct node *tail,
+                        uint32_t resume)
+{
+    struct cache *c = s->cache;
+    uint32_t n_full = resume / PAGE_TOKENS;
+    CHECK(n_full <= n_path);
+    for (uint32_t i = 0; i < n_full; i++) {
+        s->nodes[i] = path[i];
+        path[i]->holds++;
+    }
+    for (uint32_t g = 0; g < c->options.n_groups; g++) {
+        s->first_page[g] = window_first_page(c, g, resume);
+        if (s->first_page[g] > n_full)
+            s->first_page[g] = n_full;
+        for (uint32_t i = s->first_page[g]; i < n_full; i++)
+            ref_page(s, i, g);
+    }
+    s->n_pages = n_full;
+    s->n_valid = resume;
+    while (s->next_point < s->n_points && s->points[s->next_point] <= resume)
+        s->next_point++;
+    s->tail_tokens = resume % PAGE_TOKENS;
+    if (s->tail_tokens > 0) {
+        s->tail = n_full < n_path ? path[n_full] : tail;
+        CHECK(s->tail != NULL);
+        s->tail->holds++;
+        for (uint32_t g = 0; g < c->options.n_groups; g++)
+            s->tail->pages[g].refs++;
+    }
+}
+
+uint32_t sequence_valid(const struct sequence *s)
+{
+    return s->n_valid;
+}
+
+static void release_tail(struct sequence *s)
+{
+    if (!s->tail)
+        return;
+    for (uint32_t g = 0; g < s->cache->options.n_groups; g++)
+        page_unref(s->cache, s->tail, g);
+    s->tail->holds--;
+    s->tail = NULL;
+}
+
+/* Copies the first tail_tokens of the page that the look-up found into page n_pages, our own. */
+static enum status copy_tail_group(struct sequence *s, uint32_t g, struct err *e)
+{
+    struct cache *c = s->cache;
+    const struct page *p = &s->tail->pages[g];
+    enum status st = verify_page(c, s->tail, g, e);
+    if (st != OK) {
+        verify_quarantine(c, s->tail, g, e->msg);
+        return err_set(e, E_CORRUPT, "a stored page failed verification");
+    }
+    void *data;
+    st = pool_take(c, g, &data, e);
+    if (st != OK)
+        return st;
+    if (p->where == PAGE_MAPPED && s->tail->n_tokens < PAGE_TOKENS)
+        pool_expand(c, g, data, p->data, s->tail->n_tokens);
+    else
+        memcpy(data, p->data, c->options.groups[g].page_bytes);
+    s->tables[g][s->n_pages] = data;
+    return OK;
+}
+
+static enum status copy_tail(struct sequence *s, struct err *e)
+{
+    struct cache *c = s->cache;
+    for (uint32_t g = 0; g < c->options.n_groups; g++) {
+        enum status st = copy_tail_group(s, g, e);
+        if (st != OK) {
+            while (g-- > 0)
+                pool_give(c, g, s->tables[g][s->n_pages]);
+            return st;
+        }
+    }
+    s->n_pages++;
+    release_tail(s);
+    return OK;
+}
+
+static enum status add_private_page(struct sequence *s, struct err *e)
+{
+    struct cache *c = s->cache;
+    CHECK(s->n_pages < pages_max(c));
+    for (uint32_t g = 0; g < c->options.n_groups; g++) {
+        enum status st = pool_take(c, g, &s->tables[g][s->n_pages], e);
+        if (st != OK) {
+            while (g-- > 0)
+                pool_give(c, g, s->tables[g][s->n_pages]);
+            return st;
+        }
+    }
+    s->n_pages++;
+    return OK;
+}
+
+enum status sequence_reserve(struct sequence *s, uint32_t n_tokens, struct err *e)
+{
+    struct cache *c = s->cache;
+    CHECK(s->n_valid + n_tokens <= c->options.n_ctx);
+    uint32_t need = (s->n_valid + n_tokens + PAGE_TOKENS - 1) / PAGE_TOKENS;
+    uint64_t bytes = 0;
+    for (uint32_t g = 0; g < c->options.n_groups; g++)
+        bytes += (need > s->n_pages ? need - s->n_pages : 0) * c->options.groups[g].page_bytes;
+    if (bytes > 0 && !pool_make_room(c, bytes))
+        return err_set(e, E_LIMIT, "KV memory is full (%llu MiB)",
+                       (unsigned long long)(c->options.max_bytes >> 20));
+    enum status st = s->tail ? copy_tail(s, e) : OK;
+    while (st == OK && s->n_pages < need)
+        st = add_private_page(s, e);
+    return st;
+}
+
+struct sequence_pages sequence_pages(const struct sequence *s, uint32_t group, uint32_t n_tokens)
+{
+    uint32_t first = s->first_page[group];
+    uint32_t end = (s->n_valid + n_tokens + PAGE_TOKENS - 1) / PAGE_TOKENS;
+    CHECK(end <= s->n_pages);
+    return (struct sequence_pages){s->tables[group] + first, first, end - first};
+}
+
+/* ---- committing pages to the tree ---- */
+
+static struct node *parent_of(const struct sequence *s, uint32_t index)
+{
+    return index > 0 ? s->nodes[index - 1] : &s->cache->root;
+}
+
+/* Gives a private page to its node, or drops it where the node has one already (same bits). */
+static void give_page(struct sequence *s, struct node *n, uint32_t index, uint32_t g)
+{
+    struct cache *c = s->cache;
+    struct page *p = &n->pages[g];
+    void *mine = s->tables[g][index];
+    if (!mine)
+        return; /* left the window before it was full: impossible for group 0 */
+    if (p->where == PAGE_NONE) {
+        p->where = PAGE_MEMORY;
+        p->data = mine;
+        p->is_durable = p->is_bad = p->is_kept = false;
+    } else {
+        pool_give(c, g, mine);
+    }
+}
+
+static void keep_page(struct cache *c, struct node *n, uint32_t g)
+{
+    n->pages[g].is_kept = true;
+    persist_page(c, n, g);
+}
+
+/* Page `index` is full: it becomes a node, shared with whoever has the same tokens. */
+static enum status commit_page(struct sequence *s, uint32_t index, struct err *e)
+{
+    struct cache *c = s->cache;
+    struct node *parent = parent_of(s, index);
+    const uint32_t *tokens = s->tokens + index * PAGE_TOKENS;
+    struct node *n = node_find_child(parent, tokens, PAGE_TOKENS);
+    if (!n) {
+        struct digest chain = key_chain(c, &parent->chain, tokens, PAGE_TOKENS);
+        n = node_add_child(c, parent, tokens, PAGE_TOKENS, &chain);
+        if (!n)
+            return err_set(e, E_NOMEM, "no memory for a page's node");
+    }
+    n->holds++;
+    s->nodes[index] = n;
+    for (uint32_t g = 0; g < c->options.n_groups; g++) {
+        if (!s->tables[g][index])
+            continue;
+        give_page(s, n, index, g);
+        ref_page(s, index, g);
+        if (!c->options.groups[g].window || s->keep[index])
+            keep_page(c, n, g);
+    }
+    return OK;
+}
+
+/* Position `at` becomes resumable: the pages that a query there sees are kept. */
+static void mark_point(struct sequence *s, uint32_t at)
+{
+    struct cache *c = s->cache;
+    if (s->no_cache || at == 0)
+        return;
+    for (uint32_t g = 0; g < c->options.n_groups; g++) {
+        if (!c->options.groups[g].window)
+            continue;
+        uint32_t last = (at - 1) / PAGE_TOKENS;
+        for (uint32_t i = window_first_page(c, g, at); i <= last; i++) {
+            s->keep[i] = 1;
+            if (s->nodes[i] && s->tables[g][i])
+                keep_page(c, s->nodes[i], g);
+        }
+    }
+}
+
+static void mark_points(struct sequence *s, uint32_t from, uint32_t to)
+{
+    for (uint32_t at = (from / CACHE_POINT_TOKENS + 1) * CACHE_POINT_TOKENS; at <= to;
+         at += CACHE_POINT_TOKENS)
+        mark_point(s, at);
+    while (s->next_point < s->n_points && s->points[s->next_point] <= to)
+        mark_point(s, s->points[s->next_point++]);
+}
+
+/* Releases page i of group g from the table. */
+static void release_page(struct sequence *s, uint32_t g, uint32_t i)
+{
+    struct cache *c = s->cache;
+    if (!s->tables[g][i])
+        return;
+    if (s->nodes[i])
+        page_unref(c, s->nodes[i], g);
+    else
+        pool_give(c, g, s->tables[g][i]);
+    s->tables[g][i] = NULL;
+}
+
+static void slide_windows(struct sequence *s)
+{
+    struct cache *c = s->cache;
+    for (uint32_t g = 0; g < c->options.n_groups; g++) {
+        uint32_t first = window_first_page(c, g, s->n_valid);
+        for (; s->first_page[g] < first; s->first_page[g]++)
+            release_page(s, g, s->first_page[g]);
+    }
+}
+
+enum status sequence_append(struct sequence *s, const uint32_t *tokens, uint32_t n_tokens,
+                            struct err *e)
+{
+    CHECK((s->n_valid + n_tokens + PAGE_TOKENS - 1) / PAGE_TOKENS <= s->n_pages);
+    uint32_t from = s->n_valid;
+    memmove(s->tokens + from, tokens, n_tokens * sizeof *tokens);
+    s->n_valid += n_tokens;
+    mark_points(s, from, s->n_valid); /* before pages leave the window */
+    if (!s->no_cache) {
+        for (uint32_t i = from / PAGE_TOKENS; i < s->n_valid / PAGE_TOKENS; i++) {
+            enum status st = commit_page(s, i, e);
+            if (st != OK)
+                return st;
+        }
+    }
+    slide_windows(s);
+    return OK;
+}
+
+/* ---- forks and ends ---- */
+
+enum status sequence_fork(struct sequence *s, struct sequence **out, struct err *e)
+{
+    struct cache *c = s->cache;
+    uint32_t n_full = s->n_valid / PAGE_TOKENS;
+    if (s->no_cache && n_full > 0)
+        return err_set(e, E_UNSUPPORTED, "several choices need the cache");
+    struct sequence *f = sequence_new(c, NULL);
+    if (!f)
+        return err_set(e, E_NOMEM, "no memory for another choice");
+    memcpy(f->tokens, s->tokens, s->n_valid * sizeof *s->tokens);
+    struct node *tail = s->tail;
+    f->n_valid = s->n_valid;
+    f->n_pages = n_full;
+    f->has_unverified = s->has_unverified;
+    for (uint32_t i = 0; i < n_full; i++) {
+        f->nodes[i] = s->nodes[i];
+        f->nodes[i]->holds++;
+    }
+    for (uint32_t g = 0; g < c->options.n_groups; g++) {
+        f->first_page[g] = s->first_page[g];
+        for (uint32_t i = f->first_page[g]; i < n_full; i++)
+            ref_page(f, i, g);
+    }
+    c->n_sequences++;
+    enum status st = OK;
+    if (tail) {
+        f->tail = tail;
+        f->tail_tokens = s->tail_tokens;
+        tail->holds++;
+        for (uint32_t g = 0; g < c->options.n_groups; g++)
+            tail->pages[g].refs++;
+    } else if (s->n_valid % PAGE_TOKENS) {
+        st = add_private_page(f, e);
+        for (uint32_t g = 0; st == OK && g < c->options.n_groups; g++)
+            memcpy(f->tables[g][n_full], s->tables[g][n_full], c->options.groups[g].page_bytes);
+    }
+    if (st != OK) {
+        sequence_finish(f, false);
+        return st;
+    }
+    *out = f;
+    return OK;
+}
+
+struct digest sequence_chain(struct sequence *s)
+{
+    uint32_t n_full = s->n_valid / PAGE_TOKENS, n = s->n_valid % PAGE_TOKENS;
+    const struct node *parent = parent_of(s, n_full);
+    return n ? key_chain(s->cache, &parent->chain, s->tokens + n_full * PAGE_TOKENS, n)
+             : parent->chain;
+}
+
+/* The partial page at the end becomes a node of its own: a copy when the sequence goes on. */
+static void commit_tail(struct sequence *s, bool goes_on)
+{
+    struct cache *c = s->cache;
+    uint32_t index = s->n_valid / PAGE_TOKENS, n_tokens = s->n_valid % PAGE_TOKENS;
+    if (n_tokens == 0 || index >= s->n_pages || s->tail)
+        return; /* nothing of our own behind the last full page */
+    struct node *parent = parent_of(s, index);
+    const uint32_t *tokens = s->tokens + index * PAGE_TOKENS;
+    struct node *n = node_find_child(parent, tokens, n_tokens);
+    if (!n) {
+        struct digest chain = sequence_chain(s);
+        n = node_add_child(c, parent, tokens, n_tokens, &chain);
+    }
+    if (!n)
+        return; /* a convenience lost, no error */
+    for (uint32_t g = 0; g < c->options.n_groups; g++) {
+        struct page *p = &n->pages[g];
+        struct err e;
+        if (p->where != PAGE_NONE)
+            continue;
+        if (goes_on) {
+            if (!pool_make_room(c, c->options.groups[g].page_bytes) ||
+                pool_take(c, g, &p->data, &e) != OK)
+                continue;
+            memcpy(p->data, s->tables[g][index], c->options.groups[g].page_bytes);
+        } else {
+            p->data = s->tables[g][index];
+            s->tables[g][index] = NULL;
+        }
+        p->where = PAGE_MEMORY;
+        p->is_durable = p->is_bad = false;
+        keep_page(c, n, g);
+    }
+    node_touch(c, n);
+}
+
+/* Pages that could not be queued before (the store's queue was full, the disk was). */
+static void persist_rest(struct sequence *s)
+{
+    struct cache *c = s->cache;
+    for (uint32_t i = 0; i < s->n_valid / PAGE_TOKENS; i++)
+        for (uint32_t g = 0; g < c->options.n_groups; g++)
+            if (s->nodes[i] && (!c->options.groups[g].window || s->nodes[i]->pages[g].is_kept))
+                persist_page(c, s->nodes[i], g);
+}
+
+void sequence_keep_end(struct sequence *s)
+{
+    if (s->no_cache)
+        return;
+    mark_point(s, s->n_valid);
+    commit_tail(s, true);
+}
+
+void sequence_keep_head(struct sequence *s, const float *logits)
+{
+    if (s->no_cache)
+        return;
+    struct cache *c = s->cache;
+    struct digest chain = sequence_chain(s);
+    uint32_t index = s->n_valid / PAGE_TOKENS;
+    head_keep(c, &chain, logits);
+    persist_head(c, parent_of(s, index), index, &chain, logits);
+}
+
+void sequence_finish(struct sequence *s, bool keep)
+{
+    struct cache *c = s->cache;
+    if (keep && !s->no_cache) {
+        mark_point(s, s->n_valid);
+        commit_tail(s, false);
+        persist_rest(s);
+    }
+    for (uint32_t g = 0; g < c->options.n_groups; g++)
+        for (uint32_t i = s->first_page[g]; i < s->n_pages; i++)
+            release_page(s, g, i);
+    for (uint32_t i = 0; i < s->n_pages; i++)
+        if (s->nodes[i])
+            s->nodes[i]->holds--;
+    release_tail(s);
+    CHECK(c->n_sequences > 0);
+    c->n_sequences--;
+    sequence_free(s);
+}
