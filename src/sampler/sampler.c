@@ -1,0 +1,330 @@
+/* SPDX-License-Identifier: MIT
+ * sampler.c — parameters, penalties, and the draw.
+ * Memory is taken at birth, as much as the parameters can ever need: with top_k ≤ TOP_K_HEAP_MAX
+ * some kilobytes, with penalties three counts a token of the vocabulary, with everything off two or
+ * four lists of it. */
+#include "sampler/sampler.h"
+
+#include <float.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "base/mem.h"
+#include "base/prng.h"
+#include "sampler/sampler_int.h"
+
+/* Up to here the bounded heap beats sorting 262,144 logits. */
+#define TOP_K_HEAP_MAX 1024
+/* A logit that far below the best weighs e⁻⁶⁰ = 1e-26 of it: less than the last bit of the sum. */
+#define NEGLIGIBLE  60.0
+#define PENALTY_MAX 100.0f
+
+struct token_count {
+    uint32_t n_generated; /* times generated */
+    uint32_t n_recent;    /* times among the last repeat_last_n */
+    bool is_seen;         /* in the list of seen tokens */
+};
+
+struct sampler {
+    struct sampler_params p;
+    uint32_t n_vocab;
+    const struct kernels *k;
+    float *changed; /* [n_vocab] logits after bias and penalties; NULL: neither is set */
+    struct candidate *candidates, *sorted, *scratch;
+    struct candidate top[SAMPLER_TOP_LOGPROBS_MAX];
+    /* Penalties; NULL when off. */
+    struct token_count *counts; /* [n_vocab] */
+    uint32_t *seen;             /* [n_vocab] tokens accepted so far, each once */
+    uint32_t n_seen;
+    uint32_t *recent; /* [repeat_last_n] ring; NULL when all tokens count */
+    uint32_t recent_at, recent_count;
+};
+
+struct sampler_params sampler_defaults(void)
+{
+    return (struct sampler_params){
+        .temperature = 0.8f,
+        .top_k = 40,
+        .top_p = 0.95f,
+        .min_p = 0.05f,
+        .typical_p = 1.0f,
+        .repeat_penalty = 1.0f,
+        .repeat_last_n = 64,
+    };
+}
+
+static enum status check_range(const char *name, float v, float least, float most, struct err *e)
+{
+    if (v >= least && v <= most)
+        return OK;
+    return err_set(e, E_INVALID, "%s must be from %g to %g, not %g", name, (double)least,
+                   (double)most, (double)v);
+}
+
+static enum status check_bias(const struct sampler_params *p, uint32_t n_vocab, struct err *e)
+{
+    if (p->n_bias > SAMPLER_BIAS_MAX)
+        return err_set(e, E_INVALID, "logit_bias has %u entries, the limit is %u", p->n_bias,
+                       SAMPLER_BIAS_MAX);
+    for (uint32_t i = 0; i < p->n_bias; i++) {
+        if (p->bias[i].token >= n_vocab)
+            return err_set(e, E_INVALID, "logit_bias names token %u, the vocabulary has %u",
+                           p->bias[i].token, n_vocab);
+        if (!(p->bias[i].bias <= FLT_MAX))
+            return err_set(e, E_INVALID, "logit_bias of token %u must be a number or -inf",
+                           p->bias[i].token);
+    }
+    return OK;
+}
+
+enum status sampler_check(const struct sampler_params *p, uint32_t n_vocab, struct err *e)
+{
+    const struct {
+        const char *name;
+        float value, least, most;
+    } ranges[] = {
+        {"temperature", p->temperature, 0, FLT_MAX},
+        {"top_p", p->top_p, 0, 1},
+        {"min_p", p->min_p, 0, 1},
+        {"typical_p", p->typical_p, 0, 1},
+        {"repeat_penalty", p->repeat_penalty, 1 / PENALTY_MAX, PENALTY_MAX},
+        {"presence_penalty", p->presence_penalty, -PENALTY_MAX, PENALTY_MAX},
+        {"frequency_penalty", p->frequency_penalty, -PENALTY_MAX, PENALTY_MAX},
+        {"repeat_last_n", (float)p->repeat_last_n, -1, SAMPLER_REPEAT_LAST_MAX},
+        {"top_logprobs", (float)p->n_top_logprobs, 0, SAMPLER_TOP_LOGPROBS_MAX},
+    };
+    for (size_t i = 0; i < ARRAY_COUNT(ranges); i++) {
+        enum status st =
+            check_range(ranges[i].name, ranges[i].value, ranges[i].least, ranges[i].most, e);
+        if (st != OK)
+            return st;
+    }
+    return check_bias(p, n_vocab, e);
+}
+
+/* ---- birth ---- */
+static bool is_greedy(const struct sampler_params *p)
+{
+    return p->temperature <= 0 || p->top_k == 1;
+}
+
+static bool uses_heap(const struct sampler *s)
+{
+    return s->p.top_k > 0 && s->p.top_k <= TOP_K_HEAP_MAX;
+}
+
+static bool has_repeat_penalty(const struct sampler_params *p)
+{
+    return p->repeat_penalty != 1.0f && p->repeat_last_n != 0;
+}
+
+static bool has_penalty(const struct sampler_params *p)
+{
+    return has_repeat_penalty(p) || p->presence_penalty != 0 || p->frequency_penalty != 0;
+}
+
+static bool take_changed(struct sampler *s)
+{
+    if (s->p.n_bias == 0 && !has_penalty(&s->p))
+        return true;
+    s->changed = mem_try_new(s->n_vocab, sizeof *s->changed);
+    return s->changed != NULL;
+}
+
+static bool take_candidates(struct sampler *s)
+{
+    if (is_greedy(&s->p))
+        return true;
+    uint32_t n = uses_heap(s) ? (uint32_t)s->p.top_k : s->n_vocab;
+    s->candidates = mem_try_new(n, sizeof *s->candidates);
+    if (!uses_heap(s))
+        s->sorted = mem_try_new(n, sizeof *s->sorted);
+    if (s->p.typical_p < 1)
+        s->scratch = mem_try_new(2 * (size_t)n, sizeof *s->scratch);
+    return s->candidates && (uses_heap(s) || s->sorted) && (s->p.typical_p >= 1 || s->scratch);
+}
+
+static bool take_counts(struct sampler *s)
+{
+    if (!has_penalty(&s->p))
+        return true;
+    s->counts = mem_try_new(s->n_vocab, sizeof *s->counts);
+    s->seen = mem_try_new(s->n_vocab, sizeof *s->seen);
+    if (s->p.repeat_last_n > 0)
+        s->recent = mem_try_new((size_t)s->p.repeat_last_n, sizeof *s->recent);
+    return s->counts && s->seen && (s->p.repeat_last_n <= 0 || s->recent);
+}
+
+enum status sampler_new(const struct sampler_params *p, uint32_t n_vocab, const struct kernels *k,
+                        struct sampler **out, struct err *e)
+{
+    CHECK(n_vocab > 0);
+    enum status st = sampler_check(p, n_vocab, e);
+    if (st != OK)
+        return st;
+    struct sampler *s = mem_try_new(1, sizeof *s);
+    if (!s)
+        return err_set(e, E_NOMEM, "sampler: out of memory");
+    s->p = *p;
+    s->n_vocab = n_vocab;
+    s->k = k;
+    if (!take_changed(s) || !take_candidates(s) || !take_counts(s)) {
+        sampler_free(s);
+        return err_set(e, E_NOMEM, "sampler: out of memory for a vocabulary of %u", n_vocab);
+    }
+    *out = s;
+    return OK;
+}
+
+void sampler_free(struct sampler *s)
+{
+    if (!s)
+        return;
+    mem_free(s->changed);
+    mem_free(s->candidates);
+    mem_free(s->sorted);
+    mem_free(s->scratch);
+    mem_free(s->counts);
+    mem_free(s->seen);
+    mem_free(s->recent);
+    mem_free(s);
+}
+
+/* ---- penalties ---- */
+static void accept_recent(struct sampler *s, uint32_t token)
+{
+    s->counts[token].n_recent++;
+    if (!s->recent)
+        return;
+    if (s->recent_count == (uint32_t)s->p.repeat_last_n)
+        s->counts[s->recent[s->recent_at]].n_recent--;
+    else
+        s->recent_count++;
+    s->recent[s->recent_at] = token;
+    s->recent_at = (s->recent_at + 1) % (uint32_t)s->p.repeat_last_n;
+}
+
+void sampler_accept(struct sampler *s, uint32_t token, bool is_generated)
+{
+    CHECK(token < s->n_vocab);
+    bool counts_recent = has_repeat_penalty(&s->p);
+    if (!s->counts || (!is_generated && !counts_recent))
+        return;
+    struct token_count *c = &s->counts[token];
+    if (!c->is_seen)
+        s->seen[s->n_seen++] = token;
+    c->is_seen = true;
+    if (is_generated)
+        c->n_generated++;
+    if (counts_recent)
+        accept_recent(s, token);
+}
+
+static const float *changed_logits(struct sampler *s, const float *logits)
+{
+    const struct sampler_params *p = &s->p;
+    if (!s->changed)
+        return logits;
+    float *l = s->changed;
+    memcpy(l, logits, s->n_vocab * sizeof *l);
+    for (uint32_t i = 0; i < p->n_bias; i++)
+        l[p->bias[i].token] += p->bias[i].bias;
+    for (uint32_t i = 0; i < s->n_seen; i++) {
+        uint32_t token = s->seen[i];
+        const struct token_count *c = &s->counts[token];
+        if (c->n_recent > 0)
+            l[token] = l[token] > 0 ? l[token] / p->repeat_penalty : l[token] * p->repeat_penalty;
+        if (c->n_generated > 0)
+            l[token] -= (float)c->n_generated * p->frequency_penalty + p->presence_penalty;
+    }
+    return l;
+}
+
+/* ---- the draw ---- */
+static uint32_t candidates_of_heap(struct sampler *s, const float *l)
+{
+    uint32_t k = (uint32_t)s->p.top_k;
+    return select_top(l, s->n_vocab, s->candidates, k < s->n_vocab ? k : s->n_vocab);
+}
+
+/* Candidates of the whole vocabulary, sorted.  Those that min_p or their weight rule out anyway are
+ * left out before sorting; *mass still counts them when top_p asks for it. */
+static uint32_t candidates_of_all(struct sampler *s, const float *l, double *mass)
+{
+    const struct sampler_params *p = &s->p;
+    float max = l[s->k->argmax(l, s->n_vocab)];
+    double floor = (double)max - NEGLIGIBLE;
+    uint32_t n = select_above(l, s->n_vocab, floor, s->candidates);
+    if (p->typical_p >= 1 && p->top_k <= 0) {
+        if (p->top_p < 1)
+            *mass = filter_mass(s->candidates, n, max);
+        if (p->min_p > 0)
+            n = select_above(l, s->n_vocab, (double)max + sampler_log(p->min_p), s->candidates);
+    }
+    select_sort(s->candidates, s->sorted, n);
+    struct candidate *swap = s->candidates;
+    s->candidates = s->sorted;
+    s->sorted = swap;
+    return p->top_k > 0 && n > (uint32_t)p->top_k ? (uint32_t)p->top_k : n;
+}
+
+static uint32_t draw(struct sampler *s, uint32_t n, uint64_t position)
+{
+    const struct candidate *c = s->candidates;
+    double temperature = s->p.temperature, max = c[0].logit, sum = 0;
+    for (uint32_t i = 0; i < n; i++)
+        sum += sampler_exp(((double)c[i].logit - max) / temperature);
+    double target = sum * prng_uniform(s->p.seed, s->p.choice, position, 0);
+    double reached = 0;
+    for (uint32_t i = 0; i + 1 < n; i++) {
+        reached += sampler_exp(((double)c[i].logit - max) / temperature);
+        if (reached > target)
+            return c[i].token;
+    }
+    return c[n - 1].token;
+}
+
+static uint32_t choose(struct sampler *s, const float *l, uint64_t position)
+{
+    const struct sampler_params *p = &s->p;
+    if (is_greedy(p))
+        return s->k->argmax(l, s->n_vocab);
+    double mass = -1; /* not known yet */
+    uint32_t n = uses_heap(s) ? candidates_of_heap(s, l) : candidates_of_all(s, l, &mass);
+    if (n == 0) /* everything is forbidden or not a number; any answer is as good */
+        return s->k->argmax(l, s->n_vocab);
+    if (p->typical_p < 1)
+        n = filter_typical(s->candidates, n, p->typical_p, s->scratch);
+    float max = s->candidates[0].logit;
+    if (p->top_p < 1)
+        n = filter_top_p(s->candidates, n, max,
+                         mass < 0 ? filter_mass(s->candidates, n, max) : mass, p->top_p);
+    if (p->min_p > 0)
+        n = filter_min_p(s->candidates, n, p->min_p);
+    return draw(s, n, position);
+}
+
+/* Log-probabilities are those of the model: raw logits, before anything was asked for. */
+static void add_logprobs(struct sampler *s, const float *logits, struct sampled *out)
+{
+    float max, sum;
+    s->k->max_sum_exp(logits, s->n_vocab, &max, &sum);
+    double log_sum = (double)max + sampler_log((double)sum);
+    out->logprob = (float)((double)logits[out->token] - log_sum);
+    if (s->p.n_top_logprobs == 0)
+        return;
+    uint32_t wanted = s->p.n_top_logprobs < s->n_vocab ? s->p.n_top_logprobs : s->n_vocab;
+    out->n_top = select_top(logits, s->n_vocab, s->top, wanted);
+    for (uint32_t i = 0; i < out->n_top; i++) {
+        out->top_tokens[i] = s->top[i].token;
+        out->top_logprobs[i] = (float)((double)s->top[i].logit - log_sum);
+    }
+}
+
+void sampler_sample(struct sampler *s, const float *logits, uint64_t position, struct sampled *out)
+{
+    *out = (struct sampled){.token = choose(s, changed_logits(s, logits), position)};
+    CHECK(out->token < s->n_vocab);
+    if (s->p.wants_logprob || s->p.n_top_logprobs > 0)
+        add_logprobs(s, logits, out);
+}

@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: MIT
+ * select.c — candidates out of a vocabulary: the k best by a bounded heap, or all of them sorted.
+ * A vocabulary has up to 262,144 tokens and top_k is 40 mostly: one pass of compares, some hundred
+ * sifts.  Sorting all is by radix on the bits of the float: three passes, whatever the input. */
+#include <float.h>
+#include <string.h>
+
+#include "sampler/sampler_int.h"
+
+/* Is a to come after b?  Equal logits: the lower token is the better one. */
+static bool is_worse(struct candidate a, struct candidate b)
+{
+    return a.logit < b.logit || (a.logit == b.logit && a.token > b.token);
+}
+
+/* heap [n] is a heap with the worst at 0, but for heap[at], which may belong further down. */
+static void sift_down(struct candidate *heap, uint32_t n, uint32_t at)
+{
+    struct candidate moving = heap[at];
+    for (uint32_t child = 2 * at + 1; child < n; child = 2 * at + 1) {
+        if (child + 1 < n && is_worse(heap[child + 1], heap[child]))
+            child++;
+        if (!is_worse(heap[child], moving))
+            break;
+        heap[at] = heap[child];
+        at = child;
+    }
+    heap[at] = moving;
+}
+
+static float bounded(float logit)
+{
+    return logit > FLT_MAX ? FLT_MAX : logit;
+}
+
+uint32_t select_top(const float *logits, uint32_t n, struct candidate *best, uint32_t k)
+{
+    uint32_t count = 0, token = 0;
+    for (; token < n && count < k; token++)
+        if (logits[token] >= -FLT_MAX)
+            best[count++] = (struct candidate){bounded(logits[token]), token};
+    for (uint32_t i = count / 2; i-- > 0;)
+        sift_down(best, count, i);
+    /* A later token of an equal logit is worse than any in the heap, so > suffices; NaN fails it.
+     */
+    for (; token < n; token++)
+        if (logits[token] > best[0].logit) {
+            best[0] = (struct candidate){bounded(logits[token]), token};
+            sift_down(best, count, 0);
+        }
+    for (uint32_t left = count; left > 1;) { /* the worst goes to the end, again and again */
+        struct candidate worst = best[0];
+        best[0] = best[--left];
+        best[left] = worst;
+        sift_down(best, left, 0);
+    }
+    return count;
+}
+
+uint32_t select_above(const float *logits, uint32_t n, double floor, struct candidate *out)
+{
+    float bound = floor < -FLT_MAX ? -FLT_MAX : (float)floor;
+    uint32_t count = 0;
+    for (uint32_t token = 0; token < n; token++)
+        if (logits[token] >= bound)
+            out[count++] = (struct candidate){bounded(logits[token]), token};
+    return count;
+}
+
+/* A number that grows as the logit falls. */
+static uint32_t descending_key(float logit)
+{
+    float v = logit + 0.0f; /* −0 equals 0, so its key must */
+    uint32_t bits;
+    memcpy(&bits, &v, sizeof bits);
+    return bits & 0x80000000u ? bits : ~(bits | 0x80000000u);
+}
+
+#define RADIX_BITS    11
+#define RADIX_PASSES  3
+#define RADIX_BUCKETS (1u << RADIX_BITS)
+
+void select_sort(struct candidate *c, struct candidate *sorted, uint32_t n)
+{
+    uint32_t starts[RADIX_PASSES][RADIX_BUCKETS] = {0};
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t key = descending_key(c[i].logit);
+        for (int pass = 0; pass < RADIX_PASSES; pass++)
+            starts[pass][key >> (pass * RADIX_BITS) & (RADIX_BUCKETS - 1)]++;
+    }
+    struct candidate *from = c, *to = sorted;
+    for (int pass = 0; pass < RADIX_PASSES; pass++) {
+        uint32_t start = 0;
+        for (uint32_t b = 0; b < RADIX_BUCKETS; b++) {
+            uint32_t count = starts[pass][b];
+            starts[pass][b] = start;
+            start += count;
+        }
+        for (uint32_t i = 0; i < n; i++) {
+            uint32_t key = descending_key(from[i].logit);
+            to[starts[pass][key >> (pass * RADIX_BITS) & (RADIX_BUCKETS - 1)]++] = from[i];
+        }
+        struct candidate *swap = from;
+        from = to;
+        to = swap;
+    }
+    _Static_assert(RADIX_PASSES % 2 == 1, "the last pass writes to sorted");
+}
