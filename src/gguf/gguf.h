@@ -13,18 +13,33 @@
 #include "base/status.h"
 #include "tensor/tensor.h"
 
-#define GGUF_KEYS_MAX 65536u
+#define GGUF_KEYS_MAX    65536u
 #define GGUF_TENSORS_MAX 65536u
-#define GGUF_ARRAY_MAX (16u << 20)   /* elements */
-#define GGUF_STRING_MAX (16u << 20)  /* bytes */
-#define GGUF_NAME_MAX 256u           /* bytes of a tensor name */
-#define GGUF_PARTS_MAX 1024u
-#define GGUF_DIMS_MAX 4u
+#define GGUF_ARRAY_MAX   (16u << 20) /* elements */
+#define GGUF_STRING_MAX  (16u << 20) /* bytes */
+#define GGUF_NAME_MAX    256u        /* bytes of a tensor name */
+#define GGUF_PARTS_MAX   1024u
+#define GGUF_DIMS_MAX    4u
 
 enum gguf_kind {
-    GGUF_U8, GGUF_I8, GGUF_U16, GGUF_I16, GGUF_U32, GGUF_I32, GGUF_F32, GGUF_BOOL,
-    GGUF_STRING, GGUF_ARRAY, GGUF_U64, GGUF_I64, GGUF_F64,
+    GGUF_U8,
+    GGUF_I8,
+    GGUF_U16,
+    GGUF_I16,
+    GGUF_U32,
+    GGUF_I32,
+    GGUF_F32,
+    GGUF_BOOL,
+    GGUF_STRING,
+    GGUF_ARRAY,
+    GGUF_U64,
+    GGUF_I64,
+    GGUF_F64,
 };
+
+const char *gguf_kind_name(enum gguf_kind kind); /* "u32"; never NULL */
+bool gguf_kind_is_integer(enum gguf_kind kind);
+bool gguf_kind_is_number(enum gguf_kind kind); /* integers and floats; not bool */
 
 struct gguf;
 
@@ -33,7 +48,7 @@ struct gguf_tensor {
     enum tensor_type type;
     uint32_t n_dims;
     uint64_t dims[GGUF_DIMS_MAX]; /* dims[0] runs fastest: the row length; unused ones are 1 */
-    const void *data;             /* in the map */
+    const void *data; /* in the map; at the file's alignment, which may be as low as 1 */
     uint64_t bytes;
 };
 
@@ -45,7 +60,7 @@ NODISCARD enum status gguf_open_memory(const void *bytes, size_t len, const char
                                        struct gguf **out, struct err *e);
 void gguf_close(struct gguf *g);
 
-const char *gguf_name(const struct gguf *g); /* file name for messages */
+const char *gguf_name(const struct gguf *g); /* file name for messages: without its folder */
 
 /* Metadata.  *found tells whether the key is there; the wrong kind is E_INVALID naming key and
  * kinds.  Any integer kind is accepted for u64 when the value fits, any number for f64. */
@@ -61,12 +76,15 @@ NODISCARD enum status gguf_get_string(const struct gguf *g, const char *key, str
 struct gguf_array {
     enum gguf_kind kind; /* of the elements */
     uint64_t count;
-    const uint8_t *data; /* in the map, unaligned; strings one after the other as u64 length + bytes */
+    const uint8_t
+        *data; /* in the map, unaligned; strings one after the other as u64 length + bytes */
 };
 NODISCARD enum status gguf_get_array(const struct gguf *g, const char *key, struct gguf_array *out,
                                      bool *found, struct err *e);
-/* Element i of a number array as u64/f64 (CHECKs kind and range); strings by walking:
- * *at starts at array.data, n times gguf_array_string. */
+/* Element i of an array of integers or bools as u64 (negative ones sign-extended), of numbers as
+ * f64.  Look at array.kind first: another kind, or i ≥ count, is a bug of the caller (CHECK).
+ * Strings by walking: *at starts at array.data, then at most array.count times gguf_array_string.
+ */
 uint64_t gguf_array_u64(const struct gguf_array *a, uint64_t i);
 double gguf_array_f64(const struct gguf_array *a, uint64_t i);
 struct slice gguf_array_string(const uint8_t **at);
@@ -75,7 +93,8 @@ struct slice gguf_array_string(const uint8_t **at);
 struct gguf_key {
     struct slice name;
     enum gguf_kind kind;
-    const uint8_t *data; /* the raw value in the map */
+    const uint8_t *data; /* the raw value in the map: of a string with its length, of an array with
+                          * the kind and the count of its elements */
     uint64_t bytes;
 };
 uint32_t gguf_key_count(const struct gguf *g);
@@ -95,6 +114,6 @@ struct gguf_part {
     int64_t mtime_ns, ctime_ns;
 };
 uint32_t gguf_part_count(const struct gguf *g);
-struct gguf_part gguf_part_at(const struct gguf *g, uint32_t i); /* stat taken now */
+struct gguf_part gguf_part_at(const struct gguf *g, uint32_t i); /* fstat taken now */
 
 #endif
