@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * cache.c — making and ending a cache, and the look-up: which pages does a prompt have already. */
-#include "base/log.h"
+#include <string.h>
+
 #include "base/mem.h"
 #include "cache/cache_int.h"
 #include "os/clock.h"
@@ -150,17 +151,18 @@ static struct node *load_best(struct walk *w, struct node *parent, const uint32_
     struct digest key = key_page(c, 0, &chain);
     w->hash_ns += clock_now_ns() - start;
     struct node *best = persist_load(c, parent, &key);
-    if (best) {
+    if (best && is_present(best, 0)) {
         *common = n;
         return best;
     }
+    best = NULL;
     struct digest family = key_family(c, parent_chain), keys[2];
     uint8_t order[STORE_ORDER_MAX];
     uint32_t order_len = key_order(tokens, n, order);
     uint32_t n_keys = store_neighbours(c->options.store, &family, order, order_len, keys);
     for (uint32_t i = 0; i < n_keys; i++) {
         struct node *found = persist_load(c, parent, &keys[i]);
-        if (!found)
+        if (!found || !is_present(found, 0))
             continue;
         uint32_t limit = found->n_tokens < n ? found->n_tokens : n;
         uint32_t k = tokens_common(found->tokens, tokens, limit);

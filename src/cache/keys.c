@@ -3,6 +3,8 @@
  *   C(i)   = SHA-256(tag, C(i−1), owner's salt, n, token ids of page i),  C(−1) = root
  *   page   = SHA-256(tag, group, C(i))          head = SHA-256(tag, C)
  *   family = SHA-256(tag, C(i−1), salt): siblings that differ in their tokens only. */
+#include <string.h>
+
 #include "base/endian.h"
 #include "cache/cache_int.h"
 

@@ -3,6 +3,8 @@
  * A put reads a page's memory until it is durable; the page is is_queued meanwhile, nobody writes to
  * it (full pages and finished tails never change) and nobody frees it.  `done` runs on the store's
  * thread: it only pushes the job onto c->finished, cache_poll does the rest on the engine's. */
+#include <string.h>
+
 #include "base/endian.h"
 #include "base/log.h"
 #include "base/mem.h"

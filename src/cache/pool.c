@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * pool.c — memory of KV pages: taken from the kernel page by page, so that what is given back is
  * really gone from RssAnon. */
+#include <string.h>
 #include <sys/mman.h>
 
 #include "cache/sequence_int.h"

@@ -5,6 +5,8 @@
  *   tables[g][i]     what a step reads or writes; NULL before first_page[g] (out of the window)
  *
  * Page i goes through: private (table set, node NULL) → full → committed (node set, one ref). */
+#include <string.h>
+
 #include "base/mem.h"
 #include "cache/sequence_int.h"
 
@@ -326,41 +328,54 @@ enum status sequence_append(struct sequence *s, const uint32_t *tokens, uint32_t
 
 /* ---- forks and ends ---- */
 
+/* Page i of the fork: the same node where there is one, else a copy of the private page. */
+static enum status fork_page(struct sequence *f, const struct sequence *s, uint32_t g, uint32_t i,
+                             struct err *e)
+{
+    struct cache *c = s->cache;
+    if (s->nodes[i]) {
+        if (s->tables[g][i])
+            ref_page(f, i, g);
+        return OK;
+    }
+    uint64_t bytes = c->options.groups[g].page_bytes;
+    if (!pool_make_room(c, bytes))
+        return err_set(e, E_LIMIT, "KV memory is full: no room for another choice");
+    enum status st = pool_take(c, g, &f->tables[g][i], e);
+    if (st == OK)
+        memcpy(f->tables[g][i], s->tables[g][i], bytes);
+    return st;
+}
+
 enum status sequence_fork(struct sequence *s, struct sequence **out, struct err *e)
 {
     struct cache *c = s->cache;
-    uint32_t n_full = s->n_valid / PAGE_TOKENS;
-    if (s->no_cache && n_full > 0)
-        return err_set(e, E_UNSUPPORTED, "several choices need the cache");
     struct sequence *f = sequence_new(c, NULL);
     if (!f)
         return err_set(e, E_NOMEM, "no memory for another choice");
-    memcpy(f->tokens, s->tokens, s->n_valid * sizeof *s->tokens);
-    struct node *tail = s->tail;
-    f->n_valid = s->n_valid;
-    f->n_pages = n_full;
-    f->has_unverified = s->has_unverified;
-    for (uint32_t i = 0; i < n_full; i++) {
-        f->nodes[i] = s->nodes[i];
-        f->nodes[i]->holds++;
-    }
-    for (uint32_t g = 0; g < c->options.n_groups; g++) {
-        f->first_page[g] = s->first_page[g];
-        for (uint32_t i = f->first_page[g]; i < n_full; i++)
-            ref_page(f, i, g);
-    }
     c->n_sequences++;
+    memcpy(f->tokens, s->tokens, s->n_valid * sizeof *s->tokens);
+    f->no_cache = s->no_cache;
+    f->n_valid = s->n_valid;
+    f->n_pages = s->n_pages;
+    f->has_unverified = s->has_unverified;
+    for (uint32_t i = 0; i < s->n_pages; i++) {
+        f->nodes[i] = s->nodes[i];
+        if (f->nodes[i])
+            f->nodes[i]->holds++;
+    }
     enum status st = OK;
-    if (tail) {
-        f->tail = tail;
+    for (uint32_t g = 0; st == OK && g < c->options.n_groups; g++) {
+        f->first_page[g] = s->first_page[g];
+        for (uint32_t i = f->first_page[g]; st == OK && i < s->n_pages; i++)
+            st = fork_page(f, s, g, i, e);
+    }
+    if (s->tail) {
+        f->tail = s->tail;
         f->tail_tokens = s->tail_tokens;
-        tail->holds++;
+        f->tail->holds++;
         for (uint32_t g = 0; g < c->options.n_groups; g++)
-            tail->pages[g].refs++;
-    } else if (s->n_valid % PAGE_TOKENS) {
-        st = add_private_page(f, e);
-        for (uint32_t g = 0; st == OK && g < c->options.n_groups; g++)
-            memcpy(f->tables[g][n_full], s->tables[g][n_full], c->options.groups[g].page_bytes);
+            f->tail->pages[g].refs++;
     }
     if (st != OK) {
         sequence_finish(f, false);
@@ -454,7 +469,7 @@ void sequence_finish(struct sequence *s, bool keep)
     }
     for (uint32_t g = 0; g < c->options.n_groups; g++)
         for (uint32_t i = s->first_page[g]; i < s->n_pages; i++)
-            release_page(s, g, i);
+            release_page(s, g, i); /* a table entry that is NULL is skipped */
     for (uint32_t i = 0; i < s->n_pages; i++)
         if (s->nodes[i])
             s->nodes[i]->holds--;

@@ -2,6 +2,8 @@
  * tree.c — nodes: one page of one chain each, children sorted by tokens, all in use order.
  * Because children are sorted lexicographically, the one with the longest common prefix is a
  * neighbour of the place where the tokens would be inserted: O(log children). */
+#include <string.h>
+
 #include "base/mem.h"
 #include "cache/cache_int.h"
 

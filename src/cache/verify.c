@@ -2,6 +2,8 @@
  * verify.c — checksums of mapped chunks before this process first attends to them.
  * The workers of a step verify a layer's chunks just before they read them; n_verified of a page
  * counts the layers done, in the ascending order in which a step visits them. */
+#include <string.h>
+
 #include "base/log.h"
 #include "base/mem.h"
 #include "cache/cache_int.h"
