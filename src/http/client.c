@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: MIT
+ * client.c — libcurl's easy interface behind http_client.h. */
+#include <curl/curl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <strings.h>
+
+#include "base/mem.h"
+#include "http/http_client.h"
+#include "os/clock.h"
+
+#define CONNECT_MS_DEFAULT 10000
+
+struct http_client {
+    CURL *curl;
+    char error[CURL_ERROR_SIZE];
+};
+
+struct transfer {
+    const struct http_call *call;
+    struct http_answer *answer;
+    uint64_t start_ns;
+    bool is_refused;
+};
+
+static void curl_once(void)
+{
+    curl_global_init(CURL_GLOBAL_DEFAULT);
+}
+
+enum status http_client_new(struct http_client **out, struct err *e)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, curl_once);
+    struct http_client *c = mem_try_new(1, sizeof *c);
+    if (c)
+        c->curl = curl_easy_init();
+    if (!c || !c->curl) {
+        mem_free(c);
+        return err_set(e, E_NOMEM, "HTTP client");
+    }
+    *out = c;
+    return OK;
+}
+
+void http_client_free(struct http_client *c)
+{
+    if (!c)
+        return;
+    curl_easy_cleanup(c->curl);
+    mem_free(c);
+}
+
+void http_answer_release(struct http_answer *a)
+{
+    buf_release(&a->headers);
+    buf_release(&a->body);
+    *a = (struct http_answer){0};
+}
+
+bool http_answer_header(const struct http_answer *a, const char *name, char *text, size_t size)
+{
+    size_t name_len = strlen(name);
+    bool is_found = false;
+    const char *p = a->headers.ptr, *end = p ? p + a->headers.len : NULL;
+    while (p && p < end) {
+        const char *stop = memchr(p, '\n', (size_t)(end - p));
+        size_t len = (size_t)((stop ? stop : end) - p);
+        if (len > name_len && p[name_len] == ':' && strncasecmp(p, name, name_len) == 0) {
+            const char *v = p + name_len + 1, *v_end = p + len;
+            while (v < v_end && (*v == ' ' || *v == '\t'))
+                v++;
+            while (v_end > v && (v_end[-1] == '\r' || v_end[-1] == ' '))
+                v_end--;
+            snprintf(text, size, "%.*s", (int)(v_end - v), v);
+            is_found = true;
+        }
+        p += len + 1;
+    }
+    return is_found;
+}
+
+static size_t on_header(char *bytes, size_t one, size_t n, void *arg)
+{
+    struct transfer *t = arg;
+    if (t->answer->head_ms == 0)
+        t->answer->head_ms = clock_ms_since(t->start_ns);
+    buf_add(&t->answer->headers, bytes, one * n);
+    return t->answer->headers.failed ? 0 : n;
+}
+
+static size_t on_bytes(char *bytes, size_t one, size_t n, void *arg)
+{
+    struct transfer *t = arg;
+    double at_ms = clock_ms_since(t->start_ns);
+    n *= one;
+    if (t->answer->first_body_ms == 0)
+        t->answer->first_body_ms = at_ms;
+    t->answer->body_bytes += n;
+    if (t->call->chunk) {
+        t->is_refused = !t->call->chunk(t->call->arg, (struct slice){bytes, n}, at_ms);
+        return t->is_refused ? 0 : n;
+    }
+    buf_add(&t->answer->body, bytes, n);
+    return t->answer->body.failed ? 0 : n;
+}
+
+static void set_options(struct http_client *c, const struct http_call *call, struct transfer *t,
+                        struct curl_slist *headers)
+{
+    CURL *h = c->curl;
+    curl_easy_reset(h); /* keeps the connection */
+    curl_easy_setopt(h, CURLOPT_URL, call->url);
+    curl_easy_setopt(h, CURLOPT_NOSIGNAL, 1L);
+    curl_easy_setopt(h, CURLOPT_PROXY, ""); /* what is measured is that server, not a proxy */
+    curl_easy_setopt(h, CURLOPT_PROTOCOLS_STR, "http,https");
+    curl_easy_setopt(h, CURLOPT_TCP_NODELAY, 1L);
+    curl_easy_setopt(h, CURLOPT_ERRORBUFFER, c->error);
+    curl_easy_setopt(h, CURLOPT_USERAGENT, "kvasir/" KVASIR_VERSION);
+    curl_easy_setopt(h, CURLOPT_CONNECTTIMEOUT_MS,
+                     (long)(call->connect_ms_max ? call->connect_ms_max : CONNECT_MS_DEFAULT));
+    curl_easy_setopt(h, CURLOPT_TIMEOUT_MS, (long)call->total_ms_max);
+    if (call->body.ptr) {
+        curl_easy_setopt(h, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)call->body.len);
+        curl_easy_setopt(h, CURLOPT_POSTFIELDS, call->body.ptr);
+    }
+    if (call->method && strcmp(call->method, "HEAD") == 0)
+        curl_easy_setopt(h, CURLOPT_NOBODY, 1L);
+    else if (call->method)
+        curl_easy_setopt(h, CURLOPT_CUSTOMREQUEST, call->method);
+    curl_easy_setopt(h, CURLOPT_HTTPHEADER, headers);
+    curl_easy_setopt(h, CURLOPT_HEADERFUNCTION, on_header);
+    curl_easy_setopt(h, CURLOPT_HEADERDATA, t);
+    curl_easy_setopt(h, CURLOPT_WRITEFUNCTION, on_bytes);
+    curl_easy_setopt(h, CURLOPT_WRITEDATA, t);
+}
+
+/* "Expect:" first: libcurl would wait a second for a 100 before sending a larger body. */
+static enum status make_headers(const struct http_call *call, struct curl_slist **out)
+{
+    struct curl_slist *list = curl_slist_append(NULL, "Expect:");
+    bool has_type = false, is_ok = list != NULL;
+    for (size_t i = 0; is_ok && call->headers && call->headers[i]; i++) {
+        has_type |= strncasecmp(call->headers[i], "content-type:", 13) == 0;
+        struct curl_slist *more = curl_slist_append(list, call->headers[i]);
+        is_ok = more != NULL;
+    }
+    if (is_ok && call->body.ptr && !has_type)
+        is_ok = curl_slist_append(list, "Content-Type: application/json") != NULL;
+    if (!is_ok) {
+        curl_slist_free_all(list);
+        return E_NOMEM;
+    }
+    *out = list;
+    return OK;
+}
+
+static enum status explain(struct http_client *c, const struct transfer *t, CURLcode rc,
+                           struct err *e)
+{
+    const char *why = c->error[0] ? c->error : curl_easy_strerror(rc);
+    if (t->is_refused)
+        return err_set(e, E_CANCELLED, "%s: hung up", t->call->url);
+    if (t->answer->body.failed || t->answer->headers.failed)
+        return err_set(e, E_LIMIT, "%s: the reply is too large", t->call->url);
+    if (rc == CURLE_OPERATION_TIMEDOUT)
+        return err_set(e, E_LIMIT, "%s: %s", t->call->url, why);
+    if (rc == CURLE_URL_MALFORMAT || rc == CURLE_UNSUPPORTED_PROTOCOL)
+        return err_set(e, E_INVALID, "%s: %s", t->call->url, why);
+    return err_set(e, E_IO, "%s: %s", t->call->url, why);
+}
+
+enum status http_client_call(struct http_client *c, const struct http_call *call,
+                             struct http_answer *answer, struct err *e)
+{
+    struct transfer t = {.call = call, .answer = answer};
+    struct curl_slist *headers = NULL;
+    *answer = (struct http_answer){0};
+    buf_init(&answer->headers, HTTP_CLIENT_HEADERS_MAX);
+    buf_init(&answer->body, call->reply_bytes_max ? call->reply_bytes_max : HTTP_CLIENT_REPLY_MAX);
+    if (make_headers(call, &headers) != OK)
+        return err_set(e, E_NOMEM, "HTTP headers");
+    c->error[0] = '\0';
+    set_options(c, call, &t, headers);
+    t.start_ns = clock_now_ns();
+    CURLcode rc = curl_easy_perform(c->curl);
+    answer->total_ms = clock_ms_since(t.start_ns);
+    long status = 0;
+    double connect_s = 0;
+    curl_easy_getinfo(c->curl, CURLINFO_RESPONSE_CODE, &status);
+    curl_easy_getinfo(c->curl, CURLINFO_CONNECT_TIME, &connect_s);
+    answer->status = (int)status;
+    answer->connect_ms = connect_s * 1e3;
+    curl_easy_setopt(c->curl, CURLOPT_HTTPHEADER, NULL);
+    curl_slist_free_all(headers);
+    return rc == CURLE_OK ? OK : explain(c, &t, rc, e);
+}

@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: MIT
+ * guard.c — what libmicrohttpd 0.9.75 lets pass and we don't.
+ *   Two Content-Lengths, or one beside Transfer-Encoding (CWE-444, fixed upstream in 1.0.4): behind a
+ *   proxy that reads the other one, the rest of the body is a second request.
+ *   NUL in the request line or a header: the checks see another string than the user of it.
+ *   Two Hosts: which one was checked? */
+#include <strings.h>
+
+#include "http/http_int.h"
+
+struct collect {
+    struct http_exchange *x;
+    size_t bytes;
+    uint32_t n_lengths, n_encodings, n_hosts;
+    bool has_nul, is_bad_length, is_bad_encoding, is_full;
+};
+
+static bool is_name(struct slice a, const char *name)
+{
+    return a.len == strlen(name) && strncasecmp(a.ptr, name, a.len) == 0;
+}
+
+static bool is_digits(struct slice s)
+{
+    for (size_t i = 0; i < s.len; i++)
+        if (s.ptr[i] < '0' || s.ptr[i] > '9')
+            return false;
+    return s.len > 0;
+}
+
+static enum MHD_Result collect_header(void *arg, enum MHD_ValueKind kind, const char *key,
+                                      size_t key_len, const char *value, size_t value_len)
+{
+    struct collect *c = arg;
+    struct http_exchange *x = c->x;
+    (void)kind;
+    struct http_pair p = {{key, key_len}, {value ? value : "", value ? value_len : 0}};
+    c->bytes += key_len + value_len + 4;
+    if (x->n_headers == HTTP_HEADERS_MAX || c->bytes > HTTP_HEADER_BYTES_MAX) {
+        c->is_full = true;
+        return MHD_NO;
+    }
+    if (memchr(p.name.ptr, 0, p.name.len) || memchr(p.value.ptr, 0, p.value.len))
+        c->has_nul = true;
+    if (is_name(p.name, "content-length")) {
+        c->n_lengths++;
+        c->is_bad_length |= !is_digits(p.value);
+    } else if (is_name(p.name, "transfer-encoding")) {
+        c->n_encodings++;
+        c->is_bad_encoding |= !is_name(p.value, "chunked");
+    } else if (is_name(p.name, "host")) {
+        c->n_hosts++;
+    }
+    char *name = arena_text(&x->arena, p.name.ptr, p.name.len);
+    char *text = arena_text(&x->arena, p.value.ptr, p.value.len);
+    if (!name || !text) {
+        c->is_full = true;
+        return MHD_NO;
+    }
+    x->headers[x->n_headers++] = (struct http_pair){{name, p.name.len}, {text, p.value.len}};
+    return MHD_YES;
+}
+
+int guard_headers(struct http_exchange *x, const char **reason)
+{
+    struct collect c = {.x = x};
+    MHD_get_connection_values_n(x->connection, MHD_HEADER_KIND, collect_header, &c);
+    if (c.is_full) {
+        *reason = "the request's headers are too large";
+        return 431;
+    }
+    if (x->is_bad_uri)
+        *reason = "malformed request target";
+    else if (c.has_nul)
+        *reason = "NUL byte in a header";
+    else if (c.n_lengths > 1 || c.is_bad_length)
+        *reason = "malformed Content-Length";
+    else if (c.n_encodings > 1 || c.is_bad_encoding)
+        *reason = "only Transfer-Encoding: chunked is understood";
+    else if (c.n_lengths && c.n_encodings)
+        *reason = "Content-Length beside Transfer-Encoding";
+    else if (c.n_hosts > 1)
+        *reason = "more than one Host";
+    else
+        return 0;
+    return 400;
+}
+
+static int hex_digit(char c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    c = (char)(c | 0x20);
+    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+/* Splits at '?', decodes the path once.  False: a broken escape, or one that gives NUL. */
+bool guard_uri(struct http_exchange *x, const char *uri)
+{
+    const char *mark = strchr(uri, '?');
+    size_t len = mark ? (size_t)(mark - uri) : strlen(uri), n = 0;
+    char *path = arena_text(&x->arena, uri, len);
+    char *query = arena_text(&x->arena, mark ? mark + 1 : "", mark ? strlen(mark + 1) : 0);
+    if (!path || !query)
+        return false;
+    for (size_t i = 0; i < len; i++) {
+        char c = uri[i];
+        if (c == '%') {
+            int high = len - i > 2 ? hex_digit(uri[i + 1]) : -1;
+            int low = high >= 0 ? hex_digit(uri[i + 2]) : -1;
+            c = (char)(high * 16 + low);
+            if (high < 0 || low < 0 || c == 0)
+                return false;
+            i += 2;
+        }
+        path[n++] = c;
+    }
+    path[n] = '\0';
+    x->path = (struct slice){path, n};
+    x->query = slice_of(query);
+    return true;
+}

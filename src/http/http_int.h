@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: MIT
+ * http_int.h — inner door: the exchange, the table of live ones, and who may touch what.
+ *
+ *   loop thread (libmicrohttpd)      worker, engine …            watch thread
+ *   reading ──────────────▶ handling ──────▶ replying | streaming
+ *   on_request (server.c)     http_reply, http_stream_*           exchange_gone
+ *
+ * While the answer is not there, or the stream has nothing to send, the connection is suspended; it
+ * suspends itself, from its own callback only (libmicrohttpd < 1.0.3 skips connections otherwise),
+ * and whoever changes the state resumes it.  x->mutex guards everything below it in the struct and is
+ * held over MHD_suspend/resume_connection, so that no resume is lost. */
+#ifndef KVASIR_HTTP_HTTP_INT_H
+#define KVASIR_HTTP_HTTP_INT_H
+
+#include <microhttpd.h>
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "base/arena.h"
+#include "base/ring.h"
+#include "http/http.h"
+#include "os/team.h"
+
+#define HTTP_NO_SLOT UINT32_MAX
+
+enum phase {
+    PHASE_NEW,       /* the request line is known */
+    PHASE_READING,   /* headers checked, body arriving */
+    PHASE_HANDLING,  /* with a worker or beyond; suspended */
+    PHASE_REPLYING,  /* a whole reply is there */
+    PHASE_STREAMING, /* head is there, bytes follow */
+};
+
+struct http_pair {
+    struct slice name, value;
+};
+
+struct http_exchange {
+    atomic_uint refs; /* connection, owner of the answer, watch thread for a moment */
+    struct http_server *server; /* not to be used once connection is NULL */
+    uint32_t slot;              /* in the server's table */
+
+    /* Written by the loop thread before handle() is called, read-only afterwards. */
+    struct arena arena;
+    struct slice method, path, query;
+    struct http_pair headers[HTTP_HEADERS_MAX];
+    uint32_t n_headers;
+    bool is_bad_uri;
+
+    pthread_mutex_t mutex; /* guards all below */
+    struct MHD_Connection *connection; /* NULL once libmicrohttpd is done with it */
+    enum phase phase;
+    bool is_suspended;
+    bool is_queued;   /* the reply's head was handed to libmicrohttpd */
+    bool is_answered; /* the owner gave x back */
+    bool is_gone;
+    bool is_overfull; /* stream cut because the client is too slow; the watch thread tells */
+    bool is_event_stream;
+    struct buf body;
+    uint64_t body_counted; /* of server->bodies_bytes */
+    int status;
+    const char *type;
+    struct http_pair reply_headers[HTTP_REPLY_HEADERS_MAX];
+    uint32_t n_reply_headers;
+    struct buf out;   /* the reply, or what a stream still has to send from out_at on */
+    size_t out_at;
+    uint64_t last_write_ns;
+    void *user;
+    void (*on_gone)(void *user);
+    void (*on_free)(void *user);
+};
+
+struct http_server {
+    struct http_options options;
+    struct MHD_Daemon *daemon;
+    char host[64];
+    bool is_loopback;
+    uint16_t port;
+    atomic_bool is_stopping;
+    atomic_uint_fast64_t bodies_bytes;
+
+    struct ring *requests; /* exchanges for the workers */
+    struct os_thread **workers;
+    uint32_t n_workers;
+
+    struct os_thread *watcher;
+    int watch_epoll, watch_wake; /* eventfd */
+
+    pthread_mutex_t table_mutex; /* guards slots; taken before no other lock */
+    struct http_exchange **slots; /* [options.connections_max] */
+    uint32_t *generations;        /* counts the uses of a slot, so that a late event misses */
+    uint32_t first_free;          /* slots below are in use */
+};
+
+/* exchange.c */
+struct http_exchange *exchange_new(struct http_server *s);
+void exchange_ref(struct http_exchange *x);
+void exchange_unref(struct http_exchange *x);
+/* The client left: tells the owner, lets the connection go on to its end. */
+void exchange_gone(struct http_exchange *x);
+/* x->mutex held, on the loop thread in the connection's own callback.  False when stopping. */
+bool exchange_suspend(struct http_exchange *x);
+void exchange_resume(struct http_exchange *x); /* x->mutex held; any thread */
+/* Without an owner: the loop thread answers by itself (refusals). */
+void exchange_refuse(struct http_exchange *x, int status, const char *message);
+enum MHD_Result exchange_queue(struct http_exchange *x); /* x->mutex held; loop thread */
+void exchange_ping(struct http_exchange *x, uint64_t now_ns);
+
+/* guard.c: 0, or the status and the reason to refuse with. */
+int guard_headers(struct http_exchange *x, const char **reason);
+bool guard_uri(struct http_exchange *x, const char *uri);
+
+/* listen.c */
+NODISCARD enum status listen_open(const char *host, uint16_t port, int *fd, struct err *e);
+NODISCARD enum status listen_name(struct http_server *s, int fd, struct err *e);
+
+/* watch.c */
+NODISCARD enum status watch_start(struct http_server *s, struct err *e);
+void watch_stop(struct http_server *s);
+void watch_add(struct http_exchange *x);    /* loop thread */
+void watch_remove(struct http_exchange *x); /* loop thread, before the socket is closed */
+void watch_wake(struct http_server *s);
+/* Live exchanges, each with a reference: into list [connections_max]. */
+uint32_t watch_list(struct http_server *s, struct http_exchange **list);
+
+#endif

@@ -1,0 +1,324 @@
+/* SPDX-License-Identifier: MIT
+ * server.c — libmicrohttpd's daemon, its callbacks (all on the loop thread), and the workers.
+ *
+ *   uri_seen → on_request (headers) → on_request (body)* → on_request (complete): suspend, queue
+ *     worker: handle(x) … answer: resume → on_request: queue the response → (read_stream)*
+ *   → on_completed, whatever happened. */
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "http/http_int.h"
+
+/* libmicrohttpd's memory of one connection: header, reply head and a block of the stream. */
+#define CONNECTION_MEMORY_BYTES (HTTP_HEADER_BYTES_MAX + (16u << 10))
+/* A chunked body says its size at its end only; this much too much is read, then the line is cut. */
+#define BODY_EXCESS_BYTES_MAX (16u << 20)
+#define WORKERS_MAX 64u
+
+struct http_options http_defaults(void)
+{
+    return (struct http_options){
+        .host = "127.0.0.1",
+        .port = 8080,
+        .connections_max = 4096,
+        .connections_per_ip_max = 2048,
+        .idle_s = 60,
+        .ping_ms = 10000,
+        .n_workers = 4,
+        .body_bytes_max = 32u << 20,
+        .bodies_bytes_max = 512u << 20,
+        .stream_bytes_max = 4u << 20,
+    };
+}
+
+static void quiet(void *arg, const char *fmt, va_list ap)
+{
+    (void)arg;
+    char line[256];
+    vsnprintf(line, sizeof line, fmt, ap);
+    line[strcspn(line, "\n")] = '\0';
+    log_debug("http", "%s", line); /* what clients do wrong is their affair */
+}
+
+/* The first callback of a request: its result is what on_request finds in *memory. */
+static void *uri_seen(void *arg, const char *uri, struct MHD_Connection *connection)
+{
+    struct http_exchange *x = exchange_new(arg);
+    if (!x)
+        return NULL;
+    x->connection = connection;
+    x->is_bad_uri = !guard_uri(x, uri);
+    return x;
+}
+
+static enum MHD_Result refuse(struct http_exchange *x, int status, const char *message)
+{
+    exchange_refuse(x, status, message);
+    return exchange_queue(x);
+}
+
+/* Room for n more bytes among all bodies. */
+static bool count_body(struct http_exchange *x, size_t n)
+{
+    struct http_server *s = x->server;
+    if (atomic_fetch_add(&s->bodies_bytes, n) + n > s->options.bodies_bytes_max) {
+        atomic_fetch_sub(&s->bodies_bytes, n);
+        return false;
+    }
+    x->body_counted += n;
+    return true;
+}
+
+static enum MHD_Result on_headers(struct http_exchange *x, const char *method)
+{
+    struct http_server *s = x->server;
+    const char *reason = NULL;
+    watch_add(x);
+    char *name = arena_text(&x->arena, method, strlen(method));
+    x->method = slice_of(name ? name : "");
+    int status = guard_headers(x, &reason);
+    if (status)
+        return refuse(x, status, reason);
+    struct slice length = http_header(x, "content-length");
+    /* Digits only, by the guard; NUL-terminated, by the arena. */
+    if (length.ptr && (length.len > 18 || strtoull(length.ptr, NULL, 10) > s->options.body_bytes_max))
+        return refuse(x, 413, "the request's body is too large");
+    x->phase = PHASE_READING;
+    return MHD_YES;
+}
+
+static enum MHD_Result on_body(struct http_exchange *x, const char *bytes, size_t *n)
+{
+    uint64_t max = x->server->options.body_bytes_max;
+    if (x->body.failed || x->body.len + *n > max) {
+        x->body.failed = true;
+        x->body_counted += *n; /* of what nobody keeps, until the client's patience is shown */
+        atomic_fetch_add(&x->server->bodies_bytes, *n);
+        if (x->body_counted > max + BODY_EXCESS_BYTES_MAX)
+            return MHD_NO;
+    } else if (!count_body(x, *n)) {
+        return MHD_NO; /* a response can't be queued in the middle of a body */
+    } else {
+        buf_add(&x->body, bytes, *n);
+    }
+    *n = 0;
+    return MHD_YES;
+}
+
+static enum MHD_Result on_complete(struct http_exchange *x)
+{
+    struct http_server *s = x->server;
+    if (x->body.failed)
+        return refuse(x, 413, "the request's body is too large");
+    x->phase = PHASE_HANDLING;
+    if (!exchange_suspend(x))
+        return MHD_NO;
+    exchange_ref(x); /* the owner's */
+    if (ring_try_push(s->requests, x) == OK)
+        return MHD_YES;
+    exchange_unref(x);
+    exchange_refuse(x, 503, "too many requests at once");
+    exchange_resume(x);
+    return MHD_YES;
+}
+
+static enum MHD_Result on_request(void *arg, struct MHD_Connection *connection, const char *url,
+                                  const char *method, const char *version, const char *bytes,
+                                  size_t *n_bytes, void **memory)
+{
+    struct http_exchange *x = *memory;
+    (void)arg, (void)connection, (void)url, (void)version;
+    if (!x)
+        return MHD_NO; /* out of memory in uri_seen */
+    enum MHD_Result result = MHD_NO;
+    pthread_mutex_lock(&x->mutex);
+    if (atomic_load(&x->server->is_stopping))
+        result = MHD_NO;
+    else if (x->phase == PHASE_NEW)
+        result = on_headers(x, method);
+    else if (*n_bytes > 0)
+        result = on_body(x, bytes, n_bytes);
+    else if (x->phase == PHASE_READING)
+        result = on_complete(x);
+    else if (x->is_gone)
+        result = MHD_NO;
+    else if (x->phase == PHASE_HANDLING)
+        result = exchange_suspend(x) ? MHD_YES : MHD_NO; /* woken without a reason */
+    else if (!x->is_queued)
+        result = exchange_queue(x);
+    pthread_mutex_unlock(&x->mutex);
+    return result;
+}
+
+static void on_completed(void *arg, struct MHD_Connection *connection, void **memory,
+                         enum MHD_RequestTerminationCode why)
+{
+    struct http_exchange *x = *memory;
+    (void)arg, (void)connection, (void)why;
+    if (!x)
+        return;
+    *memory = NULL;
+    watch_remove(x);
+    pthread_mutex_lock(&x->mutex);
+    if (x->body_counted)
+        atomic_fetch_sub(&x->server->bodies_bytes, x->body_counted);
+    x->body_counted = 0;
+    x->is_suspended = false;
+    x->connection = NULL;
+    pthread_mutex_unlock(&x->mutex);
+    exchange_gone(x);
+    exchange_unref(x);
+}
+
+static void work(void *arg)
+{
+    struct http_server *s = arg;
+    for (;;) {
+        struct http_exchange *x = ring_pop(s->requests, -1);
+        if (!x)
+            return;
+        s->options.handle(s->options.arg, x);
+    }
+}
+
+static enum status start_daemon(struct http_server *s, int fd, struct err *e)
+{
+    const struct http_options *o = &s->options;
+    s->daemon = MHD_start_daemon(
+        MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, NULL, NULL,
+        on_request, s, MHD_OPTION_EXTERNAL_LOGGER, quiet, NULL, MHD_OPTION_LISTEN_SOCKET, fd,
+        MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_CONNECTION_LIMIT, o->connections_max,
+        MHD_OPTION_PER_IP_CONNECTION_LIMIT, o->connections_per_ip_max, MHD_OPTION_CONNECTION_TIMEOUT,
+        o->idle_s, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_MEMORY_BYTES,
+        MHD_OPTION_URI_LOG_CALLBACK, uri_seen, s, MHD_OPTION_NOTIFY_COMPLETED, on_completed, s,
+        MHD_OPTION_END);
+    return s->daemon ? OK : err_set(e, E_IO, "the HTTP daemon does not start");
+}
+
+static enum status start_workers(struct http_server *s, struct err *e)
+{
+    s->requests = ring_new(s->options.connections_max);
+    if (!s->requests)
+        return err_set(e, E_NOMEM, "HTTP workers");
+    for (uint32_t i = 0; i < s->options.n_workers; i++) {
+        enum status st = thread_start("http-worker", work, s, &s->workers[i], e);
+        if (st != OK)
+            return st;
+        s->n_workers++;
+    }
+    return OK;
+}
+
+static void stop_workers(struct http_server *s)
+{
+    if (s->requests)
+        ring_close(s->requests);
+    for (uint32_t i = 0; i < s->n_workers; i++)
+        thread_join(s->workers[i]);
+    s->n_workers = 0;
+}
+
+static void server_free(struct http_server *s)
+{
+    ring_free(s->requests);
+    if (s->watch_epoll >= 0)
+        close(s->watch_epoll);
+    if (s->watch_wake >= 0)
+        close(s->watch_wake);
+    pthread_mutex_destroy(&s->table_mutex);
+    mem_free(s->workers);
+    mem_free(s->generations);
+    mem_free(s->slots);
+    mem_free(s);
+}
+
+static struct http_server *server_new(const struct http_options *options)
+{
+    struct http_server *s = mem_try_new(1, sizeof *s);
+    if (!s)
+        return NULL;
+    s->options = *options;
+    s->watch_epoll = s->watch_wake = -1;
+    pthread_mutex_init(&s->table_mutex, NULL);
+    s->slots = mem_try_new(options->connections_max, sizeof *s->slots);
+    s->generations = mem_try_new(options->connections_max, sizeof *s->generations);
+    s->workers = mem_try_new(options->n_workers, sizeof *s->workers);
+    if (s->slots && s->generations && s->workers)
+        return s;
+    server_free(s);
+    return NULL;
+}
+
+enum status http_server_start(const struct http_options *options, struct http_server **out,
+                              struct err *e)
+{
+    CHECK(options->handle);
+    CHECK(options->n_workers > 0 && options->n_workers <= WORKERS_MAX);
+    CHECK(options->connections_max > 0 && options->connections_max <= HTTP_CONNECTIONS_MAX);
+    int fd = -1;
+    struct http_server *s = server_new(options);
+    if (!s)
+        return err_set(e, E_NOMEM, "HTTP server");
+    enum status st = listen_open(options->host, options->port, &fd, e);
+    if (st == OK)
+        st = listen_name(s, fd, e);
+    if (st == OK)
+        st = start_workers(s, e);
+    if (st == OK)
+        st = watch_start(s, e);
+    if (st == OK)
+        st = start_daemon(s, fd, e);
+    if (st == OK) {
+        *out = s;
+        return OK;
+    }
+    atomic_store(&s->is_stopping, true);
+    watch_stop(s);
+    stop_workers(s);
+    if (fd >= 0)
+        close(fd);
+    server_free(s);
+    return st;
+}
+
+uint16_t http_server_port(const struct http_server *s)
+{
+    return s->port;
+}
+
+const char *http_server_host(const struct http_server *s)
+{
+    return s->host;
+}
+
+bool http_server_is_loopback(const struct http_server *s)
+{
+    return s->is_loopback;
+}
+
+void http_server_stop(struct http_server *s)
+{
+    if (!s)
+        return;
+    int fd = MHD_quiesce_daemon(s->daemon); /* no new connections */
+    atomic_store(&s->is_stopping, true);    /* no new requests or suspensions on the old ones */
+    watch_stop(s);
+    stop_workers(s);
+    struct http_exchange **list = mem_new(s->options.connections_max, sizeof *list);
+    uint32_t n = watch_list(s, list);
+    for (uint32_t i = 0; i < n; i++) { /* MHD_stop_daemon wants none suspended */
+        exchange_gone(list[i]);
+        exchange_unref(list[i]);
+    }
+    mem_free(list);
+    MHD_stop_daemon(s->daemon);
+    if (fd >= 0)
+        close(fd);
+    server_free(s);
+}
