@@ -62,21 +62,29 @@ static enum status part_open(struct part *p, const char *path, struct err *e)
 
 struct split {
     uint64_t number, count, n_tensors;
-    bool has_n_tensors;
+    uint64_t number_pos, count_pos, n_tensors_pos; /* of the keys in the file; 0: not there */
 };
+
+static enum status read_number(const struct part *p, const struct key_table *keys, const char *key,
+                               uint64_t *value, uint64_t *pos, struct err *e)
+{
+    bool found;
+    uint32_t i = name_index_find(&keys->index, slice_of(key));
+    *pos = i == UINT32_MAX ? 0 : keys->keys[i].pos;
+    return table_get_u64(p, keys, key, value, &found, e);
+}
 
 static enum status read_split(const struct part *p, const struct key_table *keys, struct split *s,
                               struct err *e)
 {
-    bool found;
     *s = (struct split){.count = 1};
-    enum status st = table_get_u64(p, keys, "split.count", &s->count, &found, e);
+    enum status st = read_number(p, keys, "split.count", &s->count, &s->count_pos, e);
     if (st == OK)
-        st = table_get_u64(p, keys, "split.no", &s->number, &found, e);
+        st = read_number(p, keys, "split.no", &s->number, &s->number_pos, e);
     if (st == OK)
-        st = table_get_u64(p, keys, "split.tensors.count", &s->n_tensors, &s->has_n_tensors, e);
+        st = read_number(p, keys, "split.tensors.count", &s->n_tensors, &s->n_tensors_pos, e);
     if (st == OK && s->count > GGUF_PARTS_MAX)
-        st = fail_at(p, E_LIMIT, 0, e, "split.count %llu (at most %u)",
+        st = fail_at(p, E_LIMIT, s->count_pos, e, "split.count %llu (at most %u)",
                      (unsigned long long)s->count, GGUF_PARTS_MAX);
     if (s->count == 0) /* what gguf-split --merge leaves behind */
         s->count = 1;
@@ -121,7 +129,8 @@ static enum status open_next_part(struct gguf *g, uint32_t i, const struct split
     if (st == OK)
         st = read_split(p, &keys, &split, e);
     if (st == OK && (split.count != first->count || split.number != i))
-        st = fail_at(p, E_INVALID, 0, e, "says it is part %llu of %llu, not %u of %llu",
+        st = fail_at(p, E_INVALID, split.number_pos, e,
+                     "says it is part %llu of %llu, not %u of %llu",
                      (unsigned long long)split.number + 1, (unsigned long long)split.count, i + 1,
                      (unsigned long long)first->count);
     key_table_release(&keys);
@@ -133,14 +142,15 @@ static enum status open_other_parts(struct gguf *g, const struct split *first, s
     char path[FS_PATH_BYTES_MAX];
     const struct part *p = &g->parts[0];
     if (!p->path)
-        return fail_at(p, E_UNSUPPORTED, 0, e, "one part of a split model, from memory");
+        return fail_at(p, E_UNSUPPORTED, first->count_pos, e,
+                       "one part of a split model, from memory");
     if (!part_path(p->path, 0, first->count, path))
-        return fail_at(p, E_INVALID, 0, e,
+        return fail_at(p, E_INVALID, first->count_pos, e,
                        "part %llu of %llu must be named …-%05llu-of-%05llu.gguf",
                        (unsigned long long)first->number + 1, (unsigned long long)first->count,
                        (unsigned long long)first->number + 1, (unsigned long long)first->count);
     if (first->number != 0)
-        return fail_at(p, E_INVALID, 0, e, "part %llu of %llu: open %.60s instead",
+        return fail_at(p, E_INVALID, first->number_pos, e, "part %llu of %llu: open %.60s instead",
                        (unsigned long long)first->number + 1, (unsigned long long)first->count,
                        last_component(path));
     struct part *grown = mem_try_resize(g->parts, first->count, sizeof g->parts[0]);
@@ -182,8 +192,8 @@ static enum status parse_all(struct gguf *g, struct err *e)
         st = read_split(&g->parts[0], &g->keys, &split, e);
     if (st == OK && split.count > 1)
         st = open_other_parts(g, &split, e);
-    if (st == OK && split.count > 1 && split.has_n_tensors && split.n_tensors != g->n_tensors)
-        st = fail_at(&g->parts[0], E_INVALID, 0, e,
+    if (st == OK && split.count > 1 && split.n_tensors_pos > 0 && split.n_tensors != g->n_tensors)
+        st = fail_at(&g->parts[0], E_INVALID, split.n_tensors_pos, e,
                      "split.tensors.count is %llu, the parts hold %u tensors",
                      (unsigned long long)split.n_tensors, g->n_tensors);
     return st == OK ? index_tensors(g, e) : st;
