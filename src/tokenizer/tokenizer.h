@@ -15,6 +15,8 @@
 #include "gguf/gguf.h"
 
 #define TOKENIZER_VOCAB_MAX (1u << 21)
+#define TOKENIZER_TEXT_MAX (256u << 20) /* bytes of one text to encode */
+#define TOKENIZER_TOKEN_BYTES_MAX 4096u /* of one token as stored; the longest known has 256 */
 #define TOKEN_NONE UINT32_MAX
 
 struct tokenizer;
@@ -43,10 +45,21 @@ struct encode_flags {
     bool parse_special; /* control tokens in the text are recognised; else they are plain text
                            (user-defined tokens always are) */
 };
-/* Appends to out.  E_NOMEM only. */
+/* Appends to out; on failure out is as before.  E_NOMEM; E_LIMIT: text over TOKENIZER_TEXT_MAX. */
 NODISCARD enum status tokenizer_encode(const struct tokenizer *t, struct slice text,
                                        struct encode_flags flags, struct token_list *out,
                                        struct err *e);
+
+/* True when text may be cut before and after every occurrence of this special token's text c: for
+ * all byte strings a and b, encode(a c b) = encode(a) + encode(c b) = encode(a c) + encode(b), all
+ * with parse_special and without add_special.
+ * Proof: special tokens are found leftmost-longest in the raw bytes, before all else.  When no
+ * special token begins with c, holds c, or ends with a beginning of c (c itself included, but for
+ * its own whole), then no match that starts before an occurrence of c reaches into it and none that
+ * starts with it is longer, so c is matched there, and the matches on both sides are those of a and
+ * of b alone.  What lies between matches is normalized, prefixed and split with its ends as the ends
+ * of text.  This function checks that condition; O(bytes of all special tokens), so ask once. */
+bool tokenizer_cuts_at(const struct tokenizer *t, uint32_t id);
 
 /* True when the id ends generation: eos, eot, and the file's other end-of-turn tokens (as named by
  * metadata, or well-known control tokens: <|im_end|>, <|eot_id|>, <end_of_turn>, <|end|>, …). */
