@@ -3,6 +3,7 @@
  * watch thread do to it meets here, under x->mutex. */
 #include <string.h>
 #include <strings.h>
+#include <sys/socket.h>
 
 #include "base/check.h"
 #include "base/mem.h"
@@ -118,6 +119,17 @@ void exchange_gone(struct http_exchange *x)
     pthread_mutex_unlock(&x->mutex);
     if (tell) /* outside the lock: it may want locks that a writer holds */
         x->on_gone(x->user);
+}
+
+void exchange_cut(struct http_exchange *x)
+{
+    pthread_mutex_lock(&x->mutex);
+    bool is_due = x->is_overfull && !x->is_gone && x->connection;
+    if (is_due) /* libmicrohttpd waits for a writable socket; this is the only way to wake it */
+        (void)shutdown(x->socket, SHUT_RDWR);
+    pthread_mutex_unlock(&x->mutex);
+    if (is_due)
+        exchange_gone(x);
 }
 
 bool exchange_suspend(struct http_exchange *x)
@@ -307,7 +319,6 @@ enum MHD_Result exchange_queue(struct http_exchange *x)
                                                 NULL);
     if (!r)
         return MHD_NO;
-    x->is_queued = true;
     (void)MHD_add_response_header(r, "Content-Type", x->type);
     if (x->phase == PHASE_STREAMING)
         (void)MHD_add_response_header(r, "Cache-Control", "no-cache");

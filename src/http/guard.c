@@ -28,6 +28,14 @@ static bool is_digits(struct slice s)
     return s.len > 0;
 }
 
+/* libmicrohttpd takes a value up to its first NUL, in place in its read buffer, where it has replaced
+ * the line's CR LF by two NULs.  Anything else behind the value is what a NUL hid (or the next line,
+ * after a bare LF; or a folded line: refused as well, as RFC 9112 §2.2 and §5.2 allow). */
+static bool is_cut(const char *value, size_t len)
+{
+    return value[len] != '\0' || value[len + 1] != '\0';
+}
+
 static enum MHD_Result collect_header(void *arg, enum MHD_ValueKind kind, const char *key,
                                       size_t key_len, const char *value, size_t value_len)
 {
@@ -40,8 +48,7 @@ static enum MHD_Result collect_header(void *arg, enum MHD_ValueKind kind, const 
         c->is_full = true;
         return MHD_NO;
     }
-    if (memchr(p.name.ptr, 0, p.name.len) || memchr(p.value.ptr, 0, p.value.len))
-        c->has_nul = true;
+    c->has_nul |= value && is_cut(value, value_len);
     if (is_name(p.name, "content-length")) {
         c->n_lengths++;
         c->is_bad_length |= !is_digits(p.value);
@@ -72,7 +79,7 @@ int guard_headers(struct http_exchange *x, const char **reason)
     if (x->is_bad_uri)
         *reason = "malformed request target";
     else if (c.has_nul)
-        *reason = "NUL byte in a header";
+        *reason = "NUL or a bare line feed in a header";
     else if (c.n_lengths > 1 || c.is_bad_length)
         *reason = "malformed Content-Length";
     else if (c.n_encodings > 1 || c.is_bad_encoding)
@@ -94,10 +101,13 @@ static int hex_digit(char c)
     return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
-/* Splits at '?', decodes the path once.  False: a broken escape, or one that gives NUL. */
+/* Splits at '?', decodes the path once.  False: a broken escape, or a NUL. */
 bool guard_uri(struct http_exchange *x, const char *uri)
 {
     const char *mark = strchr(uri, '?');
+    /* In place, too: without a NUL inside, the version follows the target's end. */
+    if (strncmp(uri + strlen(uri) + 1, "HTTP/", 5) != 0)
+        return false;
     size_t len = mark ? (size_t)(mark - uri) : strlen(uri), n = 0;
     char *path = arena_text(&x->arena, uri, len);
     char *query = arena_text(&x->arena, mark ? mark + 1 : "", mark ? strlen(mark + 1) : 0);

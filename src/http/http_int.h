@@ -49,6 +49,7 @@ struct http_exchange {
 
     pthread_mutex_t mutex; /* guards all below */
     struct MHD_Connection *connection; /* NULL once libmicrohttpd is done with it */
+    int socket;                        /* open as long as there is a connection */
     enum phase phase;
     bool is_suspended;
     bool is_queued;   /* the reply's head was handed to libmicrohttpd */
@@ -103,7 +104,10 @@ bool exchange_suspend(struct http_exchange *x);
 void exchange_resume(struct http_exchange *x); /* x->mutex held; any thread */
 /* Without an owner: the loop thread answers by itself (refusals). */
 void exchange_refuse(struct http_exchange *x, int status, const char *message);
-enum MHD_Result exchange_queue(struct http_exchange *x); /* x->mutex held; loop thread */
+/* Loop thread, without x->mutex; the head of the answer is settled. */
+enum MHD_Result exchange_queue(struct http_exchange *x);
+/* Ends a stream whose client takes nothing. */
+void exchange_cut(struct http_exchange *x);
 void exchange_ping(struct http_exchange *x, uint64_t now_ns);
 
 /* guard.c: 0, or the status and the reason to refuse with. */

@@ -57,10 +57,14 @@ static void *uri_seen(void *arg, const char *uri, struct MHD_Connection *connect
     return x;
 }
 
-static enum MHD_Result refuse(struct http_exchange *x, int status, const char *message)
+/* What on_request does once it has let go of x->mutex.  The reply is queued outside: libmicrohttpd
+ * takes a lock of the response then, and holds the same one when it calls read_stream. */
+enum next { NEXT_GO_ON, NEXT_CLOSE, NEXT_QUEUE };
+
+static enum next refuse(struct http_exchange *x, int status, const char *message)
 {
     exchange_refuse(x, status, message);
-    return exchange_queue(x);
+    return NEXT_QUEUE;
 }
 
 /* Room for n more bytes among all bodies. */
@@ -75,7 +79,7 @@ static bool count_body(struct http_exchange *x, size_t n)
     return true;
 }
 
-static enum MHD_Result on_headers(struct http_exchange *x, const char *method)
+static enum next on_headers(struct http_exchange *x, const char *method)
 {
     struct http_server *s = x->server;
     const char *reason = NULL;
@@ -90,10 +94,10 @@ static enum MHD_Result on_headers(struct http_exchange *x, const char *method)
     if (length.ptr && (length.len > 18 || strtoull(length.ptr, NULL, 10) > s->options.body_bytes_max))
         return refuse(x, 413, "the request's body is too large");
     x->phase = PHASE_READING;
-    return MHD_YES;
+    return NEXT_GO_ON;
 }
 
-static enum MHD_Result on_body(struct http_exchange *x, const char *bytes, size_t *n)
+static enum next on_body(struct http_exchange *x, const char *bytes, size_t *n)
 {
     uint64_t max = x->server->options.body_bytes_max;
     if (x->body.failed || x->body.len + *n > max) {
@@ -101,31 +105,31 @@ static enum MHD_Result on_body(struct http_exchange *x, const char *bytes, size_
         x->body_counted += *n; /* of what nobody keeps, until the client's patience is shown */
         atomic_fetch_add(&x->server->bodies_bytes, *n);
         if (x->body_counted > max + BODY_EXCESS_BYTES_MAX)
-            return MHD_NO;
+            return NEXT_CLOSE;
     } else if (!count_body(x, *n)) {
-        return MHD_NO; /* a response can't be queued in the middle of a body */
+        return NEXT_CLOSE; /* a response can't be queued in the middle of a body */
     } else {
         buf_add(&x->body, bytes, *n);
     }
     *n = 0;
-    return MHD_YES;
+    return NEXT_GO_ON;
 }
 
-static enum MHD_Result on_complete(struct http_exchange *x)
+static enum next on_complete(struct http_exchange *x)
 {
     struct http_server *s = x->server;
     if (x->body.failed)
         return refuse(x, 413, "the request's body is too large");
     x->phase = PHASE_HANDLING;
     if (!exchange_suspend(x))
-        return MHD_NO;
+        return NEXT_CLOSE;
     exchange_ref(x); /* the owner's */
     if (ring_try_push(s->requests, x) == OK)
-        return MHD_YES;
+        return NEXT_GO_ON;
     exchange_unref(x);
     exchange_refuse(x, 503, "too many requests at once");
     exchange_resume(x);
-    return MHD_YES;
+    return NEXT_GO_ON;
 }
 
 static enum MHD_Result on_request(void *arg, struct MHD_Connection *connection, const char *url,
@@ -136,24 +140,25 @@ static enum MHD_Result on_request(void *arg, struct MHD_Connection *connection, 
     (void)arg, (void)connection, (void)url, (void)version;
     if (!x)
         return MHD_NO; /* out of memory in uri_seen */
-    enum MHD_Result result = MHD_NO;
+    enum next next = NEXT_CLOSE;
     pthread_mutex_lock(&x->mutex);
     if (atomic_load(&x->server->is_stopping))
-        result = MHD_NO;
+        next = NEXT_CLOSE;
     else if (x->phase == PHASE_NEW)
-        result = on_headers(x, method);
+        next = on_headers(x, method);
     else if (*n_bytes > 0)
-        result = on_body(x, bytes, n_bytes);
+        next = on_body(x, bytes, n_bytes);
     else if (x->phase == PHASE_READING)
-        result = on_complete(x);
+        next = on_complete(x);
     else if (x->is_gone)
-        result = MHD_NO;
+        next = NEXT_CLOSE;
     else if (x->phase == PHASE_HANDLING)
-        result = exchange_suspend(x) ? MHD_YES : MHD_NO; /* woken without a reason */
+        next = exchange_suspend(x) ? NEXT_GO_ON : NEXT_CLOSE; /* woken without a reason */
     else if (!x->is_queued)
-        result = exchange_queue(x);
+        next = NEXT_QUEUE;
+    x->is_queued |= next == NEXT_QUEUE;
     pthread_mutex_unlock(&x->mutex);
-    return result;
+    return next == NEXT_QUEUE ? exchange_queue(x) : next == NEXT_GO_ON ? MHD_YES : MHD_NO;
 }
 
 static void on_completed(void *arg, struct MHD_Connection *connection, void **memory,

@@ -41,7 +41,8 @@ void watch_add(struct http_exchange *x)
     struct epoll_event want = {.events = EPOLLRDHUP | EPOLLET,
                                .data.u64 = (uint64_t)generation << 32 | slot};
     /* Should it fail, a hang-up is noticed when something is written. */
-    (void)epoll_ctl(s->watch_epoll, EPOLL_CTL_ADD, socket_of(x), &want);
+    x->socket = socket_of(x);
+    (void)epoll_ctl(s->watch_epoll, EPOLL_CTL_ADD, x->socket, &want);
 }
 
 void watch_remove(struct http_exchange *x)
@@ -49,7 +50,7 @@ void watch_remove(struct http_exchange *x)
     struct http_server *s = x->server;
     if (x->slot == HTTP_NO_SLOT)
         return;
-    (void)epoll_ctl(s->watch_epoll, EPOLL_CTL_DEL, socket_of(x), NULL);
+    (void)epoll_ctl(s->watch_epoll, EPOLL_CTL_DEL, x->socket, NULL);
     pthread_mutex_lock(&s->table_mutex);
     s->slots[x->slot] = NULL;
     if (x->slot < s->first_free)
@@ -91,13 +92,8 @@ static void look_after(struct http_server *s, struct http_exchange **list)
     uint64_t now_ns = clock_now_ns();
     uint32_t n = watch_list(s, list);
     for (uint32_t i = 0; i < n; i++) {
-        pthread_mutex_lock(&list[i]->mutex);
-        bool is_overfull = list[i]->is_overfull && !list[i]->is_gone;
-        pthread_mutex_unlock(&list[i]->mutex);
-        if (is_overfull)
-            exchange_gone(list[i]);
-        else
-            exchange_ping(list[i], now_ns);
+        exchange_cut(list[i]);
+        exchange_ping(list[i], now_ns);
         exchange_unref(list[i]);
     }
 }
