@@ -35,7 +35,8 @@ static void read_pattern(struct keys *k, struct model_spec *s, uint32_t window)
                                k->e);
         if (k->st != OK)
             return;
-        if (flags.kind == GGUF_STRING || flags.kind == GGUF_ARRAY || flags.count < s->n_layers) {
+        if ((flags.kind != GGUF_BOOL && !gguf_kind_is_integer(flags.kind)) ||
+            flags.count < s->n_layers) {
             keys_fail(k, E_INVALID, "gemma3.attention.sliding_window_pattern does not name %u"
                       " layers", s->n_layers);
             return;
@@ -45,7 +46,7 @@ static void read_pattern(struct keys *k, struct model_spec *s, uint32_t window)
     if (!is_array)
         period = keys_u32_or(k, "attention.sliding_window_pattern", 1, MODEL_LAYERS_MAX, period);
     for (uint32_t i = 0; i < s->n_layers; i++) {
-        bool is_windowed = is_array ? gguf_array_f64(&flags, i) != 0 : (i + 1) % period != 0;
+        bool is_windowed = is_array ? gguf_array_u64(&flags, i) != 0 : (i + 1) % period != 0;
         set_layer(s, i, is_windowed, window);
     }
 }
@@ -63,7 +64,7 @@ void arch_gemma3(struct keys *k, struct model_spec *s)
         s->attention_scale = (float)(1 / sqrt((double)s->n_embd / s->n_heads));
     s->n_ropes = 2;
     s->ropes[ROPE_WINDOWED] = (struct rope_spec){
-        .base = keys_f64_or(k, "rope.freq_base_swa", WINDOWED_ROPE_BASE),
+        .base = keys_rope_base(k, "rope.freq_base_swa", WINDOWED_ROPE_BASE),
         .scale = 1,
     };
     if (!keys_has(k, "rope.freq_base"))

@@ -17,6 +17,11 @@
 #define N_HEADS_MAX 1024u
 #define HEAD_DIM_MAX 1024u
 #define N_CTX_MAX (1u << 27)
+/* Published bases are 1e4 to 1e8; within these an angle stays far from where a
+ * double's fraction runs out. */
+#define ROPE_BASE_MIN 1.0
+#define ROPE_BASE_MAX 1e15
+#define NORM_EPS_MIN 1e-30
 
 static const char *full_key(const struct keys *k, const char *name, char key[KEY_BYTES_MAX])
 {
@@ -118,6 +123,12 @@ double keys_f64(struct keys *k, const char *name)
     return value;
 }
 
+static void keys_check_range(struct keys *k, const char *name, double value, double min, double max)
+{
+    if (k->st == OK && !(value >= min && value <= max))
+        keys_fail(k, E_INVALID, "%s.%s = %g is outside %g to %g", k->arch, name, value, min, max);
+}
+
 /* ---- what no family here implements ---- */
 static void refuse_unimplemented(struct keys *k)
 {
@@ -186,9 +197,17 @@ static double rope_scale(struct keys *k)
         return 1;
     }
     double factor = keys_f64_or(k, "rope.scaling.factor", keys_f64_or(k, "rope.scale_linear", 0));
-    if (factor < 0)
-        keys_fail(k, E_INVALID, "%s.rope.scaling.factor = %g is negative", k->arch, factor);
-    return factor == 0 ? 1 : 1 / factor;
+    if (factor == 0)
+        return 1;
+    keys_check_range(k, "rope.scaling.factor", factor, ROPE_FACTOR_MIN, ROPE_FACTOR_MAX);
+    return 1 / factor;
+}
+
+double keys_rope_base(struct keys *k, const char *name, double absent)
+{
+    double base = keys_f64_or(k, name, absent);
+    keys_check_range(k, name, base, ROPE_BASE_MIN, ROPE_BASE_MAX);
+    return base;
 }
 
 static void read_heads(struct keys *k, struct model_spec *s)
@@ -224,9 +243,7 @@ void keys_read_common(struct keys *k, struct model_spec *s)
     s->n_ff = keys_u32(k, "feed_forward_length", 1, N_FF_MAX);
     s->n_ctx_train = keys_u32(k, "context_length", 1, N_CTX_MAX);
     double eps = keys_f64(k, "attention.layer_norm_rms_epsilon");
-    if (k->st == OK && !(eps > 0 && eps < 1))
-        keys_fail(k, E_INVALID, "%s.attention.layer_norm_rms_epsilon = %g is outside 0 to 1",
-                  k->arch, eps);
+    keys_check_range(k, "attention.layer_norm_rms_epsilon", eps, NORM_EPS_MIN, 1);
     s->norm_eps = (float)eps;
     read_heads(k, s);
     if (k->st != OK)
@@ -237,9 +254,6 @@ void keys_read_common(struct keys *k, struct model_spec *s)
     s->embedding_scale = 1;
     s->attention_scale = (float)(1 / sqrt((double)s->head_dim));
     s->n_ropes = 1;
-    s->ropes[0].base = keys_f64_or(k, "rope.freq_base", 10000);
+    s->ropes[0].base = keys_rope_base(k, "rope.freq_base", 10000);
     s->ropes[0].scale = rope_scale(k);
-    if (k->st == OK && !(s->ropes[0].base > 0))
-        keys_fail(k, E_INVALID, "%s.rope.freq_base = %g is not positive", k->arch,
-                  s->ropes[0].base);
 }

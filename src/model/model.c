@@ -81,6 +81,10 @@ static void fill_info(struct model *m)
 static enum status make_ropes(struct model *m, struct err *e)
 {
     const struct model_spec *s = &m->spec;
+    for (uint32_t i = 0; m->rope_factors && i < s->n_rot / 2; i++)
+        if (!(m->rope_factors[i] >= ROPE_FACTOR_MIN && m->rope_factors[i] <= ROPE_FACTOR_MAX))
+            return err_set(e, E_INVALID, "rope_freqs.weight: factor %u is %g, outside %g to %g", i,
+                           (double)m->rope_factors[i], ROPE_FACTOR_MIN, ROPE_FACTOR_MAX);
     for (uint32_t i = 0; i < s->n_ropes; i++) {
         m->rope_freqs[i] = mem_try_new(s->n_rot / 2, sizeof(double));
         if (!m->rope_freqs[i])

@@ -53,6 +53,9 @@ enum model_vector {
 
 /* ---- what a family says ---- */
 #define MODEL_ROPES_MAX 2u
+/* Of positions (rope.scaling.factor) and of frequencies (rope_freqs.weight); published: 1 to 64. */
+#define ROPE_FACTOR_MIN 0.01
+#define ROPE_FACTOR_MAX 1e6
 
 enum model_gate { GATE_SILU, GATE_GELU };
 
@@ -97,6 +100,7 @@ uint32_t keys_u32(struct keys *k, const char *name, uint32_t min, uint32_t max);
 uint32_t keys_u32_or(struct keys *k, const char *name, uint32_t min, uint32_t max, uint32_t absent);
 double keys_f64(struct keys *k, const char *name);
 double keys_f64_or(struct keys *k, const char *name, double absent);
+double keys_rope_base(struct keys *k, const char *name, double absent); /* in a sane range */
 void keys_fail(struct keys *k, enum status st, const char *fmt, ...) PRINTF_LIKE(3, 4);
 /* Reads what all families share: sizes, epsilon, context, rope dimensions, and refuses by name what
  * none of them implements (experts, soft caps, yarn, …).  Sets defaults: full attention, one rope,

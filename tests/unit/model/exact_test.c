@@ -8,7 +8,6 @@
 #include "rig.h"
 
 #include "base/prng.h"
-#include "os/cpu.h"
 
 #define PROMPT_TOKENS 700u /* beyond one partition of 512 */
 #define SHORT_TOKENS 90u
@@ -184,7 +183,8 @@ static void test_fewer_logits(void **state)
 
 int main(void)
 {
-    has_avx2 = cpu_features()->has_avx2;
+    const struct kernels *k;
+    has_avx2 = kernels_select(ISA_AVX2, &k, NULL) == OK;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_chunks_threads_isas),
         cmocka_unit_test(test_mixed_batch),

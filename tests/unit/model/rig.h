@@ -18,7 +18,7 @@
 #include "npy.h"
 #include "text/json.h"
 
-#define RIG_PAGES_MAX 64u /* 4096 tokens */
+#define RIG_PAGES_MAX 512u /* 32,768 tokens */
 
 struct rig {
     struct gguf *gguf;
