@@ -70,6 +70,8 @@ void *arena_alloc(struct arena *a, size_t count, size_t size)
     size_t bytes;
     if (a->failed || __builtin_mul_overflow(count, size, &bytes) || bytes > a->max_bytes)
         goto fail;
+    if (bytes > PTRDIFF_MAX - 4096) /* no allocator gives that; the sums below cannot overflow */
+        goto fail;
     bytes = (bytes + 15) & ~(size_t)15;
     if (bytes > a->max_bytes - a->used_bytes)
         goto fail;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * log.c — formats a line and writes it in one piece. */
+ * log.c — formats a line and writes it in one piece; control characters become '?', so that an event
+ * stays one line. */
 #include "base/log.h"
 
 #include <stdio.h>
@@ -28,6 +29,9 @@ void log_line(enum log_level level, const char *room, const char *fmt, ...)
     size_t len = (size_t)used + (more > 0 ? (size_t)more : 0);
     if (len > sizeof line - 2)
         len = sizeof line - 2; /* a longer line is cut */
+    for (size_t i = 0; i < len; i++) /* a file name may hold a line break or an escape */
+        if ((unsigned char)line[i] < ' ' || line[i] == 0x7f)
+            line[i] = '?';
     line[len++] = '\n';
     ssize_t ignored = write(STDERR_FILENO, line, len);
     (void)ignored; /* there is nowhere left to complain */
