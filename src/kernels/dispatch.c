@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * dispatch.c — which instruction set serves; sizes that all of them share. */
 #include "kernels/kernels_int.h"
+#include "os/cpu.h"
 
 enum status kernels_select(enum isa isa, const struct kernels **out, struct err *e)
 {
@@ -14,8 +15,14 @@ enum status kernels_select(enum isa isa, const struct kernels **out, struct err 
     case ISA_AVX2:
         break;
     }
+#if defined(__x86_64__)
+    if (cpu_features()->has_avx2) {
+        *out = &kernels_avx2;
+        return OK;
+    }
+#endif
     if (isa == ISA_AVX2)
-        return err_set(e, E_UNSUPPORTED, "instruction set avx2: not built");
+        return err_set(e, E_UNSUPPORTED, "instruction set avx2: this processor lacks it");
     *out = &kernels_ref;
     return OK;
 }

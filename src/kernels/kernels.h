@@ -16,9 +16,9 @@
 /* Raised whenever the bits of any logit may change; part of the root of all page keys. */
 #define NUMERICS_VERSION 1u
 
-#define TILE_ROWS 16u      /* output rows interleaved in packed weights */
-#define ACT_BLOCK 32u      /* activations per 8-bit scale */
-#define KV_PAGE_TOKENS 64u /* tokens of one KV page: lanes = keys */
+#define TILE_ROWS           16u  /* output rows interleaved in packed weights */
+#define ACT_BLOCK           32u  /* activations per 8-bit scale */
+#define KV_PAGE_TOKENS      64u  /* tokens of one KV page: lanes = keys */
 #define KV_PARTITION_TOKENS 512u /* attention partitions, aligned to absolute positions */
 
 enum isa { ISA_AUTO, ISA_REF, ISA_AVX2, ISA_AVX512 };
@@ -47,11 +47,11 @@ void packed_fill(void *dst, const void *src, enum tensor_type type, enum activat
  * only where some weight needs it (quantized type and ACTIVATIONS_Q8; n_in % ACT_BLOCK == 0). */
 struct act_rows {
     uint32_t n_rows, n_in;
-    const float *f32;      /* [n_rows][n_in] */
-    int8_t *q;             /* [n_rows][n_in], −127..127 */
-    float *scale;          /* [n_rows][n_in / 32]: amax / 127 */
-    float *scaled_sum;     /* [n_rows][n_in / 32]: scale × Σ q, rounded once */
-    int16_t *sum16;        /* [n_rows][n_in / 16]: Σ q over 16, exact */
+    const float *f32;  /* [n_rows][n_in] */
+    int8_t *q;         /* [n_rows][n_in], −127..127 */
+    float *scale;      /* [n_rows][n_in / 32]: amax / 127 */
+    float *scaled_sum; /* [n_rows][n_in / 32]: scale × Σ q, rounded once */
+    int16_t *sum16;    /* [n_rows][n_in / 16]: Σ q over 16, exact */
 };
 /* True when matmul with this weight reads the q8 part. */
 bool packed_needs_q8(enum tensor_type type, enum activations activations);
@@ -69,14 +69,15 @@ struct attention_kv {
     uint32_t n_kv_heads, head_dim;
     const void *const *k; /* k[i]: this layer's K chunk of page first_page + i */
     const void *const *v;
-    uint32_t first_page;  /* absolute position / 64 of k[0]; pages before it are outside the window */
+    uint32_t
+        first_page; /* absolute position / 64 of k[0]; pages before it are outside the window */
 };
 /* Consecutive tokens of one sequence: token t sits at position first_position + t and sees keys
  * max(0, position − window + 1) … position (window 0: all).  q is already scaled and rotated. */
 struct attention_queries {
-    const float *q;       /* token t, head h at q + t × q_stride + h × head_dim */
-    size_t q_stride;      /* floats between tokens */
-    uint32_t n_heads;     /* query heads; head h reads KV head h / (n_heads / n_kv_heads) */
+    const float *q;   /* token t, head h at q + t × q_stride + h × head_dim */
+    size_t q_stride;  /* floats between tokens */
+    uint32_t n_heads; /* query heads; head h reads KV head h / (n_heads / n_kv_heads) */
     uint32_t first_position;
     uint32_t window;
 };
@@ -85,7 +86,8 @@ struct attention_queries {
 struct attention_tile {
     uint32_t kv_head, token0, n_tokens;
 };
-/* Floats of the state of a tile: for each (token, query head of the group): max, sum, acc[head_dim].*/
+/* Floats of the state of a tile: for each (token, query head of the group): max, sum,
+ * acc[head_dim].*/
 size_t attention_state_floats(uint32_t n_tokens, uint32_t heads_per_group, uint32_t head_dim);
 size_t attention_scratch_floats(uint32_t n_tokens, uint32_t heads_per_group, uint32_t head_dim);
 
@@ -101,9 +103,10 @@ struct kernels {
                    uint32_t row1, const struct packed *w, uint32_t tile0, uint32_t tile1);
     /* y = x / sqrt(mean(x²) + eps) × w;  y may be x.  n % 16 == 0 not required. */
     void (*rms_norm)(float *y, const float *x, const float *w, uint32_t n, float eps);
-    void (*add)(float *y, const float *x, uint32_t n);                /* y += x */
-    void (*scale)(float *y, float factor, uint32_t n);                /* y *= factor */
-    void (*silu_mul)(float *y, const float *gate, const float *up, uint32_t n); /* y may be either */
+    void (*add)(float *y, const float *x, uint32_t n); /* y += x */
+    void (*scale)(float *y, float factor, uint32_t n); /* y *= factor */
+    void (*silu_mul)(float *y, const float *gate, const float *up,
+                     uint32_t n); /* y may be either */
     void (*gelu_mul)(float *y, const float *gate, const float *up, uint32_t n); /* tanh form */
     /* Rotates the first n_rot dimensions of each head in place; cos_sin: [n_rot/2] pairs. */
     void (*rope)(float *x, uint32_t n_heads, uint32_t head_dim, uint32_t n_rot,
@@ -112,7 +115,8 @@ struct kernels {
     void (*kv_write)(enum kv_type type, uint32_t n_kv_heads, uint32_t head_dim, void *k_chunk,
                      void *v_chunk, uint32_t slot, const float *k, const float *v);
     /* Overwrites state with what the tile's queries see in one partition of KV_PARTITION_TOKENS
-     * positions (partition p = positions [512 p, 512 p + 512)); nothing visible: max −inf, sum 0. */
+     * positions (partition p = positions [512 p, 512 p + 512)); nothing visible: max −inf, sum 0.
+     */
     void (*attention_partial)(float *state, const struct attention_queries *q,
                               const struct attention_kv *kv, struct attention_tile tile,
                               uint32_t partition, float *scratch);

@@ -21,18 +21,18 @@ enum plane {
 
 struct pack_format {
     enum tensor_type type;
-    uint8_t planes;        /* set of enum plane, stored in the order of the enum */
-    uint8_t scale_bytes;   /* per row and block of 32 */
-    uint8_t super_bytes;   /* per row and super-block of 256; 0: none */
-    uint16_t plane_bytes;  /* per tile-block */
+    uint8_t planes;       /* set of enum plane, stored in the order of the enum */
+    uint8_t scale_bytes;  /* per row and block of 32 */
+    uint8_t super_bytes;  /* per row and super-block of 256; 0: none */
+    uint16_t plane_bytes; /* per tile-block */
 };
 
 /* A tile is [planes of all blocks][scales of all blocks][super-scales], each 64-byte aligned. */
 struct pack_layout {
     uint32_t n_blocks;
-    size_t plane_bytes;   /* per block */
-    size_t scale_bytes;   /* per block, 16 rows */
-    size_t super_bytes;   /* per super-block, 16 rows */
+    size_t plane_bytes;          /* per block */
+    size_t scale_bytes;          /* per block, 16 rows */
+    size_t super_bytes;          /* per super-block, 16 rows */
     size_t scales_at, supers_at; /* offsets in a tile */
     size_t tile_bytes;
 };
@@ -50,19 +50,20 @@ extern const int8_t codebook_mxfp4[16];
 /* ---- constants of exp, shared so that each instruction set computes the same bits ---- */
 /* exp(x) = 2^n × p(r), n = rint(x log2 e), r = x − n ln 2 in two fma steps.  p: minimax-like Taylor
  * of degree 6 refined on |r| ≤ ln 2 / 2; error below 1 ulp (tests/unit/kernels/math_test.c). */
-#define EXP_LOG2E 0x1.715476p+0f
+#define EXP_LOG2E    0x1.715476p+0f
 #define EXP_LN2_HIGH 0x1.62e400p-1f
-#define EXP_LN2_LOW 0x1.7f7d1cp-20f
-#define EXP_ROUND 0x1.8p+23f
-#define EXP_C6 0x1.6850e4p-10f
-#define EXP_C5 0x1.123bccp-7f
-#define EXP_C4 0x1.555b98p-5f
-#define EXP_C3 0x1.55548ep-3f
-#define EXP_C2 0x1.fffff8p-2f
-#define EXP_MIN (-0x1.5d589ep+6f) /* below: 0; the least result is normal (2^−126) */
-#define EXP_MAX 0x1.62e42ep+6f    /* above: +inf */
+#define EXP_LN2_LOW  0x1.7f7d1cp-20f
+#define EXP_ROUND    0x1.8p+23f
+#define EXP_C6       0x1.6850e4p-10f
+#define EXP_C5       0x1.123bccp-7f
+#define EXP_C4       0x1.555b98p-5f
+#define EXP_C3       0x1.55548ep-3f
+#define EXP_C2       0x1.fffff8p-2f
+#define EXP_MIN      (-0x1.5d589ep+6f) /* below: 0; the least result is normal (2^−126) */
+#define EXP_MAX      0x1.62e42ep+6f    /* above: +inf */
 
-/* gelu(x) = x / (1 + exp(−2 u)), u = √(2/π) (x + 0.044715 x³): the tanh form, without cancellation. */
+/* gelu(x) = x / (1 + exp(−2 u)), u = √(2/π) (x + 0.044715 x³): the tanh form, without cancellation.
+ */
 #define GELU_A (-0x1.988454p+0f) /* −2 √(2/π) */
 #define GELU_B 0.044715f
 

@@ -82,7 +82,8 @@ uint64_t packed_bytes(enum tensor_type type, enum activations activations, uint3
                       uint32_t n_in)
 {
     const struct pack_format *f = pack_format_of(type, activations);
-    if (f == NULL || n_in == 0 || n_out == 0 || n_in % tensor_type_info((uint32_t)type)->block_elements != 0)
+    if (f == NULL || n_in == 0 || n_out == 0 ||
+        n_in % tensor_type_info((uint32_t)type)->block_elements != 0)
         return 0;
     return (uint64_t)packed_tiles(n_out) * pack_layout_of(f, n_in).tile_bytes;
 }
@@ -91,7 +92,7 @@ uint64_t packed_bytes(enum tensor_type type, enum activations activations, uint3
 struct row_block {
     uint8_t code[ACT_BLOCK]; /* k ascending */
     uint8_t scale[4];        /* format.scale_bytes of it are stored */
-    uint8_t super[4];        /* format.super_bytes of it, the same for all blocks of a super-block */
+    uint8_t super[4]; /* format.super_bytes of it, the same for all blocks of a super-block */
 };
 
 /* Nibbles of 16 bytes: the low ones are k = 0..15, the high ones 16..31. */
@@ -215,8 +216,8 @@ static void read_iq4_xs(struct row_block *o, const uint8_t *s, uint32_t j)
     read_nibbles(o, s + 8 + 16 * j);
 }
 
-static void read_block(struct row_block *o, const struct tensor_type_info *info,
-                       const uint8_t *row, uint32_t block)
+static void read_block(struct row_block *o, const struct tensor_type_info *info, const uint8_t *row,
+                       uint32_t block)
 {
     if (info->block_elements == ACT_BLOCK) {
         read_simple(o, row + (size_t)block * info->block_bytes, info->type);
@@ -280,7 +281,8 @@ static void put_codes(uint8_t *planes, uint8_t set, uint32_t row, const uint8_t 
 /* Scales of two 16-bit values: 16 rows of the first, then 16 of the second; scales of bytes: for
  * K-quants with 32-wide sub-blocks the same, for 16-wide ones the two bytes of a row side by side
  * (a lane's int16 pair after one widening). */
-static void put_scales(uint8_t *dst, const uint8_t *src, uint32_t bytes, uint32_t unit, uint32_t row)
+static void put_scales(uint8_t *dst, const uint8_t *src, uint32_t bytes, uint32_t unit,
+                       uint32_t row)
 {
     for (uint32_t at = 0; at < bytes; at += unit)
         memcpy(dst + at * TILE_ROWS + row * unit, src + at, unit);
@@ -316,7 +318,8 @@ static void fill_floats(float *tile, enum tensor_type type, const uint8_t *row, 
     float piece[SUPER];
     for (uint32_t k = 0; k < n_in; k += SUPER) {
         const uint32_t n = n_in - k < SUPER ? n_in - k : SUPER;
-        tensor_dequantize(type, row + (size_t)k / info->block_elements * info->block_bytes, piece, n);
+        tensor_dequantize(type, row + (size_t)k / info->block_elements * info->block_bytes, piece,
+                          n);
         for (uint32_t i = 0; i < n; i++)
             tile[(size_t)(k + i) * TILE_ROWS + lane] = piece[i];
     }

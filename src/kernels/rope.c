@@ -8,17 +8,17 @@
 #include <math.h>
 
 /* π/2 in three parts; the products n × part are exact enough for n < 2^30 by fma. */
-#define PI_2_A 0x1.921fb54442d18p+0
-#define PI_2_B 0x1.1a62633145c07p-54
-#define PI_2_C (-0x1.f1976b7ed8fbcp-110)
+#define PI_2_A      0x1.921fb54442d18p+0
+#define PI_2_B      0x1.1a62633145c07p-54
+#define PI_2_C      (-0x1.f1976b7ed8fbcp-110)
 #define TWO_OVER_PI 0x1.45f306dc9c883p-1
 
 /* Taylor series on |r| ≤ π/4; the first term left out is below 1e-19. */
 static double sine_near_zero(double r)
 {
-    static const double c[] = {1.0 / 355687428096000.0, -1.0 / 1307674368000.0, 1.0 / 6227020800.0,
-                               -1.0 / 39916800.0,       1.0 / 362880.0,         -1.0 / 5040.0,
-                               1.0 / 120.0,             -1.0 / 6.0};
+    static const double c[] = {
+        1.0 / 355687428096000.0, -1.0 / 1307674368000.0, 1.0 / 6227020800.0, -1.0 / 39916800.0,
+        1.0 / 362880.0,          -1.0 / 5040.0,          1.0 / 120.0,        -1.0 / 6.0};
     const double z = r * r;
     double p = c[0];
     for (size_t i = 1; i < ARRAY_COUNT(c); i++)
@@ -28,10 +28,9 @@ static double sine_near_zero(double r)
 
 static double cosine_near_zero(double r)
 {
-    static const double c[] = {-1.0 / 6402373705728000.0, 1.0 / 20922789888000.0,
-                               -1.0 / 87178291200.0,      1.0 / 479001600.0,
-                               -1.0 / 3628800.0,          1.0 / 40320.0,
-                               -1.0 / 720.0,              1.0 / 24.0};
+    static const double c[] = {
+        -1.0 / 6402373705728000.0, 1.0 / 20922789888000.0, -1.0 / 87178291200.0, 1.0 / 479001600.0,
+        -1.0 / 3628800.0,          1.0 / 40320.0,          -1.0 / 720.0,         1.0 / 24.0};
     const double z = r * r;
     double p = c[0];
     for (size_t i = 1; i < ARRAY_COUNT(c); i++)
@@ -63,7 +62,7 @@ static void sine_cosine(double angle, double *sine, double *cosine)
 
 /* ln 2 in two parts: n × the first is exact for |n| < 2^11. */
 #define LN2_HIGH 0x1.62e42fefa38p-1
-#define LN2_LOW 0x1.ef35793c7673p-45
+#define LN2_LOW  0x1.ef35793c7673p-45
 
 /* ln x = e ln 2 + 2 atanh((m − 1) / (m + 1)), m in [√½, √2); x positive and normal. */
 static double natural_log(double x)

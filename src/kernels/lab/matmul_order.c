@@ -15,7 +15,7 @@ enum kind { K_Q4_1, K_Q5_0, K_Q8_0, K_Q6_K, K_Q4_K, N_KINDS };
 static const char *const names[] = {"Q4_1", "Q5_0", "Q8_0", "Q6_K", "Q4_K"};
 static const int plane_bytes[] = {256, 320, 512, 384, 256};
 
-#define INLINE static inline __attribute__((always_inline))
+#define INLINE   static inline __attribute__((always_inline))
 #define ROWS_MAX 8
 
 struct job {
@@ -77,8 +77,10 @@ INLINE void tile(enum kind kind, const int R, const struct job *jb, int t, int r
             /* nibbles: 0 4 1 5 2 6 3 7 so that a load serves both; else in order */
             const int g = kind == K_Q8_0 || kind == K_Q6_K ? i : (i >> 1) + (i & 1) * 4;
             const __m256i w0 = code(kind, p, g, 0), w1 = code(kind, p, g, 1);
-            const int per = kind == K_Q4_1 || kind == K_Q4_K ? 8 : kind == K_Q5_0 ? 4
-                            : kind == K_Q6_K ? 2 : 1;
+            const int per = kind == K_Q4_1 || kind == K_Q4_K ? 8
+                            : kind == K_Q5_0                 ? 4
+                            : kind == K_Q6_K                 ? 2
+                                                             : 1;
             __m256i a0 = w0, a1 = w1;
             if (kind == K_Q8_0)
                 a0 = _mm256_abs_epi8(w0), a1 = _mm256_abs_epi8(w1);
@@ -98,14 +100,16 @@ INLINE void tile(enum kind kind, const int R, const struct job *jb, int t, int r
                 if (i % per == 0)
                     u[r][0] = p0, u[r][1] = p1;
                 else
-                    u[r][0] = _mm256_add_epi16(u[r][0], p0), u[r][1] = _mm256_add_epi16(u[r][1], p1);
+                    u[r][0] = _mm256_add_epi16(u[r][0], p0),
+                    u[r][1] = _mm256_add_epi16(u[r][1], p1);
                 if (i % per == per - 1) {
                     const __m256i v0 = _mm256_madd_epi16(u[r][0], f0);
                     const __m256i v1 = _mm256_madd_epi16(u[r][1], f1);
                     if (i == per - 1)
                         s[r][0] = v0, s[r][1] = v1;
                     else
-                        s[r][0] = _mm256_add_epi32(s[r][0], v0), s[r][1] = _mm256_add_epi32(s[r][1], v1);
+                        s[r][0] = _mm256_add_epi32(s[r][0], v0),
+                        s[r][1] = _mm256_add_epi32(s[r][1], v1);
                 }
             }
         }
@@ -125,7 +129,8 @@ INLINE void tile(enum kind kind, const int R, const struct job *jb, int t, int r
             const __m256 da = _mm256_broadcast_ss(jb->scale + at);
             __m256i s0 = s[r][0], s1 = s[r][1];
             if (kind == K_Q5_0) {
-                const __m256i c = _mm256_madd_epi16(quad((const void *)(jb->sum16 + at * 2)), _mm256_set1_epi16(16));
+                const __m256i c = _mm256_madd_epi16(quad((const void *)(jb->sum16 + at * 2)),
+                                                    _mm256_set1_epi16(16));
                 s0 = _mm256_sub_epi32(s0, c), s1 = _mm256_sub_epi32(s1, c);
             }
             if (kind == K_Q6_K) {
@@ -149,17 +154,22 @@ INLINE void tile(enum kind kind, const int R, const struct job *jb, int t, int r
     }
 }
 
-#define RUN(kind, R)                                                                               \
-    __attribute__((noinline)) static void run_##kind##_##R(const struct job *jb)                   \
-    {                                                                                              \
-        for (int t = 0; t < jb->n_out / 16; t++)                                                   \
-            for (int r = 0; r + R <= jb->rows; r += R)                                             \
-                tile(kind, R, jb, t, r);                                                           \
+#define RUN(kind, R)                                                             \
+    __attribute__((noinline)) static void run_##kind##_##R(const struct job *jb) \
+    {                                                                            \
+        for (int t = 0; t < jb->n_out / 16; t++)                                 \
+            for (int r = 0; r + R <= jb->rows; r += R)                           \
+                tile(kind, R, jb, t, r);                                         \
     }
 #define RUNS(kind) RUN(kind, 1) RUN(kind, 2) RUN(kind, 3) RUN(kind, 4) RUN(kind, 6)
-RUNS(K_Q4_1) RUNS(K_Q5_0) RUNS(K_Q8_0) RUNS(K_Q6_K) RUNS(K_Q4_K)
-#define ROW(kind) {run_##kind##_1, run_##kind##_2, run_##kind##_3, run_##kind##_4, run_##kind##_6}
-static void (*const runs[N_KINDS][5])(const struct job *) = {ROW(K_Q4_1), ROW(K_Q5_0), ROW(K_Q8_0), ROW(K_Q6_K), ROW(K_Q4_K)};
+RUNS(K_Q4_1)
+RUNS(K_Q5_0) RUNS(K_Q8_0) RUNS(K_Q6_K) RUNS(K_Q4_K)
+#define ROW(kind)                                                                      \
+    {                                                                                  \
+        run_##kind##_1, run_##kind##_2, run_##kind##_3, run_##kind##_4, run_##kind##_6 \
+    }
+    static void (*const runs[N_KINDS][5])(const struct job *) = {
+        ROW(K_Q4_1), ROW(K_Q5_0), ROW(K_Q8_0), ROW(K_Q6_K), ROW(K_Q4_K)};
 static const int run_rows[5] = {1, 2, 3, 4, 6};
 
 static double now(void)

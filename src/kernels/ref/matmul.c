@@ -171,8 +171,8 @@ static float add_block(float acc, const struct plain_block *o, enum tensor_type 
     case TYPE_Q5_K:
         return fmaf(o->mw[lane], x->scaled_sum[at], acc);
     case TYPE_Q2_K: {
-        const int32_t imin = o->sub_min[lane][0] * x->sum16[2 * at] +
-                             o->sub_min[lane][1] * x->sum16[2 * at + 1];
+        const int32_t imin =
+            o->sub_min[lane][0] * x->sum16[2 * at] + o->sub_min[lane][1] * x->sum16[2 * at + 1];
         return fmaf(o->mw[lane] * da, (float)imin, acc);
     }
     default:

@@ -18,10 +18,10 @@
 #include "kernels/kernels.h"
 
 #define N_ROWS 8u
-#define N_IN 256u
+#define N_IN   256u
 
 static const enum tensor_type types[] = {
-    TYPE_F16,  TYPE_BF16, TYPE_Q4_0, TYPE_Q4_1, TYPE_Q5_0, TYPE_Q5_1,   TYPE_Q8_0,   TYPE_Q2_K,
+    TYPE_F16,  TYPE_BF16, TYPE_Q4_0, TYPE_Q4_1, TYPE_Q5_0,   TYPE_Q5_1,   TYPE_Q8_0,  TYPE_Q2_K,
     TYPE_Q3_K, TYPE_Q4_K, TYPE_Q5_K, TYPE_Q6_K, TYPE_IQ4_NL, TYPE_IQ4_XS, TYPE_MXFP4,
 };
 
