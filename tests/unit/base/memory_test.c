@@ -14,6 +14,20 @@
 #include "base/buf.h"
 #include "base/mem.h"
 
+/* Under sanitizers a size that malloc refuses gives NULL, as it does without, not an abort. */
+__attribute__((visibility("default"))) const char *__asan_default_options(void);
+__attribute__((visibility("default"))) const char *__tsan_default_options(void);
+
+const char *__asan_default_options(void)
+{
+    return "allocator_may_return_null=1";
+}
+
+const char *__tsan_default_options(void)
+{
+    return "allocator_may_return_null=1";
+}
+
 static bool is_zero(const void *p, size_t n)
 {
     const char *c = p;
