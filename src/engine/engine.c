@@ -1,0 +1,475 @@
+/* SPDX-License-Identifier: MIT
+ * engine.c — opening and closing: model, tokenizer, template, store, cache, threads; and the calls
+ * that come from other threads. */
+#include <stdio.h>
+
+#include "engine/engine_int.h"
+
+#define PARALLEL_DEFAULT 8u
+#define CTX_MIN 64u
+#define REQUEST_BYTES_MAX (256u << 20)
+
+extern const uint8_t kvasir_skald_begin[], kvasir_skald_end[];
+
+/* ---- opening ---- */
+
+static const char *base_name(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
+}
+
+static enum status open_file(struct engine *g, struct err *e)
+{
+    const char *path = g->options.model_path;
+    enum status st = path ? gguf_open(path, &g->gguf, e)
+                          : gguf_open_memory(kvasir_skald_begin,
+                                             (size_t)(kvasir_skald_end - kvasir_skald_begin),
+                                             "embedded skald", &g->gguf, e);
+    if (st != OK)
+        return st;
+    struct slice name = {0};
+    bool found;
+    st = gguf_get_string(g->gguf, "general.name", &name, &found, e);
+    if (st != OK)
+        return st;
+    if (!found || name.len == 0) {
+        name = slice_of(path ? base_name(path) : "skald");
+        if (name.len > 5 && memcmp(name.ptr + name.len - 5, ".gguf", 5) == 0)
+            name.len -= 5;
+    }
+    g->name_text = mem_text(name.ptr, name.len);
+    g->path_text = mem_text(path ? path : "embedded", strlen(path ? path : "embedded"));
+    g->info.model_name = g->name_text;
+    g->info.model_path = g->path_text;
+    for (uint32_t i = 0; i < gguf_tensor_count(g->gguf); i++)
+        g->info.model_bytes += gguf_tensor_at(g->gguf, i)->bytes;
+    return OK;
+}
+
+static void on_pack_progress(void *arg, double fraction)
+{
+    struct engine *g = arg;
+    g->options.progress(g->options.progress_arg, "loading", fraction);
+}
+
+static enum status open_model(struct engine *g, struct err *e)
+{
+    uint32_t n_threads = g->options.n_threads ? g->options.n_threads : cpu_count_usable();
+    if (n_threads > TEAM_THREADS_MAX)
+        return err_set(e, E_LIMIT, "%u threads: at most %u", n_threads, TEAM_THREADS_MAX);
+    enum status st = kernels_select(g->options.isa, &g->kernels, e);
+    if (st == OK)
+        st = team_new(n_threads, &g->team, e);
+    if (st != OK)
+        return st;
+    struct model_options options = {.activations = g->options.activations, .isa = g->options.isa};
+    if (g->options.progress) {
+        options.progress = on_pack_progress;
+        options.progress_arg = g;
+    }
+    st = model_load(g->gguf, g->team, &options, &g->model, e);
+    if (st != OK)
+        return st;
+    g->model_info = g->info.model = model_info(g->model);
+    g->info.n_threads = n_threads;
+    for (uint32_t i = 0; i < g->model_info->n_groups; i++) {
+        const struct model_group *group = &g->model_info->groups[i];
+        for (uint32_t slot = 0; slot < group->n_layers; slot++) {
+            g->layer_group[group->layers[slot]] = (uint16_t)i;
+            g->layer_slot[group->layers[slot]] = (uint16_t)slot;
+        }
+    }
+    return model_workspace_new(g->model, n_threads, &g->workspace, e);
+}
+
+static enum status open_text(struct engine *g, struct err *e)
+{
+    enum status st = tokenizer_load(g->gguf, &g->tokenizer, e);
+    if (st != OK)
+        return st;
+    g->info.vocabulary = tokenizer_info(g->tokenizer);
+    if (g->info.vocabulary.n_vocab > g->model_info->n_vocab)
+        return err_set(e, E_INVALID, "%s: %u tokens in the vocabulary, %u rows in the model",
+                       gguf_name(g->gguf), g->info.vocabulary.n_vocab, g->model_info->n_vocab);
+    return prompt_load_template(g, e);
+}
+
+static enum status open_store(struct engine *g, struct err *e)
+{
+    if (!g->options.store_dir)
+        return OK;
+    g->store_dir_text = mem_text(g->options.store_dir, strlen(g->options.store_dir));
+    g->info.store_dir = g->options.store_dir = g->store_dir_text;
+    struct store_options options = {.max_bytes = g->options.store_max_bytes,
+                                    .is_read_only = g->options.store_read_only};
+    return store_open(os_fs_real(), g->store_dir_text, &options, &g->store, e);
+}
+
+/* KV bytes of a token when all its layers keep it. */
+static uint64_t token_bytes(const struct engine *g)
+{
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < g->model_info->n_groups; i++)
+        if (g->model_info->groups[i].window == 0)
+            bytes += model_kv_layout(g->model, i, g->options.kv_type).page_bytes / KV_PAGE_TOKENS;
+    return bytes ? bytes : 1;
+}
+
+static enum status choose_context(struct engine *g, struct err *e)
+{
+    uint32_t trained = g->model_info->n_ctx_train;
+    uint64_t memory = cpu_memory_available() / 2;
+    uint64_t fits = memory / token_bytes(g);
+    uint32_t n = g->options.n_ctx ? g->options.n_ctx : trained;
+    if (!g->options.n_ctx && n > fits)
+        n = (uint32_t)fits;
+    if (n < CTX_MIN)
+        return err_set(e, E_LIMIT, "a context of %u tokens is too small: at least %u", n, CTX_MIN);
+    if (n > trained)
+        return err_set(e, E_INVALID, "--ctx %u: the model was made for %u", n, trained);
+    g->info.n_ctx = n;
+    g->info.kv_type = g->options.kv_type;
+    if (!g->options.cache_max_bytes)
+        g->options.cache_max_bytes = memory;
+    return OK;
+}
+
+static enum status open_cache(struct engine *g, struct err *e)
+{
+    enum status st = identity_of_model(g, &g->info.model_identity, e);
+    if (st == OK)
+        st = identity_salt(g, e);
+    if (st != OK)
+        return st;
+    g->root = identity_root(g);
+    struct cache_options options = {
+        .n_groups = g->model_info->n_groups,
+        .n_kv_heads = g->model_info->n_kv_heads,
+        .head_dim = g->model_info->head_dim,
+        .element_bytes = g->options.kv_type == KV_F32 ? 4 : 2,
+        .n_vocab = g->model_info->n_vocab,
+        .n_ctx = g->info.n_ctx,
+        .root = g->root,
+        .store = g->store,
+        .store_read_only = g->options.store_read_only,
+        .max_bytes = g->options.cache_max_bytes,
+    };
+    memcpy(options.salt, g->salt, sizeof options.salt);
+    for (uint32_t i = 0; i < options.n_groups; i++) {
+        struct kv_layout layout = model_kv_layout(g->model, i, g->options.kv_type);
+        options.groups[i] = (struct cache_group){.window = g->model_info->groups[i].window,
+                                                 .n_layers = layout.n_layers,
+                                                 .chunk_bytes = layout.chunk_bytes,
+                                                 .page_bytes = layout.page_bytes};
+    }
+    st = cache_new(&options, &g->cache, e);
+    struct memo_options memo = {.tokenizer = g->tokenizer,
+                                .store = g->store,
+                                .store_read_only = g->options.store_read_only,
+                                .owner = g->root,
+                                .no_replay = g->options.no_replay};
+    for (size_t i = 0; i < DIGEST_BYTES; i++) /* root and salt: one model, one owner */
+        memo.owner.b[i] ^= g->salt[i];
+    return st == OK ? memo_new(&memo, &g->memo, e) : st;
+}
+
+/* general.sampling.* of the file over the built-in defaults. */
+static enum status read_sampling(struct engine *g, struct err *e)
+{
+    struct sampler_params *p = &g->info.sampling;
+    *p = sampler_defaults();
+    const struct {
+        const char *key;
+        float *value;
+    } fields[] = {
+        {"general.sampling.temp", &p->temperature},
+        {"general.sampling.top_p", &p->top_p},
+        {"general.sampling.min_p", &p->min_p},
+        {"general.sampling.penalty_repeat", &p->repeat_penalty},
+    };
+    for (size_t i = 0; i < ARRAY_COUNT(fields); i++) {
+        double v;
+        bool found;
+        enum status st = gguf_get_f64(g->gguf, fields[i].key, &v, &found, e);
+        if (st != OK)
+            return st;
+        if (found)
+            *fields[i].value = (float)v;
+    }
+    uint64_t k;
+    bool found;
+    enum status st = gguf_get_u64(g->gguf, "general.sampling.top_k", &k, &found, e);
+    if (st == OK && found)
+        p->top_k = k < INT32_MAX ? (int32_t)k : 0;
+    return st == OK ? sampler_check(p, g->model_info->n_vocab, e) : st;
+}
+
+static enum status start_threads(struct engine *g, struct err *e)
+{
+    g->n_slots = g->options.n_parallel ? g->options.n_parallel : PARALLEL_DEFAULT;
+    if (g->n_slots > ENGINE_PARALLEL_MAX)
+        return err_set(e, E_LIMIT, "--parallel %u: at most %u", g->n_slots, ENGINE_PARALLEL_MAX);
+    g->info.n_parallel = g->n_slots;
+    if (g->n_slots < ENGINE_CHOICES_MAX)
+        g->n_slots = ENGINE_CHOICES_MAX; /* one request with n choices always fits */
+    g->logits = mem_try_aligned(64, (size_t)g->n_slots * g->model_info->n_vocab * sizeof(float));
+    g->prompts = ring_new(ENGINE_QUEUE_MAX);
+    g->inbox = ring_new(INBOX_MAX);
+    if (!g->logits || !g->prompts || !g->inbox)
+        return err_set(e, E_NOMEM, "no memory for the engine's queues");
+    enum status st = thread_start("engine", engine_thread, g, &g->thread, e);
+    for (uint32_t i = 0; st == OK && i < PROMPT_WORKERS; i++)
+        st = thread_start("prompt", prompt_worker, g, &g->workers[i], e);
+    return st;
+}
+
+enum status engine_open(const struct engine_options *options, struct engine **out, struct err *e)
+{
+    struct engine *g = mem_try_new(1, sizeof *g);
+    if (!g)
+        return err_set(e, E_NOMEM, "no memory for the engine");
+    g->options = *options;
+    g->info.started_unix_s = clock_unix_s();
+    atomic_store(&g->next_id, 1);
+    pthread_mutex_init(&g->open_mutex, NULL);
+    enum status st = open_file(g, e);
+    if (st == OK)
+        st = open_model(g, e);
+    if (st == OK)
+        st = open_text(g, e);
+    if (st == OK)
+        st = choose_context(g, e);
+    if (st == OK)
+        st = open_store(g, e);
+    if (st == OK)
+        st = open_cache(g, e);
+    if (st == OK)
+        st = read_sampling(g, e);
+    if (st == OK)
+        st = start_threads(g, e);
+    if (st == OK)
+        *out = g;
+    else
+        engine_close(g);
+    return st;
+}
+
+static void send_stop(struct engine *g)
+{
+    struct message *m = mem_new(1, sizeof *m);
+    m->kind = MESSAGE_STOP;
+    engine_send(g, m);
+}
+
+void engine_close(struct engine *g)
+{
+    if (!g)
+        return;
+    atomic_store(&g->is_closing, true);
+    if (g->prompts)
+        ring_close(g->prompts);
+    for (uint32_t i = 0; i < PROMPT_WORKERS; i++)
+        if (g->workers[i])
+            thread_join(g->workers[i]); /* drains the ring: each request gets its last event */
+    if (g->thread) {
+        send_stop(g);
+        thread_join(g->thread);
+    }
+    memo_free(g->memo);
+    cache_free(g->cache);
+    store_close(g->store);
+    ring_free(g->prompts);
+    ring_free(g->inbox);
+    mem_free(g->logits);
+    template_free(g->template);
+    tokenizer_free(g->tokenizer);
+    model_workspace_free(g->workspace);
+    model_free(g->model);
+    team_free(g->team);
+    gguf_close(g->gguf);
+    mem_free(g->name_text);
+    mem_free(g->path_text);
+    mem_free(g->store_dir_text);
+    mem_free(g->origin_text);
+    pthread_mutex_destroy(&g->open_mutex);
+    mem_free(g);
+}
+
+const struct engine_info *engine_info(const struct engine *g)
+{
+    return &g->info;
+}
+
+const struct tokenizer *engine_tokenizer(const struct engine *g)
+{
+    return g->tokenizer;
+}
+
+/* ---- requests ---- */
+
+struct engine_request *engine_request_new(const struct engine *g)
+{
+    struct engine_request *r = mem_try_new(1, sizeof *r);
+    if (!r)
+        return NULL;
+    arena_init(&r->arena, REQUEST_BYTES_MAX);
+    r->sampling = g->info.sampling;
+    r->max_tokens = ENGINE_TOKENS_ALL;
+    r->n_choices = 1;
+    r->add_generation_prompt = true;
+    return r;
+}
+
+void engine_request_free(struct engine_request *r)
+{
+    if (!r)
+        return;
+    arena_release(&r->arena);
+    mem_free(r);
+}
+
+static enum status check_request(const struct engine *g, const struct engine_request *r,
+                                 struct err *e)
+{
+    CHECK(r->event != NULL);
+    if (r->n_choices < 1 || r->n_choices > ENGINE_CHOICES_MAX)
+        return err_set(e, E_INVALID, "n must be 1 to %u", ENGINE_CHOICES_MAX);
+    if (r->n_stops > ENGINE_STOPS_MAX)
+        return err_set(e, E_INVALID, "at most %u stop strings", ENGINE_STOPS_MAX);
+    for (uint32_t i = 0; i < r->n_stops; i++)
+        if (r->stops[i].len == 0 || r->stops[i].len > ENGINE_STOP_BYTES_MAX)
+            return err_set(e, E_INVALID, "a stop string must have 1 to %u bytes",
+                           ENGINE_STOP_BYTES_MAX);
+    if (r->session.len > ENGINE_SESSION_NAME_MAX)
+        return err_set(e, E_INVALID, "a session's name has at most %u bytes",
+                       ENGINE_SESSION_NAME_MAX);
+    return sampler_check(&r->sampling, g->model_info->n_vocab, e);
+}
+
+enum status engine_submit(struct engine *g, struct engine_request *r, uint64_t *id, struct err *e)
+{
+    enum status st = check_request(g, r, e);
+    if (st != OK)
+        return st;
+    if (atomic_load(&g->is_closing))
+        return err_set(e, E_CANCELLED, "the server is shutting down");
+    struct job *job;
+    st = job_open(g, r, &job, e);
+    if (st != OK)
+        return st;
+    *id = job->id;
+    st = ring_try_push(g->prompts, job);
+    if (st != OK) {
+        job_unopen(g, job);
+        return err_set(e, st, "the server is shutting down or its queue is full");
+    }
+    return OK;
+}
+
+void engine_cancel(struct engine *g, uint64_t id)
+{
+    pthread_mutex_lock(&g->open_mutex);
+    for (struct job *job = g->open; job; job = job->open_next)
+        if (job->id == id)
+            atomic_store(&job->is_cancelled, true);
+    pthread_mutex_unlock(&g->open_mutex);
+}
+
+/* ---- calls that run on the engine thread ---- */
+
+struct waiter {
+    void (*run)(struct engine *g, void *arg);
+    void *arg;
+    pthread_mutex_t mutex; /* guards is_done */
+    pthread_cond_t cond;
+    bool is_done;
+};
+
+static void run_waiter(struct engine *g, void *arg)
+{
+    struct waiter *w = arg;
+    w->run(g, w->arg);
+    pthread_mutex_lock(&w->mutex);
+    w->is_done = true;
+    pthread_cond_signal(&w->cond);
+    pthread_mutex_unlock(&w->mutex);
+}
+
+/* Runs fn on the engine thread and waits; false: the engine is closing. */
+static bool call(struct engine *g, void (*fn)(struct engine *, void *), void *arg)
+{
+    struct waiter w = {.run = fn, .arg = arg};
+    struct message *m = mem_new(1, sizeof *m);
+    *m = (struct message){.kind = MESSAGE_CALL, .call = run_waiter, .arg = &w};
+    pthread_mutex_init(&w.mutex, NULL);
+    pthread_cond_init(&w.cond, NULL);
+    bool is_sent = !atomic_load(&g->is_closing) && ring_push(g->inbox, m) == OK;
+    if (!is_sent)
+        mem_free(m);
+    pthread_mutex_lock(&w.mutex);
+    while (is_sent && !w.is_done)
+        pthread_cond_wait(&w.cond, &w.mutex);
+    pthread_mutex_unlock(&w.mutex);
+    pthread_cond_destroy(&w.cond);
+    pthread_mutex_destroy(&w.mutex);
+    return is_sent;
+}
+
+static void call_score(struct engine *g, void *arg)
+{
+    score_run(g, arg);
+}
+
+enum status engine_score(struct engine *g, const struct engine_score *s, struct engine_usage *usage,
+                         struct err *e)
+{
+    struct score_call c = {.score = s, .usage = usage};
+    if (!call(g, call_score, &c))
+        return err_set(e, E_CANCELLED, "the engine is closing");
+    if (c.st != OK)
+        *e = c.err;
+    return c.st;
+}
+
+static void call_stats(struct engine *g, void *arg)
+{
+    struct engine_stats *out = arg;
+    struct cache_stats c;
+    cache_stats(g->cache, &c);
+    *out = g->stats;
+    for (const struct job *job = g->running; job; job = job->next)
+        out->n_running++;
+    for (const struct job *job = g->waiting; job; job = job->next)
+        out->n_waiting++;
+    out->n_requests = atomic_load(&g->next_id) - 1;
+    out->n_errors = atomic_load(&g->n_errors);
+    out->n_pages_memory = c.n_pages_memory;
+    out->pages_memory_bytes = c.memory_bytes;
+    out->n_pages_mapped = c.n_pages_mapped;
+    out->pages_mapped_bytes = c.mapped_bytes;
+    out->n_chains = c.n_nodes;
+    out->n_bad_pages = c.n_bad_pages;
+    out->has_store = g->store != NULL;
+    if (g->store)
+        store_stat(g->store, &out->store);
+}
+
+void engine_stats(struct engine *g, struct engine_stats *out)
+{
+    *out = (struct engine_stats){0};
+    (void)call(g, call_stats, out);
+}
+
+static void call_flush(struct engine *g, void *arg)
+{
+    (void)arg;
+    if (g->store)
+        store_flush(g->store);
+    cache_poll(g->cache);
+}
+
+void engine_flush(struct engine *g)
+{
+    (void)call(g, call_flush, NULL);
+}

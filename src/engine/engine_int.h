@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: MIT
+ * engine_int.h — what the files of this room share.
+ *
+ *   engine_submit ─▶ prompts (ring) ─▶ prompt workers: template, tokenize ─▶ inbox (ring) ─▶ engine
+ *   engine thread: inbox → waiting → running → one step for all → events → gone
+ *
+ * Owner of each struct: a job belongs to the prompt worker that builds it, then to the engine thread;
+ * the memo has a mutex of its own; everything else is the engine thread's. */
+#ifndef KVASIR_ENGINE_INT_H
+#define KVASIR_ENGINE_INT_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/prng.h"
+#include "base/ring.h"
+#include "cache/cache.h"
+#include "engine/engine.h"
+#include "engine/memo.h"
+#include "engine/stream.h"
+#include "os/clock.h"
+#include "os/cpu.h"
+#include "os/fault.h"
+#include "os/team.h"
+
+#define INBOX_MAX (4 * ENGINE_QUEUE_MAX)
+#define PROMPT_WORKERS 2u
+#define CHUNK_BESIDE_STREAMS 64u /* prefill tokens of a step while others decode */
+#define KEEP_END_AFTER_MS 1000.0 /* a turn longer than this gets its prompt's end on disk meanwhile */
+#define POLL_MS 50               /* an idle engine looks after finished writes this often */
+#define RESTARTS_MAX 16u         /* of one job, after pages that failed verification */
+#define SCORE_LOGITS_BYTES_MAX (64u << 20)
+
+struct job;
+
+enum message_kind { MESSAGE_JOB, MESSAGE_CALL, MESSAGE_STOP };
+struct message {
+    enum message_kind kind;
+    struct job *job;
+    void (*call)(struct engine *g, void *arg); /* MESSAGE_CALL: run on the engine thread */
+    void *arg;
+};
+
+/* One answer of a request. */
+struct choice {
+    struct job *job;
+    uint32_t index;
+    struct sequence *sequence; /* NULL while waiting to begin (again) */
+    struct sampler *sampler;
+    struct token_list tokens;  /* prompt + generated */
+    uint32_t n_generated;
+    struct stream stream;
+    bool is_finished;
+    enum finish_reason finish;
+};
+
+struct job {
+    struct job *next;                 /* in waiting or running */
+    struct job *open_next, *open_prev; /* in engine.open */
+    uint64_t id;
+    struct engine_request *request;
+    struct prompt prompt;
+    struct engine_usage usage;
+    uint64_t submitted_ns, ready_ns, begun_ns, decode_ns;
+    struct choice choices[ENGINE_CHOICES_MAX];
+    uint32_t n_choices; /* forked so far; 0 until it runs */
+    bool is_prompt_done, is_end_kept;
+    _Atomic bool is_cancelled; /* set by engine_cancel, from any thread */
+    uint32_t n_restarts;
+    struct err error; /* code != OK: fails */
+};
+
+struct score_call {
+    const struct engine_score *score;
+    struct engine_usage *usage;
+    enum status st;
+    struct err err;
+};
+
+struct engine {
+    struct engine_options options;
+    struct engine_info info;
+    struct model_info const *model_info;
+    char *name_text, *path_text, *store_dir_text, *origin_text;
+    struct gguf *gguf;
+    struct model *model;
+    struct tokenizer *tokenizer;
+    struct template *template;
+    const struct kernels *kernels;
+    struct team *team;
+    struct model_workspace *workspace;
+    struct store *store;
+    struct cache *cache;
+    struct memo *memo;
+    uint8_t salt[CACHE_SALT_BYTES];
+    struct digest root;
+
+    struct ring *prompts, *inbox;
+    struct os_thread *thread, *workers[PROMPT_WORKERS];
+    _Atomic uint64_t next_id;
+    pthread_mutex_t open_mutex; /* guards open and n_open; never held across anything else */
+    struct job *open;           /* submitted, last event not yet delivered */
+    uint32_t n_open;
+    _Atomic uint64_t n_errors;
+    _Atomic bool is_closing;
+
+    /* the engine thread's */
+    struct job *waiting, *running;
+    uint32_t n_slots; /* choices that may run at once */
+    float *logits;    /* [n_slots][n_vocab] */
+    struct engine_stats stats;
+    double verify_ms;
+    uint16_t layer_group[MODEL_LAYERS_MAX], layer_slot[MODEL_LAYERS_MAX];
+};
+
+/* identity.c */
+NODISCARD enum status identity_of_model(struct engine *g, struct digest *out, struct err *e);
+struct digest identity_root(const struct engine *g);
+NODISCARD enum status identity_salt(struct engine *g, struct err *e);
+
+/* prompt.c */
+void prompt_worker(void *arg);
+NODISCARD enum status prompt_build(struct engine *g, const struct engine_request *r,
+                                   struct prompt *p, struct err *e);
+NODISCARD enum status prompt_load_template(struct engine *g, struct err *e);
+
+/* loop.c */
+void engine_thread(void *arg);
+void engine_send(struct engine *g, struct message *m);
+
+/* job.c: one request from its start to its last event */
+/* E_BUSY: ENGINE_QUEUE_MAX are open. */
+NODISCARD enum status job_open(struct engine *g, struct engine_request *r, struct job **out,
+                               struct err *e);
+/* The job as it was before job_open; the request stays the caller's. */
+void job_unopen(struct engine *g, struct job *job);
+void job_free(struct engine *g, struct job *job);
+void job_fail(struct engine *g, struct job *job, const struct err *e); /* last event, then freed */
+/* Looks the prompt up and starts.  E_BUSY: not yet (another one is computing the same prefix). */
+NODISCARD enum status job_begin(struct engine *g, struct job *job, struct err *e);
+void job_end(struct engine *g, struct job *job);
+/* A choice has logits for its next token. */
+void choice_sample(struct engine *g, struct choice *c, const float *logits);
+/* The prompt's logits: forks the other choices, samples the first token of each. */
+NODISCARD enum status job_prompt_done(struct engine *g, struct job *job, const float *logits,
+                                      struct err *e);
+/* All of a job's sequences begin again: pages were bad, or memory was short. */
+void job_release(struct engine *g, struct job *job);
+bool job_is_finished(const struct job *job);
+
+/* step.c: one batch */
+bool step_run(struct engine *g); /* false: nothing to do */
+/* Runs the model over n sequences, verifying mapped pages on the way.  E_CORRUPT: a stored page was
+ * bad and is quarantined; the results are void and all sequences must begin again. */
+NODISCARD enum status step_forward(struct engine *g, struct model_sequence *runs,
+                                   struct sequence *const *sequences, uint32_t n, float *logits,
+                                   struct err *e);
+void step_restart_all(struct engine *g);
+
+/* score.c */
+void score_run(struct engine *g, struct score_call *call);
+
+/* session.c */
+void session_keep(struct engine *g, const struct choice *c);
+
+#endif

@@ -1,0 +1,345 @@
+/* SPDX-License-Identifier: MIT
+ * job.c — one request: begun from what the cache has, sampled token by token, ended once. */
+#include "engine/engine_int.h"
+
+#define SHARED_PREFIX_MIN KV_PAGE_TOKENS /* waiting for another's prefix pays from a page on */
+
+enum status job_open(struct engine *g, struct engine_request *r, struct job **out, struct err *e)
+{
+    struct job *job = mem_try_new(1, sizeof *job);
+    if (!job)
+        return err_set(e, E_NOMEM, "no memory for a request");
+    pthread_mutex_lock(&g->open_mutex);
+    bool is_full = g->n_open >= ENGINE_QUEUE_MAX;
+    if (!is_full) {
+        job->open_next = g->open;
+        if (g->open)
+            g->open->open_prev = job;
+        g->open = job;
+        g->n_open++;
+    }
+    pthread_mutex_unlock(&g->open_mutex);
+    if (is_full) {
+        mem_free(job);
+        return err_set(e, E_BUSY, "%u requests are waiting", ENGINE_QUEUE_MAX);
+    }
+    job->request = r;
+    job->submitted_ns = clock_now_ns();
+    job->id = atomic_fetch_add(&g->next_id, 1);
+    job->usage.diverged_at = -1;
+    job->usage.seed = r->sampling.seed;
+    if (!r->has_seed)
+        prng_entropy(&job->usage.seed, sizeof job->usage.seed);
+    *out = job;
+    return OK;
+}
+
+void job_unopen(struct engine *g, struct job *job)
+{
+    pthread_mutex_lock(&g->open_mutex);
+    *(job->open_prev ? &job->open_prev->open_next : &g->open) = job->open_next;
+    if (job->open_next)
+        job->open_next->open_prev = job->open_prev;
+    g->n_open--;
+    pthread_mutex_unlock(&g->open_mutex);
+    mem_free(job);
+}
+
+static void deliver(const struct job *job, const struct engine_event *ev)
+{
+    job->request->event(job->request->event_arg, ev);
+}
+
+void job_free(struct engine *g, struct job *job)
+{
+    for (uint32_t i = 0; i < job->n_choices; i++) {
+        CHECK(job->choices[i].sequence == NULL);
+        sampler_free(job->choices[i].sampler);
+        token_list_release(&job->choices[i].tokens);
+        stream_release(&job->choices[i].stream);
+    }
+    prompt_release(&job->prompt);
+    engine_request_free(job->request);
+    job_unopen(g, job);
+}
+
+void job_fail(struct engine *g, struct job *job, const struct err *e)
+{
+    struct engine_event ev = {.kind = EVENT_ERROR, .error = e, .usage = &job->usage};
+    if (e->code == E_CONTEXT) {
+        ev.done = (uint32_t)job->prompt.tokens.count;
+        ev.total = g->info.n_ctx;
+    }
+    atomic_fetch_add(&g->n_errors, 1);
+    deliver(job, &ev);
+    job_free(g, job);
+}
+
+bool job_is_finished(const struct job *job)
+{
+    if (!job->is_prompt_done && !job->is_cancelled)
+        return false;
+    for (uint32_t i = 0; i < job->n_choices; i++)
+        if (!job->choices[i].is_finished)
+            return false;
+    return true;
+}
+
+/* ---- beginning ---- */
+
+/* Another job is computing a prefix that this one needs and the cache does not have yet. */
+static bool must_wait(const struct engine *g, const struct job *job, uint32_t known)
+{
+    for (const struct job *other = g->running; other; other = other->next) {
+        if (other == job || other->is_prompt_done || other->request->no_cache ||
+            other->is_cancelled)
+            continue;
+        const struct token_list *a = &job->prompt.tokens, *b = &other->prompt.tokens;
+        size_t n = a->count < b->count ? a->count : b->count, common = 0;
+        while (common < n && a->ids[common] == b->ids[common])
+            common++;
+        if (common >= (size_t)known + SHARED_PREFIX_MIN)
+            return true;
+    }
+    return false;
+}
+
+static void explain(struct job *job, const struct cache_match *m)
+{
+    uint32_t n = (uint32_t)job->prompt.tokens.count;
+    struct engine_usage *u = &job->usage;
+    u->diverged_at = m->is_diverged ? (int64_t)m->matched : -1;
+    if (u->computed_tokens == 0)
+        u->reason = NULL;
+    else if (job->request->no_cache)
+        u->reason = "cache_prompt is false";
+    else if (m->matched == 0)
+        u->reason = "no stored chain begins like this";
+    else if (m->resume + 1 == n && m->matched == n)
+        u->reason = "logits at the prompt's end were not kept";
+    else if (m->resume < m->matched)
+        u->reason = "window not kept at the divergence";
+    else
+        u->reason = m->is_diverged ? "diverged from the stored chain" : "new tokens";
+}
+
+static void start_usage(struct engine *g, struct job *job, const struct cache_match *m)
+{
+    struct engine_usage *u = &job->usage;
+    u->prompt_tokens = (uint32_t)job->prompt.tokens.count;
+    u->memory_tokens = m->memory_tokens;
+    u->disk_tokens = m->disk_tokens;
+    u->computed_tokens = u->prompt_tokens - m->resume;
+    u->replayed = job->prompt.n_replayed;
+    u->prompt_ms = job->prompt.ms;
+    explain(job, m);
+    g->stats.prompt_tokens += u->prompt_tokens;
+    g->stats.memory_tokens += u->memory_tokens;
+    g->stats.disk_tokens += u->disk_tokens;
+    g->stats.computed_tokens += u->computed_tokens;
+}
+
+static enum status check_prompt(const struct engine *g, const struct job *job, struct err *e)
+{
+    size_t n = job->prompt.tokens.count;
+    if (n > g->info.n_ctx)
+        return err_set(e, E_CONTEXT, "the prompt has %zu tokens, the context holds %u", n,
+                       g->info.n_ctx);
+    for (size_t i = 0; i < n; i++)
+        if (job->prompt.tokens.ids[i] >= g->model_info->n_vocab)
+            return err_set(e, E_INVALID, "token id %u is not in the vocabulary of %u",
+                           job->prompt.tokens.ids[i], g->model_info->n_vocab);
+    return OK;
+}
+
+static enum status init_choice(struct engine *g, struct job *job, uint32_t index, struct err *e)
+{
+    struct choice *c = &job->choices[index];
+    struct engine_request *r = job->request;
+    struct sampler_params params = r->sampling;
+    params.seed = job->usage.seed;
+    params.choice = index;
+    *c = (struct choice){.job = job, .index = index};
+    stream_init(&c->stream, g->tokenizer, r->stops, r->n_stops);
+    job->n_choices = index + 1;
+    enum status st = sampler_new(&params, g->model_info->n_vocab, g->kernels, &c->sampler, e);
+    for (size_t i = 0; st == OK && i < job->prompt.tokens.count; i++) {
+        sampler_accept(c->sampler, job->prompt.tokens.ids[i], false);
+        st = token_list_add(&c->tokens, job->prompt.tokens.ids[i]);
+    }
+    return st;
+}
+
+/* Begins, or begins again, one choice at the best place that the cache offers. */
+static enum status begin_choice(struct engine *g, struct choice *c, struct cache_match *m,
+                                struct err *e)
+{
+    struct cache_request r = {
+        .tokens = c->tokens.ids,
+        .n_tokens = (uint32_t)c->tokens.count,
+        .max_resume = (uint32_t)c->tokens.count,
+        .points = c->job->prompt.points,
+        .n_points = c->job->prompt.n_points,
+        .no_cache = c->job->request->no_cache,
+    };
+    return cache_begin(g->cache, &r, &c->sequence, m, e);
+}
+
+static enum status begin_again(struct engine *g, struct job *job, struct err *e)
+{
+    for (uint32_t i = 0; i < job->n_choices; i++) {
+        struct choice *c = &job->choices[i];
+        struct cache_match m;
+        if (c->is_finished || c->sequence)
+            continue;
+        enum status st = begin_choice(g, c, &m, e);
+        if (st != OK)
+            return st;
+        if (m.head) {
+            if (job->is_prompt_done)
+                choice_sample(g, c, m.head);
+            else if ((st = job_prompt_done(g, job, m.head, e)) != OK)
+                return st;
+        }
+    }
+    return OK;
+}
+
+enum status job_begin(struct engine *g, struct job *job, struct err *e)
+{
+    if (job->n_choices > 0)
+        return begin_again(g, job, e);
+    enum status st = check_prompt(g, job, e);
+    if (st != OK)
+        return st;
+    uint64_t now = clock_now_ns();
+    st = init_choice(g, job, 0, e);
+    struct cache_match m;
+    if (st == OK)
+        st = begin_choice(g, &job->choices[0], &m, e);
+    if (st != OK)
+        return st;
+    if (!job->request->no_cache && must_wait(g, job, m.matched)) {
+        sequence_finish(job->choices[0].sequence, false);
+        job->choices[0].sequence = NULL;
+        sampler_free(job->choices[0].sampler);
+        token_list_release(&job->choices[0].tokens);
+        stream_release(&job->choices[0].stream);
+        job->n_choices = 0;
+        return E_BUSY;
+    }
+    job->begun_ns = clock_now_ns();
+    job->usage.queue_ms = (double)(now - job->ready_ns) * 1e-6;
+    job->usage.lookup_ms = (double)(job->begun_ns - now) * 1e-6;
+    start_usage(g, job, &m);
+    struct engine_event ev = {.kind = EVENT_STARTED, .usage = &job->usage};
+    deliver(job, &ev);
+    return m.head ? job_prompt_done(g, job, m.head, e) : OK;
+}
+
+void job_release(struct engine *g, struct job *job)
+{
+    (void)g;
+    for (uint32_t i = 0; i < job->n_choices; i++) {
+        if (job->choices[i].sequence)
+            sequence_finish(job->choices[i].sequence, true);
+        job->choices[i].sequence = NULL;
+    }
+}
+
+/* ---- tokens ---- */
+
+enum status job_prompt_done(struct engine *g, struct job *job, const float *logits, struct err *e)
+{
+    struct choice *first = &job->choices[0];
+    CHECK(!job->is_prompt_done);
+    job->is_prompt_done = true;
+    job->decode_ns = clock_now_ns();
+    job->usage.prefill_ms = (double)(job->decode_ns - job->begun_ns) * 1e-6;
+    sequence_keep_head(first->sequence, logits);
+    for (uint32_t i = 1; i < job->request->n_choices; i++) {
+        enum status st = init_choice(g, job, i, e);
+        if (st == OK)
+            st = sequence_fork(first->sequence, &job->choices[i].sequence, e);
+        if (st != OK)
+            return st;
+    }
+    for (uint32_t i = 0; i < job->n_choices; i++)
+        choice_sample(g, &job->choices[i], logits);
+    return OK;
+}
+
+static void finish_choice(struct choice *c, enum finish_reason finish, struct slice text)
+{
+    c->is_finished = true;
+    c->finish = finish;
+    struct engine_event ev = {.kind = EVENT_FINISHED,
+                              .choice = c->index,
+                              .text = text,
+                              .token = TOKEN_NONE,
+                              .finish = finish,
+                              .stop = c->stream.stop};
+    deliver(c->job, &ev);
+}
+
+static uint32_t tokens_allowed(const struct engine *g, const struct choice *c)
+{
+    uint32_t room = g->info.n_ctx - (uint32_t)c->job->prompt.tokens.count;
+    return c->job->request->max_tokens < room ? c->job->request->max_tokens : room;
+}
+
+void choice_sample(struct engine *g, struct choice *c, const float *logits)
+{
+    struct engine_request *r = c->job->request;
+    uint32_t allowed = tokens_allowed(g, c);
+    if (allowed == 0) {
+        finish_choice(c, FINISH_LENGTH, (struct slice){"", 0});
+        return;
+    }
+    struct sampled sampled;
+    sampler_sample(c->sampler, logits, c->tokens.count, &sampled);
+    if (tokenizer_is_end(g->tokenizer, sampled.token) && !r->ignore_eos) {
+        if (c->sequence && !r->no_cache)
+            memo_remember(g->memo, &c->job->prompt, c->tokens.ids + c->job->prompt.tokens.count,
+                          c->n_generated, buf_slice(&c->stream.text), sampled.token);
+        finish_choice(c, FINISH_STOP, stream_flush(&c->stream));
+        return;
+    }
+    if (token_list_add(&c->tokens, sampled.token) != OK) {
+        err_set(&c->job->error, E_NOMEM, "no memory for another token");
+        return;
+    }
+    sampler_accept(c->sampler, sampled.token, true);
+    c->n_generated++;
+    c->job->usage.completion_tokens++;
+    g->stats.completion_tokens++;
+    bool is_stopped;
+    struct engine_event ev = {.kind = EVENT_TEXT, .choice = c->index, .token = sampled.token};
+    ev.text = stream_push(&c->stream, sampled.token, &is_stopped);
+    ev.sampled = r->sampling.wants_logprob ? &sampled : NULL;
+    deliver(c->job, &ev);
+    if (is_stopped)
+        finish_choice(c, FINISH_STOP, (struct slice){"", 0});
+    else if (c->n_generated >= allowed)
+        finish_choice(c, FINISH_LENGTH, stream_flush(&c->stream));
+}
+
+/* ---- the end ---- */
+
+void job_end(struct engine *g, struct job *job)
+{
+    uint64_t now = clock_now_ns();
+    if (job->is_cancelled)
+        g->stats.n_cancelled++;
+    for (uint32_t i = 0; i < job->n_choices; i++)
+        if (job->choices[i].finish == FINISH_CANCELLED)
+            finish_choice(&job->choices[i], FINISH_CANCELLED, stream_flush(&job->choices[i].stream));
+    if (job->is_prompt_done)
+        job->usage.decode_ms = (double)(now - job->decode_ns) * 1e-6;
+    if (job->request->session.len > 0 && job->n_choices > 0 && job->choices[0].sequence)
+        session_keep(g, &job->choices[0]);
+    job_release(g, job);
+    struct engine_event ev = {.kind = EVENT_DONE, .usage = &job->usage};
+    deliver(job, &ev);
+    job_free(g, job);
+}

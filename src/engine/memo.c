@@ -1,0 +1,451 @@
+/* SPDX-License-Identifier: MIT
+ * memo.c — a table from the digest of a text prefix to its token ids, oldest thrown away first, and
+ * the durable rows of turns that only their own ids can spell. */
+#include "engine/memo.h"
+
+#include <pthread.h>
+
+#include "base/check.h"
+#include "base/endian.h"
+#include "base/map.h"
+#include "base/mem.h"
+#include "os/clock.h"
+
+#define PROMPT_TEXT_MAX (64u << 20)
+#define BOUNDARIES_MAX 65536u /* segments of one text; beyond them the rest is one segment */
+
+struct entry {
+    struct digest key;
+    uint32_t *tokens;
+    uint32_t n_tokens, n_replayed;
+    bool is_odd; /* some turn's ids are not what the tokenizer would give */
+    struct entry *older, *newer;
+};
+
+struct memo {
+    struct memo_options options;
+    struct tokenizer_info vocabulary;
+    struct slice ends[2]; /* texts of the end-of-turn tokens at which texts may be cut */
+    uint32_t n_ends;
+    pthread_mutex_t mutex; /* guards the table and the list below; never held across I/O */
+    struct map table;      /* key → entry */
+    struct entry *oldest, *newest;
+    size_t bytes, n_entries;
+};
+
+/* The segments of a text: ends[i] is behind the i-th end-of-turn token. */
+struct cuts {
+    size_t *ends;
+    struct digest *digests; /* [n]: D(i + 1) */
+    uint32_t n, cap;
+    struct digest whole;    /* D over the rest too; equals the last digest when there is no rest */
+};
+
+void prompt_release(struct prompt *p)
+{
+    token_list_release(&p->tokens);
+    mem_free(p->points);
+    buf_release(&p->rest);
+    *p = (struct prompt){0};
+}
+
+enum status memo_new(const struct memo_options *options, struct memo **out, struct err *e)
+{
+    struct memo *m = mem_try_new(1, sizeof *m);
+    if (!m)
+        return err_set(e, E_NOMEM, "no memory for the text memory");
+    m->options = *options;
+    m->vocabulary = tokenizer_info(options->tokenizer);
+    const uint32_t ids[] = {m->vocabulary.eot, m->vocabulary.eos};
+    for (size_t i = 0; i < ARRAY_COUNT(ids); i++) {
+        if (ids[i] == TOKEN_NONE || (i == 1 && ids[1] == ids[0]) ||
+            !tokenizer_cuts_at(options->tokenizer, ids[i]))
+            continue;
+        struct slice piece = tokenizer_piece(options->tokenizer, ids[i], true);
+        if (piece.len > 0)
+            m->ends[m->n_ends++] = piece;
+    }
+    pthread_mutex_init(&m->mutex, NULL);
+    *out = m;
+    return OK;
+}
+
+static void entry_free(struct entry *x)
+{
+    mem_free(x->tokens);
+    mem_free(x);
+}
+
+static void unlink_entry(struct memo *m, struct entry *x)
+{
+    *(x->older ? &x->older->newer : &m->oldest) = x->newer;
+    *(x->newer ? &x->newer->older : &m->newest) = x->older;
+    x->older = x->newer = NULL;
+}
+
+static void link_newest(struct memo *m, struct entry *x)
+{
+    x->older = m->newest;
+    x->newer = NULL;
+    *(m->newest ? &m->newest->newer : &m->oldest) = x;
+    m->newest = x;
+}
+
+static void drop_oldest(struct memo *m)
+{
+    struct entry *x = m->oldest;
+    unlink_entry(m, x);
+    map_remove(&m->table, &x->key);
+    m->bytes -= x->n_tokens * sizeof *x->tokens;
+    m->n_entries--;
+    entry_free(x);
+}
+
+void memo_free(struct memo *m)
+{
+    if (!m)
+        return;
+    while (m->oldest)
+        drop_oldest(m);
+    map_release(&m->table);
+    pthread_mutex_destroy(&m->mutex);
+    mem_free(m);
+}
+
+/* ---- cutting a text ---- */
+
+static struct digest extend(struct digester *d, const struct digest *before, struct slice segment)
+{
+    digest_begin(d);
+    digest_field(d, "kvasir text before", before->b, sizeof before->b);
+    digest_field(d, "segment", segment.ptr, segment.len);
+    return digest_end(d);
+}
+
+static enum status cuts_add(struct cuts *c, size_t end, const struct digest *digest)
+{
+    if (c->n == c->cap) {
+        uint32_t cap = c->cap ? c->cap * 2 : 32;
+        size_t *ends = mem_try_resize(c->ends, cap, sizeof *ends);
+        if (ends)
+            c->ends = ends;
+        struct digest *digests = mem_try_resize(c->digests, cap, sizeof *digests);
+        if (digests)
+            c->digests = digests;
+        if (!ends || !digests)
+            return E_NOMEM;
+        c->cap = cap;
+    }
+    c->ends[c->n] = end;
+    c->digests[c->n++] = *digest;
+    return OK;
+}
+
+/* Behind the first end-of-turn token's text at or after `from`; 0: none. */
+static size_t next_boundary(const struct memo *m, struct slice text, size_t from)
+{
+    size_t first = 0;
+    for (uint32_t i = 0; i < m->n_ends; i++) {
+        const char *hit = memmem(text.ptr + from, text.len - from, m->ends[i].ptr, m->ends[i].len);
+        size_t end = hit ? (size_t)(hit - text.ptr) + m->ends[i].len : 0;
+        if (end && (!first || end < first))
+            first = end;
+    }
+    return first;
+}
+
+static enum status cut(const struct memo *m, struct slice text, struct cuts *c)
+{
+    struct digester d = {0};
+    struct digest at = m->options.owner;
+    size_t from = 0;
+    enum status st = OK;
+    while (st == OK && c->n < BOUNDARIES_MAX) {
+        size_t end = next_boundary(m, text, from);
+        if (end == 0)
+            break;
+        at = extend(&d, &at, (struct slice){text.ptr + from, end - from});
+        st = cuts_add(c, end, &at);
+        from = end;
+    }
+    c->whole = from < text.len ? extend(&d, &at, (struct slice){text.ptr + from, text.len - from}) : at;
+    digester_release(&d);
+    return st;
+}
+
+/* ---- finding ---- */
+
+/* Copies what is remembered under key into p; false: nothing. */
+static bool recall(struct memo *m, const struct digest *key, struct prompt *p)
+{
+    uint64_t value;
+    bool found = false;
+    pthread_mutex_lock(&m->mutex);
+    if (map_get(&m->table, key, &value)) {
+        struct entry *x = (struct entry *)(uintptr_t)value;
+        uint32_t *copy = mem_try_new(x->n_tokens, sizeof *copy);
+        if (copy) {
+            memcpy(copy, x->tokens, x->n_tokens * sizeof *copy);
+            p->tokens = (struct token_list){copy, x->n_tokens, x->n_tokens};
+            p->n_replayed = x->n_replayed;
+            p->is_odd = x->is_odd;
+            unlink_entry(m, x);
+            link_newest(m, x);
+            found = true;
+        }
+    }
+    pthread_mutex_unlock(&m->mutex);
+    return found;
+}
+
+static struct digest row_key(const struct digest *key)
+{
+    struct digester d = {0};
+    digest_begin(&d);
+    digest_field(&d, "kvasir turn", key->b, sizeof key->b);
+    struct digest out = digest_end(&d);
+    digester_release(&d);
+    return out;
+}
+
+/* The durable row: meta u32 n_replayed, payload token ids. */
+static bool recall_durable(struct memo *m, const struct digest *key, struct prompt *p)
+{
+    if (!m->options.store || m->options.no_replay)
+        return false;
+    struct digest row = row_key(key);
+    struct store_pin pin;
+    struct err e;
+    if (!store_has(m->options.store, &row) || store_get(m->options.store, &row, &pin, &e) != OK)
+        return false;
+    bool ok = pin.kind == RECORD_TOKENS && pin.meta_len == 4 && pin.n_chunks == 1;
+    struct store_chunk_ref chunk = ok ? store_chunk(&pin, 0) : (struct store_chunk_ref){0};
+    ok = ok && chunk.len >= 4 && chunk.len % 4 == 0 && chunk.len / 4 < UINT32_MAX &&
+         store_verify_chunk(&pin, 0, &e) == OK;
+    uint32_t n = (uint32_t)(chunk.len / 4);
+    uint32_t *ids = ok ? mem_try_new(n, sizeof *ids) : NULL;
+    if (ids) {
+        memcpy(ids, chunk.bytes, chunk.len);
+        p->tokens = (struct token_list){ids, n, n};
+        p->n_replayed = get_le32(pin.meta);
+        p->is_odd = true;
+        for (uint32_t i = 0; i < n; i++)
+            ok = ok && ids[i] < m->vocabulary.n_vocab;
+        if (!ok)
+            token_list_release(&p->tokens);
+    }
+    store_unpin(m->options.store, &pin);
+    return ids && ok;
+}
+
+static void remember(struct memo *m, const struct digest *key, const uint32_t *tokens,
+                     uint32_t n_tokens, uint32_t n_replayed, bool is_odd)
+{
+    size_t bytes = n_tokens * sizeof *tokens;
+    struct entry *x = mem_try_new(1, sizeof *x);
+    if (!x || bytes > MEMO_BYTES_MAX / 4)
+        goto fail;
+    *x = (struct entry){
+        .key = *key, .n_tokens = n_tokens, .n_replayed = n_replayed, .is_odd = is_odd};
+    x->tokens = mem_try_new(n_tokens, sizeof *tokens);
+    if (!x->tokens)
+        goto fail;
+    memcpy(x->tokens, tokens, bytes);
+    pthread_mutex_lock(&m->mutex);
+    uint64_t old;
+    if (map_get(&m->table, key, &old)) {
+        struct entry *gone = (struct entry *)(uintptr_t)old;
+        unlink_entry(m, gone);
+        m->bytes -= gone->n_tokens * sizeof *tokens;
+        m->n_entries--;
+        entry_free(gone);
+    }
+    while (m->oldest && (m->bytes + bytes > MEMO_BYTES_MAX || m->n_entries >= MEMO_ENTRIES_MAX))
+        drop_oldest(m);
+    if (map_put(&m->table, key, (uint64_t)(uintptr_t)x) == OK) {
+        link_newest(m, x);
+        m->bytes += bytes;
+        m->n_entries++;
+        x = NULL;
+    } else {
+        map_remove(&m->table, key); /* it may still name the entry just freed */
+    }
+    pthread_mutex_unlock(&m->mutex);
+fail:
+    if (x)
+        entry_free(x);
+}
+
+/* ---- tokenizing ---- */
+
+static enum status add_point(struct prompt *p, uint32_t position)
+{
+    if (p->n_points > 0 && p->points[p->n_points - 1] == position)
+        return OK;
+    if ((p->n_points & (p->n_points - 1)) == 0) { /* full at each power of two */
+        uint32_t cap = p->n_points ? p->n_points * 2 : 1;
+        uint32_t *grown = mem_try_resize(p->points, cap, sizeof *grown);
+        if (!grown)
+            return E_NOMEM;
+        p->points = grown;
+    }
+    p->points[p->n_points++] = position;
+    return OK;
+}
+
+/* Message boundaries: behind each end-of-turn token. */
+static enum status find_points(const struct memo *m, struct prompt *p)
+{
+    for (uint32_t i = 0; i < p->tokens.count; i++)
+        if (tokenizer_is_end(m->options.tokenizer, p->tokens.ids[i]) &&
+            add_point(p, i + 1) != OK)
+            return E_NOMEM;
+    return OK;
+}
+
+static enum status encode_segment(struct memo *m, struct slice text, bool is_first, struct prompt *p,
+                                  struct err *e)
+{
+    struct slice bos = m->vocabulary.bos == TOKEN_NONE
+                           ? (struct slice){0}
+                           : tokenizer_piece(m->options.tokenizer, m->vocabulary.bos, true);
+    struct encode_flags flags = {.parse_special = true};
+    if (is_first && m->vocabulary.add_bos && !(bos.len && slice_starts(text, bos))) {
+        enum status st = token_list_add(&p->tokens, m->vocabulary.bos);
+        if (st != OK)
+            return err_set(e, st, "no memory for the prompt's tokens");
+    }
+    return tokenizer_encode(m->options.tokenizer, text, flags, &p->tokens, e);
+}
+
+/* What is behind the last segment that is remembered. */
+static enum status encode_rest(struct memo *m, struct slice text, const struct cuts *c,
+                               uint32_t known, struct prompt *p, struct err *e)
+{
+    size_t from = known ? c->ends[known - 1] : 0;
+    enum status st = OK;
+    for (uint32_t i = known; st == OK && i < c->n; i++) {
+        st = encode_segment(m, (struct slice){text.ptr + from, c->ends[i] - from}, i == 0, p, e);
+        from = c->ends[i];
+    }
+    p->n_boundary_tokens = (uint32_t)p->tokens.count;
+    if (st == OK && (from < text.len || c->n == 0))
+        st = encode_segment(m, (struct slice){text.ptr + from, text.len - from}, c->n == 0, p, e);
+    return st;
+}
+
+enum status memo_tokenize(struct memo *m, struct slice text, struct prompt *p, struct err *e)
+{
+    struct cuts c = {0};
+    uint64_t start = clock_now_ns();
+    *p = (struct prompt){.is_text = true};
+    buf_init(&p->rest, PROMPT_TEXT_MAX);
+    enum status st = cut(m, text, &c);
+    if (st != OK) {
+        err_set(e, st, "no memory to cut the prompt");
+        goto out;
+    }
+    size_t rest_from = c.n ? c.ends[c.n - 1] : 0;
+    buf_add(&p->rest, text.ptr + rest_from, text.len - rest_from);
+    p->boundary = c.n ? c.digests[c.n - 1] : m->options.owner;
+    uint32_t known = c.n;
+    while (known > 0 && !recall(m, &c.digests[known - 1], p) &&
+           !recall_durable(m, &c.digests[known - 1], p))
+        known--;
+    st = encode_rest(m, text, &c, known, p, e);
+    if (st == OK && c.n > known) /* the next request with this history finds it */
+        remember(m, &c.digests[c.n - 1], p->tokens.ids, p->n_boundary_tokens, p->n_replayed,
+                 p->is_odd);
+    if (st == OK && find_points(m, p) != OK)
+        st = err_set(e, E_NOMEM, "no memory for the prompt");
+    if (st == OK && p->tokens.count == 0)
+        st = err_set(e, E_INVALID, "the prompt is empty");
+out:
+    mem_free(c.ends);
+    mem_free(c.digests);
+    p->ms = clock_ms_since(start);
+    if (st != OK)
+        prompt_release(p);
+    return st;
+}
+
+/* ---- remembering a turn ---- */
+
+static void row_done(void *arg, enum status st, const struct err *e)
+{
+    (void)st; /* losing a row costs a canonical tokenization, and the cache warns about the disk */
+    (void)e;
+    mem_free(arg);
+}
+
+static void remember_durably(struct memo *m, const struct digest *key, const uint32_t *tokens,
+                             uint32_t n_tokens, uint32_t n_replayed)
+{
+    if (!m->options.store || m->options.store_read_only)
+        return;
+    uint32_t *copy = mem_try_new(n_tokens, sizeof *copy);
+    if (!copy)
+        return;
+    memcpy(copy, tokens, n_tokens * sizeof *copy);
+    uint8_t meta[4];
+    put_le32(meta, n_replayed);
+    struct store_chunk chunk = {copy, n_tokens * sizeof *copy};
+    struct store_put put = {.kind = RECORD_TOKENS,
+                            .key = row_key(key),
+                            .meta = meta,
+                            .meta_len = sizeof meta,
+                            .chunks = &chunk,
+                            .n_chunks = 1,
+                            .done = row_done,
+                            .arg = copy};
+    struct err e;
+    if (store_put(m->options.store, &put, &e) != OK)
+        mem_free(copy);
+}
+
+/* Would the tokenizer spell the last segment with just these ids? */
+static bool is_canonical(struct memo *m, const struct prompt *p, struct slice segment,
+                         const uint32_t *tokens, uint32_t n_tokens)
+{
+    struct prompt canonical = {0};
+    struct err e;
+    bool same = encode_segment(m, segment, p->n_boundary_tokens == 0, &canonical, &e) == OK &&
+                canonical.tokens.count == n_tokens &&
+                memcmp(canonical.tokens.ids, tokens, n_tokens * sizeof *tokens) == 0;
+    token_list_release(&canonical.tokens);
+    return same;
+}
+
+void memo_remember(struct memo *m, const struct prompt *p, const uint32_t *generated,
+                   uint32_t n_generated, struct slice written, uint32_t end_token)
+{
+    if (!p->is_text || m->options.no_replay)
+        return;
+    struct slice end_piece = tokenizer_piece(m->options.tokenizer, end_token, true);
+    if (end_piece.len == 0 || next_boundary(m, end_piece, 0) != end_piece.len)
+        return; /* not one of the tokens at which texts are cut */
+    struct buf segment;
+    buf_init(&segment, PROMPT_TEXT_MAX);
+    buf_add_slice(&segment, buf_slice(&p->rest));
+    buf_add_slice(&segment, written);
+    uint32_t n = (uint32_t)p->tokens.count + n_generated + 1;
+    uint32_t *tokens = mem_try_new(n, sizeof *tokens);
+    /* A turn that wrote an end token's text by other means would be cut elsewhere: leave it. */
+    if (!segment.failed && tokens && next_boundary(m, buf_slice(&segment), 0) == 0) {
+        buf_add_slice(&segment, end_piece);
+        memcpy(tokens, p->tokens.ids, p->tokens.count * sizeof *tokens);
+        memcpy(tokens + p->tokens.count, generated, n_generated * sizeof *tokens);
+        tokens[n - 1] = end_token;
+        struct digester d = {0};
+        struct digest key = extend(&d, &p->boundary, buf_slice(&segment));
+        digester_release(&d);
+        bool is_odd = p->is_odd || !is_canonical(m, p, buf_slice(&segment),
+                                                 tokens + p->n_boundary_tokens,
+                                                 n - p->n_boundary_tokens);
+        remember(m, &key, tokens, n, p->n_replayed + 1, is_odd);
+        if (is_odd)
+            remember_durably(m, &key, tokens, n, p->n_replayed + 1);
+    }
+    mem_free(tokens);
+    buf_release(&segment);
+}

@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: MIT
+ * memo.h — rendered text → token ids, remembered.
+ * For:     not tokenizing a known prefix again, and replaying an assistant turn by the very ids that
+ *          the model wrote (it may have spelled the text with other tokens than the tokenizer would).
+ * A text is cut into segments behind each end-of-turn token, where tokenize(a + b) =
+ * tokenize(a) + tokenize(b) holds (tokenizer_cuts_at).  A prefix of k segments is named by
+ * D(k) = SHA-256(D(k−1), segment k).
+ * Turns whose ids differ from the canonical ones are durable (RECORD_TOKENS); all others can be
+ * had again by tokenizing.   Thread: any; one mutex guards the table. */
+#ifndef KVASIR_ENGINE_MEMO_H
+#define KVASIR_ENGINE_MEMO_H
+
+#include "engine/engine.h"
+
+#define MEMO_BYTES_MAX (64u << 20)
+#define MEMO_ENTRIES_MAX 4096u
+
+struct memo;
+
+/* A prompt on its way to the engine thread. */
+struct prompt {
+    struct token_list tokens;
+    uint32_t *points; /* ascending token positions of message boundaries */
+    uint32_t n_points;
+    uint32_t n_replayed;
+    bool is_odd;                /* some replayed turn is not what the tokenizer would give */
+    struct digest boundary;     /* D of the prefix that ends at the last boundary */
+    uint32_t n_boundary_tokens; /* tokens of it */
+    struct buf rest;            /* text behind the last boundary */
+    bool is_text;               /* false: token ids were given, nothing can be remembered by text */
+    double ms;
+};
+void prompt_release(struct prompt *p);
+
+struct memo_options {
+    const struct tokenizer *tokenizer;
+    struct store *store; /* or NULL */
+    bool store_read_only;
+    struct digest owner; /* separates models and tenants */
+    bool no_replay;
+};
+NODISCARD enum status memo_new(const struct memo_options *options, struct memo **out,
+                               struct err *e);
+void memo_free(struct memo *m);
+
+/* Tokens of a rendered text (special tokens parsed; BOS added unless the text begins with it). */
+NODISCARD enum status memo_tokenize(struct memo *m, struct slice text, struct prompt *p,
+                                    struct err *e);
+/* A turn ended: the model wrote `generated` (its text `written`) behind the prompt p, and then the
+ * end token.  From now on a text that begins with prompt + written + end token's text gets these
+ * very ids. */
+void memo_remember(struct memo *m, const struct prompt *p, const uint32_t *generated,
+                   uint32_t n_generated, struct slice written, uint32_t end_token);
+
+#endif

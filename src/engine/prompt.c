@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: MIT
+ * prompt.c — messages → text → token ids, on the prompt workers: neither the engine's step nor the
+ * network's loop waits for a template. */
+#include <time.h>
+
+#include "engine/engine_int.h"
+#include "template/template_chat.h"
+
+#define PROMPT_BYTES_MAX (64u << 20)
+
+static bool has_token(void *arg, const char *text)
+{
+    const struct engine *g = arg;
+    return tokenizer_find(g->tokenizer, slice_of(text)) != TOKEN_NONE;
+}
+
+enum status prompt_load_template(struct engine *g, struct err *e)
+{
+    struct slice source;
+    bool found;
+    enum status st = gguf_get_string(g->gguf, "tokenizer.chat_template", &source, &found, e);
+    if (st != OK)
+        return st;
+    if (found) {
+        g->info.template_origin = "file";
+        st = template_compile(source, &g->template, e);
+        return st == OK ? OK : err_prefix(e, "%s: chat template", gguf_name(g->gguf));
+    }
+    struct buf origin;
+    buf_init(&origin, 128);
+    buf_printf(&origin, "built-in for %s", g->model_info->arch);
+    g->origin_text = buf_take(&origin, NULL);
+    g->info.template_origin = g->origin_text;
+    source = slice_of(template_default(g->model_info->arch, has_token, g));
+    return template_compile(source, &g->template, e);
+}
+
+static struct slice token_text(const struct engine *g, uint32_t id)
+{
+    return id == TOKEN_NONE ? (struct slice){"", 0} : tokenizer_piece(g->tokenizer, id, true);
+}
+
+enum status engine_render(const struct engine *g, const struct engine_request *r, struct buf *out,
+                          struct err *e)
+{
+    struct tm tm;
+    time_t now = (time_t)clock_unix_s();
+    localtime_r(&now, &tm);
+    struct template_chat chat = {
+        .messages = r->messages,
+        .tools = r->tools,
+        .variables = r->variables,
+        .bos_token = token_text(g, g->info.vocabulary.bos),
+        .eos_token = token_text(g, g->info.vocabulary.eos),
+        .add_generation_prompt = r->add_generation_prompt,
+        .continue_final_message = r->continue_final_message,
+        .now = {tm.tm_year + 1900, tm.tm_mon + 1, tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec},
+    };
+    return template_render_chat(g->template, &chat, out, e);
+}
+
+static enum status build_tokens(const struct engine_request *r, struct prompt *p, struct err *e)
+{
+    *p = (struct prompt){0};
+    buf_init(&p->rest, 0);
+    p->tokens.ids = mem_try_new(r->n_tokens, sizeof *r->tokens);
+    if (!p->tokens.ids)
+        return err_set(e, E_NOMEM, "no memory for %u tokens", r->n_tokens);
+    memcpy(p->tokens.ids, r->tokens, r->n_tokens * sizeof *r->tokens);
+    p->tokens.count = p->tokens.cap = r->n_tokens;
+    return r->n_tokens ? OK : err_set(e, E_INVALID, "the prompt is empty");
+}
+
+enum status prompt_build(struct engine *g, const struct engine_request *r, struct prompt *p,
+                         struct err *e)
+{
+    uint64_t start = clock_now_ns();
+    enum status st = OK;
+    if (r->kind == PROMPT_TOKENS) {
+        st = build_tokens(r, p, e);
+    } else if (r->kind == PROMPT_TEXT) {
+        st = memo_tokenize(g->memo, r->text, p, e);
+    } else {
+        struct buf text;
+        buf_init(&text, PROMPT_BYTES_MAX);
+        st = engine_render(g, r, &text, e);
+        if (st == OK && text.failed)
+            st = err_set(e, E_LIMIT, "the prompt is longer than %u MiB", PROMPT_BYTES_MAX >> 20);
+        if (st == OK)
+            st = memo_tokenize(g->memo, buf_slice(&text), p, e);
+        buf_release(&text);
+    }
+    if (st == OK)
+        p->ms = clock_ms_since(start);
+    return st;
+}
+
+static void build_job(struct engine *g, struct job *job)
+{
+    struct err e;
+    enum status st = atomic_load(&g->is_closing)
+                         ? err_set(&e, E_CANCELLED, "the server is shutting down")
+                         : prompt_build(g, job->request, &job->prompt, &e);
+    job->ready_ns = clock_now_ns();
+    struct message *m = st == OK ? mem_try_new(1, sizeof *m) : NULL;
+    if (st == OK && !m)
+        st = err_set(&e, E_NOMEM, "no memory for a message");
+    if (st != OK) {
+        job_fail(g, job, &e);
+        return;
+    }
+    *m = (struct message){.kind = MESSAGE_JOB, .job = job};
+    engine_send(g, m);
+}
+
+void prompt_worker(void *arg)
+{
+    struct engine *g = arg;
+    struct job *job;
+    while ((job = ring_pop(g->prompts, -1)) != NULL)
+        build_job(g, job);
+}
