@@ -1,0 +1,258 @@
+/* SPDX-License-Identifier: MIT
+ * Goal: a prompt gets exactly the KV that its own tokens produced, and computes no token more than
+ * DESIGN §3 allows, whatever was there before.
+ * Method: a pretended model whose KV is a hash of the whole prefix (rig.h); random trees of prompts,
+ * with and without windowed layers, with and without a store, across reopening. */
+#include "rig.h"
+
+static void test_extend_and_repeat(void **state)
+{
+    (void)state;
+    struct rig r = {0};
+    rig_open(&r);
+    uint32_t *t = rig_tokens(1, 1000);
+    struct rig_run a = rig_request(&r, t, 500, 100, NULL, 0);
+    assert_int_equal(a.resume, 0);
+    a = rig_request(&r, t, 500, 100, NULL, 0);
+    assert_int_equal(a.resume, 500);
+    assert_true(a.has_head);
+    a = rig_request(&r, t, 1000, 64, NULL, 0);
+    assert_int_equal(a.resume, 500);
+    assert_int_equal(a.memory, 500);
+    a = rig_request(&r, t, 499, 64, NULL, 0); /* no head there: one token again */
+    assert_int_equal(a.resume, 498);
+    assert_false(a.has_head);
+    rig_close(&r);
+    mem_free(t);
+}
+
+static void test_diverge_at_every_position(void **state)
+{
+    (void)state;
+    struct rig r = {0};
+    rig_open(&r);
+    uint32_t *t = rig_tokens(2, 400);
+    rig_request(&r, t, 400, 400, NULL, 0);
+    for (uint32_t at = 1; at < 400; at += 3) {
+        uint32_t other[400];
+        memcpy(other, t, sizeof other);
+        other[at] = (other[at] + 1) % RIG_VOCAB;
+        struct rig_run a = rig_request(&r, other, 400, 400, NULL, 0);
+        assert_int_equal(a.resume, at);
+        assert_true(a.is_diverged || at % 64 == 0);
+        a = rig_request(&r, t, 400, 400, NULL, 0);
+        assert_int_equal(a.resume, 400);
+    }
+    rig_close(&r);
+    mem_free(t);
+}
+
+/* Windowed: at most the distance to the nearest earlier resumable point is computed again. */
+static void test_windowed_points(void **state)
+{
+    (void)state;
+    struct rig r = {.is_windowed = true};
+    rig_open(&r);
+    uint32_t *t = rig_tokens(3, 5000);
+    const uint32_t points[] = {130, 700, 1999};
+    rig_request(&r, t, 5000, 512, points, 3);
+    const uint32_t resumable[] = {130, 700, 1024, 1999, 2048, 3072, 4096};
+    struct cache_stats before, after;
+    cache_stats(r.cache, &before);
+    for (uint32_t at = 200; at < 5000; at += 97) {
+        uint32_t *other = mem_new(5000, sizeof *other);
+        memcpy(other, t, 5000 * sizeof *other);
+        other[at] = (other[at] + 1) % RIG_VOCAB;
+        uint32_t nearest = 0;
+        for (size_t i = 0; i < sizeof resumable / sizeof *resumable; i++)
+            if (resumable[i] <= at)
+                nearest = resumable[i];
+        struct err e;
+        struct sequence *s;
+        struct cache_match m;
+        struct cache_request q = {.tokens = other, .n_tokens = 5000, .max_resume = 5000};
+        assert_int_equal(cache_begin(r.cache, &q, &s, &m, &e), OK);
+        assert_int_equal(m.matched, at);
+        assert_true(m.resume >= nearest);
+        assert_true(m.resume <= at);
+        assert_int_equal(rig_compute(&r, s, other, at + 1, 512), OK);
+        sequence_finish(s, false);
+        mem_free(other);
+    }
+    cache_stats(r.cache, &after);
+    struct rig_run a = rig_request(&r, t, 5000, 512, NULL, 0);
+    assert_int_equal(a.resume, 5000);
+    rig_close(&r);
+    mem_free(t);
+}
+
+/* Windowed pages that no resumable point needs are not kept: 5,000 tokens, 2 pages a point. */
+static void test_windowed_memory(void **state)
+{
+    (void)state;
+    struct rig r = {.is_windowed = true};
+    rig_open(&r);
+    uint32_t *t = rig_tokens(4, 5000);
+    rig_request(&r, t, 5000, 512, NULL, 0);
+    struct cache_stats stats;
+    cache_stats(r.cache, &stats);
+    uint64_t full = 79, window = 5 * 3; /* ends and every 1,024: at most 3 pages of 64 each */
+    assert_true(stats.n_pages_memory <= full + window);
+    rig_close(&r);
+    mem_free(t);
+}
+
+static void test_restart(void **state)
+{
+    struct rig r = {.is_windowed = *(bool *)*state};
+    rig_temp_dir(&r);
+    rig_open(&r);
+    uint32_t *t = rig_tokens(5, 3000);
+    rig_request(&r, t, 2000, 300, NULL, 0);
+    rig_close(&r);
+    rig_open(&r);
+    struct rig_run a = rig_request(&r, t, 2000, 300, NULL, 0);
+    assert_int_equal(a.resume, 2000);
+    assert_int_equal(a.disk, 2000);
+    assert_true(a.has_head);
+    a = rig_request(&r, t, 3000, 300, NULL, 0);
+    assert_int_equal(a.resume, 2000);
+    rig_close(&r);
+    rig_open(&r);
+    uint32_t saved = t[2500];
+    t[2500] = (saved + 1) % RIG_VOCAB;
+    a = rig_request(&r, t, 3000, 300, NULL, 0);
+    assert_int_equal(a.matched, 2500);
+    assert_int_equal(a.resume, r.is_windowed ? 2048 : 2500);
+    t[2500] = saved;
+    a = rig_request(&r, t, 3000, 300, NULL, 0);
+    assert_int_equal(a.resume, 3000);
+    rig_close(&r);
+    rig_remove_dir(&r);
+    mem_free(t);
+}
+
+static void test_memory_returns(void **state)
+{
+    (void)state;
+    struct rig r = {.is_windowed = true};
+    rig_temp_dir(&r);
+    rig_open(&r);
+    uint32_t *t = rig_tokens(6, 4000);
+    rig_request(&r, t, 4000, 512, NULL, 0);
+    rig_flush(&r);
+    struct cache_stats stats;
+    cache_stats(r.cache, &stats);
+    assert_int_equal(stats.n_pages_memory, 0); /* durable pages serve from the map */
+    assert_true(stats.n_pages_mapped >= 63);
+    struct rig_run a = rig_request(&r, t, 4000, 512, NULL, 0);
+    assert_int_equal(a.memory, 4000);
+    rig_close(&r);
+    rig_remove_dir(&r);
+    mem_free(t);
+}
+
+static void test_forks(void **state)
+{
+    struct rig r = {.is_windowed = *(bool *)*state};
+    rig_open(&r);
+    uint32_t *t = rig_tokens(7, 600);
+    struct err e;
+    struct sequence *s, *f;
+    struct cache_match m;
+    for (int no_cache = 0; no_cache < 2; no_cache++) {
+        struct cache_request q = {
+            .tokens = t, .n_tokens = 300, .max_resume = 300, .no_cache = no_cache};
+        assert_int_equal(cache_begin(r.cache, &q, &s, &m, &e), OK);
+        assert_int_equal(rig_compute(&r, s, t, 300, 128), OK);
+        assert_int_equal(sequence_fork(s, &f, &e), OK);
+        uint32_t *other = rig_tokens(8, 600);
+        memcpy(other, t, 300 * sizeof *t);
+        for (uint32_t n = 301; n <= 600; n += 23) {
+            assert_int_equal(rig_compute(&r, s, t, n, 64), OK);
+            assert_int_equal(rig_compute(&r, f, other, n, 64), OK);
+        }
+        sequence_finish(s, true);
+        sequence_finish(f, true);
+        mem_free(other);
+    }
+    rig_close(&r);
+    mem_free(t);
+}
+
+/* A budget of KV memory smaller than the conversations: old pages leave, nothing is wrong. */
+static void test_small_memory(void **state)
+{
+    (void)state;
+    struct rig r = {.max_bytes = 40u * 4 * RIG_CHUNK};
+    rig_open(&r);
+    for (uint32_t i = 0; i < 30; i++) {
+        uint32_t *t = rig_tokens(100 + i % 5, 1500);
+        rig_request(&r, t, 1500, 200, NULL, 0);
+        mem_free(t);
+        struct cache_stats stats;
+        cache_stats(r.cache, &stats);
+        assert_true(stats.memory_bytes <= r.max_bytes);
+    }
+    uint32_t *t = rig_tokens(999, 4000);
+    struct err e;
+    struct sequence *s;
+    struct cache_match m;
+    struct cache_request q = {.tokens = t, .n_tokens = 4000, .max_resume = 4000};
+    assert_int_equal(cache_begin(r.cache, &q, &s, &m, &e), OK);
+    assert_int_equal(rig_compute(&r, s, t, 4000, 200), E_LIMIT);
+    sequence_finish(s, true);
+    rig_close(&r);
+    mem_free(t);
+}
+
+/* Random conversations: grow, branch, repeat, restart; every page seen is checked by the rig. */
+static void test_random_tree(void **state)
+{
+    struct rig r = {.is_windowed = *(bool *)*state};
+    struct prng p = {.seed = 42};
+    print_message("seed 42\n");
+    rig_temp_dir(&r);
+    rig_open(&r);
+    uint32_t *texts[8];
+    for (uint32_t i = 0; i < 8; i++)
+        texts[i] = rig_tokens(i / 4, 2500);
+    for (uint32_t i = 0; i < 150; i++) {
+        uint32_t *t = texts[prng_below(&p, 8)];
+        uint32_t n = 1 + (uint32_t)prng_below(&p, 2400);
+        if (prng_below(&p, 3) == 0)
+            t[prng_below(&p, 2400)] = (uint32_t)prng_below(&p, RIG_VOCAB);
+        uint32_t points[2] = {n / 3 + 1, n / 2 + 2};
+        rig_request(&r, t, n, 1 + (uint32_t)prng_below(&p, 400), points, 2);
+        if (prng_below(&p, 15) == 0) {
+            rig_close(&r);
+            rig_open(&r);
+        }
+        if (prng_below(&p, 5) == 0)
+            rig_flush(&r);
+    }
+    for (uint32_t i = 0; i < 8; i++)
+        mem_free(texts[i]);
+    rig_close(&r);
+    rig_remove_dir(&r);
+}
+
+int main(void)
+{
+    static bool no = false, yes = true;
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_extend_and_repeat),
+        cmocka_unit_test(test_diverge_at_every_position),
+        cmocka_unit_test(test_windowed_points),
+        cmocka_unit_test(test_windowed_memory),
+        cmocka_unit_test_prestate(test_forks, &no),
+        cmocka_unit_test_prestate(test_forks, &yes),
+        cmocka_unit_test(test_small_memory),
+        cmocka_unit_test_prestate(test_restart, &no),
+        cmocka_unit_test_prestate(test_restart, &yes),
+        cmocka_unit_test(test_memory_returns),
+        cmocka_unit_test_prestate(test_random_tree, &no),
+        cmocka_unit_test_prestate(test_random_tree, &yes),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

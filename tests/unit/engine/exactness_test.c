@@ -1,0 +1,253 @@
+/* SPDX-License-Identifier: MIT
+ * Goal: DESIGN §4 — logits are a function of the token sequence alone — and nothing is computed twice.
+ * Method: for a tiny model of each family, the digest of all logits at the last positions must be the
+ * same for every chunk size, thread count, instruction set, KV state (cold, same process, after a
+ * restart, after kill -9 in another process, diverging at 200 positions), and the number of computed
+ * tokens must be what DESIGN §3 allows. */
+#include <sys/wait.h>
+
+#include "rig.h"
+
+#define N 640u
+#define POSITIONS 3u
+
+static const char *const models[] = {TINY("gemma3-F32"),  TINY("gemma3-Q8_0"), TINY("llama-F32"),
+                                     TINY("llama-Q4_0"),  TINY("llama-KMIX"),  TINY("qwen2-Q5_1"),
+                                     TINY("qwen3-F16")};
+
+static struct digest reference(const char *path, const uint32_t *t, enum kv_type kv,
+                               enum activations activations)
+{
+    struct engine_usage u;
+    struct engine *g = rig_engine((struct engine_options){
+        .model_path = path, .n_threads = 1, .isa = ISA_REF, .kv_type = kv, .activations = activations});
+    struct digest d = rig_score(g, t, N, POSITIONS, 512, true, &u);
+    assert_int_equal(u.computed_tokens, N);
+    engine_close(g);
+    return d;
+}
+
+static void assert_same(const struct digest *a, const struct digest *b, const char *what,
+                        const char *model)
+{
+    if (!digest_equal(a, b))
+        fail_msg("%s: other bits with %s", model, what);
+}
+
+static uint32_t vocabulary_of(const char *path)
+{
+    struct engine *g = rig_engine((struct engine_options){.model_path = path});
+    uint32_t n = engine_info(g)->model->n_vocab;
+    engine_close(g);
+    return n;
+}
+
+static void test_chunks_threads_isas(void **state)
+{
+    (void)state;
+    static const uint32_t chunks[] = {1, 7, 64, 512};
+    for (size_t i = 0; i < sizeof models / sizeof *models; i++) {
+        uint32_t *t = rig_tokens(i, N, vocabulary_of(models[i]));
+        struct digest ref = reference(models[i], t, KV_F16, ACTIVATIONS_Q8);
+        for (uint32_t threads = 1; threads <= 3; threads++) {
+            struct engine *g = rig_engine(
+                (struct engine_options){.model_path = models[i], .n_threads = threads});
+            for (size_t c = 0; c < sizeof chunks / sizeof *chunks; c++) {
+                struct engine_usage u;
+                struct digest d = rig_score(g, t, N, POSITIONS, chunks[c], true, &u);
+                assert_same(&d, &ref, "another chunk or thread count", models[i]);
+                assert_int_equal(u.computed_tokens, N);
+            }
+            engine_close(g);
+        }
+        mem_free(t);
+    }
+}
+
+static void test_f32(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof models / sizeof *models; i++) {
+        uint32_t *t = rig_tokens(i, N, vocabulary_of(models[i]));
+        struct digest ref = reference(models[i], t, KV_F32, ACTIVATIONS_F32);
+        struct engine *g = rig_engine((struct engine_options){
+            .model_path = models[i], .kv_type = KV_F32, .activations = ACTIVATIONS_F32});
+        struct engine_usage u;
+        struct digest d = rig_score(g, t, N, POSITIONS, 64, true, &u);
+        assert_same(&d, &ref, "f32", models[i]);
+        engine_close(g);
+        mem_free(t);
+    }
+}
+
+/* Cold, again, reopened: the same bits, and only what must be is computed. */
+static void test_restart(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof models / sizeof *models; i++) {
+        char dir[64];
+        rig_make_dir(dir);
+        uint32_t *t = rig_tokens(i, N, vocabulary_of(models[i]));
+        struct digest ref = reference(models[i], t, KV_F16, ACTIVATIONS_Q8);
+        struct engine_options o = {.model_path = models[i], .store_dir = dir};
+        struct engine_usage u;
+        for (int restart = 0; restart < 3; restart++) {
+            struct engine *g = rig_engine(o);
+            for (int again = 0; again < 2; again++) {
+                struct digest d = rig_score(g, t, N, POSITIONS, 100, false, &u);
+                assert_same(&d, &ref, "resume", models[i]);
+                bool is_cold = restart == 0 && again == 0;
+                bool is_windowed = engine_info(g)->model->groups[0].window ||
+                                   engine_info(g)->model->n_groups > 1;
+                if (is_cold)
+                    assert_int_equal(u.computed_tokens, N);
+                else if (!is_windowed)
+                    assert_int_equal(u.computed_tokens, POSITIONS);
+                else
+                    assert_true(u.computed_tokens < N);
+                if (restart > 0 && again == 0)
+                    assert_int_equal(u.memory_tokens, 0);
+            }
+            engine_flush(g);
+            engine_close(g);
+        }
+        mem_free(t);
+        rig_remove_dir(dir);
+    }
+}
+
+/* Another process computes and is killed; this one goes on from what it left. */
+static void test_kill(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof models / sizeof *models; i += 2) {
+        char dir[64];
+        rig_make_dir(dir);
+        uint32_t *t = rig_tokens(i, N, vocabulary_of(models[i]));
+        struct engine_usage u;
+        struct engine_options o = {.model_path = models[i], .store_dir = dir};
+        pid_t child = fork();
+        if (child == 0) {
+            struct engine *g = rig_engine(o);
+            (void)rig_score(g, t, N - 1, 1, 512, false, &u);
+            engine_flush(g);
+            kill(getpid(), SIGKILL);
+        }
+        int status;
+        assert_int_equal(waitpid(child, &status, 0), child);
+        assert_true(WIFSIGNALED(status));
+        struct digest ref = reference(models[i], t, KV_F16, ACTIVATIONS_Q8);
+        struct engine *g = rig_engine(o);
+        struct digest d = rig_score(g, t, N, 1, 512, false, &u);
+        assert_int_equal(u.disk_tokens, N - 1); /* the end of the child's text is resumable */
+        assert_int_equal(u.computed_tokens, 1);
+        d = rig_score(g, t, N, POSITIONS, 512, false, &u);
+        assert_same(&d, &ref, "kill -9", models[i]);
+        engine_close(g);
+        mem_free(t);
+        rig_remove_dir(dir);
+    }
+}
+
+/* 200 divergences from a conversation of turns of 80 tokens. */
+static void test_divergence(void **state)
+{
+    (void)state;
+    static const char *const some[] = {TINY("gemma3-Q8_0"), TINY("llama-Q4_0"), TINY("qwen2-Q5_1"),
+                                       TINY("qwen3-F16")};
+    for (size_t i = 0; i < sizeof some / sizeof *some; i++) {
+        char dir[64];
+        rig_make_dir(dir);
+        uint32_t n_vocab = vocabulary_of(some[i]);
+        uint32_t *t = rig_tokens(50 + i, N, n_vocab);
+        struct engine_options o = {.model_path = some[i], .store_dir = dir};
+        struct engine *g = rig_engine(o), *cold = rig_engine((struct engine_options){.model_path = some[i]});
+        bool is_windowed = engine_info(g)->model->n_groups > 1;
+        struct engine_usage u;
+        for (uint32_t n = 80; n <= N; n += 80)
+            (void)rig_score(g, t, n, 1, 512, false, &u);
+        for (uint32_t k = 0; k < 200; k++) {
+            uint32_t at = 1 + k * (N - 10) / 200;
+            uint32_t *other = mem_new(N, sizeof *other);
+            memcpy(other, t, N * sizeof *other);
+            other[at] = (other[at] + 1 + k) % n_vocab;
+            uint32_t n = at + 9 < N ? at + 9 : N;
+            if (other[at] == t[at])
+                other[at] = (other[at] + 1) % n_vocab;
+            struct digest a = rig_score(g, other, n, 1, 512, false, &u);
+            uint32_t allowed = is_windowed ? n - at / 80 * 80 : n - at;
+            if (u.computed_tokens > allowed)
+                fail_msg("%s: diverging at %u computed %u tokens, allowed %u", some[i], at,
+                         u.computed_tokens, allowed);
+            struct engine_usage v;
+            struct digest b = rig_score(cold, other, n, 1, 512, true, &v);
+            assert_same(&a, &b, "divergence", some[i]);
+            mem_free(other);
+            if (k % 50 == 49) {
+                engine_close(g);
+                g = rig_engine(o);
+            }
+        }
+        engine_close(g);
+        engine_close(cold);
+        mem_free(t);
+        rig_remove_dir(dir);
+    }
+}
+
+/* Five mixed requests in one batch, and each alone: the same tokens and log-probability bits. */
+static void test_batch(void **state)
+{
+    (void)state;
+    static const uint32_t lengths[5] = {3, 65, 200, 129, 64};
+    for (size_t i = 0; i < sizeof models / sizeof *models; i++) {
+        struct engine *g = rig_engine((struct engine_options){.model_path = models[i], .chunk = 50});
+        uint32_t n_vocab = engine_info(g)->model->n_vocab;
+        struct rig_answer *alone[5], *together[5];
+        for (uint32_t k = 0; k < 5; k++) {
+            uint32_t *t = rig_tokens(k * 7 + i, 200, n_vocab);
+            struct engine_request *r = rig_request(g, t, lengths[k], 40);
+            r->no_cache = true;
+            r->sampling.temperature = k % 2 ? 0.9f : 0;
+            r->has_seed = true;
+            r->sampling.seed = k;
+            alone[k] = rig_answer_new();
+            rig_submit(g, r, alone[k]);
+            rig_wait(alone[k]);
+            mem_free(t);
+        }
+        for (uint32_t k = 0; k < 5; k++) {
+            uint32_t *t = rig_tokens(k * 7 + i, 200, n_vocab);
+            struct engine_request *r = rig_request(g, t, lengths[k], 40);
+            r->sampling.temperature = k % 2 ? 0.9f : 0;
+            r->has_seed = true;
+            r->sampling.seed = k;
+            together[k] = rig_answer_new();
+            rig_submit(g, r, together[k]);
+            mem_free(t);
+        }
+        for (uint32_t k = 0; k < 5; k++) {
+            rig_wait(together[k]);
+            assert_int_equal(together[k]->error.code, OK);
+            assert_int_equal(together[k]->n[0], 40);
+            assert_memory_equal(together[k]->tokens[0], alone[k]->tokens[0], 40 * 4);
+            assert_memory_equal(together[k]->logprobs[0], alone[k]->logprobs[0], 40 * 4);
+            rig_answer_free(alone[k]);
+            rig_answer_free(together[k]);
+        }
+        engine_close(g);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_kill), /* forks: before this process has threads */
+        cmocka_unit_test(test_chunks_threads_isas),
+        cmocka_unit_test(test_f32),
+        cmocka_unit_test(test_restart),
+        cmocka_unit_test(test_divergence),
+        cmocka_unit_test(test_batch),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
