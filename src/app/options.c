@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: MIT
+ * options.c — the table of options.  Help, docs/cli.md, the file and the environment follow it. */
+#include "app/app_int.h"
+
+#define BIT(command) (1u << COMMAND_##command)
+#define FOR_SERVE    BIT(SERVE)
+#define FOR_TALK     (BIT(RUN) | BIT(CHAT))
+#define FOR_SCORE    (BIT(EVAL_LOGITS) | BIT(EVAL_NLL) | BIT(EVAL_PERPLEXITY))
+#define FOR_ENGINE   (FOR_SERVE | FOR_TALK | FOR_SCORE | BIT(EVAL_GENERATE))
+#define FOR_STORE    (BIT(STORE_LS) | BIT(STORE_STAT) | BIT(STORE_VERIFY))
+#define FOR_ALL      ((1u << COMMAND_COUNT) - 1)
+
+const struct option_row option_rows[OPTION_COUNT] = {
+    [OPTION_MODEL] = {"-m --model", "model", KIND_TEXT, "MODEL",
+                      .used_by = FOR_ENGINE | BIT(EVAL_TOKENIZE) | BIT(EVAL_RENDER),
+                      .doc = "a .gguf file, or the name of one in the models folder; without it: "
+                             "the embedded skald"},
+    [OPTION_HOST] = {"--host", "host", KIND_TEXT, "HOST", .initial = "127.0.0.1",
+                     .used_by = FOR_SERVE, .doc = "address to listen on"},
+    [OPTION_PORT] = {"--port", "port", KIND_COUNT, "PORT", .most = 65535, .initial = "8080",
+                     .used_by = FOR_SERVE, .doc = "port to listen on; 0 picks a free one"},
+    [OPTION_ALIAS] = {"-a --alias", "alias", KIND_TEXT, "NAME", .used_by = FOR_SERVE,
+                      .doc = "the name of the model in /v1/models"},
+    [OPTION_API_KEY] =
+        {"--api-key", "api-key", KIND_TEXT, "KEY", .used_by = FOR_SERVE,
+         .doc = "ask clients for this key; visible to other users in ps, so prefer --api-key-file"},
+    [OPTION_API_KEY_FILE] = {"--api-key-file", "api-key-file", KIND_TEXT, "FILE",
+                             .used_by = FOR_SERVE,
+                             .doc = "ask clients for one of the keys in FILE, one a line"},
+    [OPTION_STORE] = {"--store", "store", KIND_TEXT, "DIR", .used_by = FOR_ENGINE | FOR_STORE,
+                      .doc = "where the KV cache is kept; \"none\" keeps nothing; default "
+                             "$XDG_DATA_HOME/kvasir, none for eval"},
+    [OPTION_STORE_MAX_BYTES] =
+        {"--store-max-bytes", "store-max-bytes", KIND_SIZE, "SIZE", .used_by = FOR_SERVE | FOR_TALK,
+         .doc = "ceiling of KV on disk, e.g. 20G; default a quarter of what is free"},
+    [OPTION_STORE_READ_ONLY] =
+        {"--store-read-only", "store-read-only", KIND_FLAG, .used_by = FOR_ENGINE,
+         .doc = "use what is stored, add nothing; works while another process writes"},
+    [OPTION_CTX] = {"-c --ctx --ctx-size", "ctx", KIND_COUNT, "TOKENS", .most = 1 << 24,
+                    .initial = "0", .used_by = FOR_ENGINE,
+                    .doc = "context length; 0: the model's, or what memory allows"},
+    [OPTION_KV_TYPE] = {"--kv-type -ctk -ctv --cache-type-k --cache-type-v", "kv-type", KIND_CHOICE,
+                        "TYPE", .choices = "f16 f32", .initial = "f16", .used_by = FOR_ENGINE,
+                        .doc = "how K and V are kept; one type for both"},
+    [OPTION_ACTIVATIONS] = {"--activations", "activations", KIND_CHOICE, "KIND",
+                            .choices = "q8 f32", .initial = "q8", .used_by = FOR_ENGINE,
+                            .doc = "8-bit activations in products with quantized weights, or "
+                                   "everything in f32: slower, for comparing with references"},
+    [OPTION_THREADS] = {"-t --threads", "threads", KIND_COUNT, "N", .most = 256, .initial = "0",
+                        .used_by = FOR_ENGINE, .doc = "0: the processors this process may use"},
+    [OPTION_PARALLEL] = {"-np --parallel", "parallel", KIND_COUNT, "N", .most = ENGINE_PARALLEL_MAX,
+                         .initial = "0", .used_by = FOR_SERVE | FOR_SCORE | BIT(EVAL_GENERATE),
+                         .doc = "sequences decoded together; 0: 8 when serving, 1 in eval"},
+    [OPTION_CHUNK] = {"--chunk", "chunk", KIND_COUNT, "TOKENS", .most = 1 << 20, .initial = "0",
+                      .used_by = FOR_ENGINE,
+                      .doc = "prompt tokens of one step; 0: the default; no result depends on it"},
+    [OPTION_CACHE_MAX_BYTES] = {"--cache-max-bytes", "cache-max-bytes", KIND_SIZE, "SIZE",
+                                .used_by = FOR_SERVE | FOR_TALK,
+                                .doc = "ceiling of KV in memory; default half of what is free"},
+    [OPTION_ISA] = {"--isa", "isa", KIND_CHOICE, "ISA", .choices = "auto ref avx2 avx512",
+                    .initial = "auto", .used_by = FOR_ENGINE,
+                    .doc = "instruction set of the kernels; all give the same bits"},
+    [OPTION_REPLAY] =
+        {"--replay", "replay", KIND_CHOICE, "SWITCH", .choices = "on off", .initial = "on",
+         .used_by = FOR_SERVE | FOR_TALK,
+         .doc = "replay the token ids that the model wrote when a client sends its answers back"},
+    [OPTION_SESSION] = {"--session", NULL, KIND_TEXT, "NAME", .used_by = BIT(CHAT),
+                        .doc = "keep the conversation under this name and go on with it next time"},
+    [OPTION_SYSTEM] = {"-sys --system", NULL, KIND_TEXT, "TEXT", .used_by = FOR_TALK,
+                       .doc = "the system message"},
+    [OPTION_RAW] = {"--raw", NULL, KIND_FLAG, .used_by = BIT(RUN),
+                    .doc = "the prompt is plain text to be continued, without the chat template"},
+    [OPTION_MAX_TOKENS] = {"-n --max-tokens --n-predict", "max-tokens", KIND_COUNT, "N",
+                           .least = -1, .most = 1 << 24, .used_by = FOR_TALK,
+                           .doc = "tokens to generate at most; default to the end of the context"},
+    [OPTION_TEMPERATURE] =
+        {"--temperature --temp", "temperature", KIND_REAL, "X", .most = 1e6, .used_by = FOR_TALK,
+         .doc = "0 always takes the likeliest token; default the model's, else 0.8"},
+    [OPTION_TOP_K] = {"--top-k", "top-k", KIND_COUNT, "N", .least = -1, .most = 1 << 24,
+                      .used_by = FOR_TALK,
+                      .doc = "draw among the N likeliest; 0: all; default the model's, else 40"},
+    [OPTION_TOP_P] =
+        {"--top-p", "top-p", KIND_REAL, "P", .most = 1, .used_by = FOR_TALK,
+         .doc = "draw among the likeliest that make up P; default the model's, else 0.95"},
+    [OPTION_MIN_P] = {"--min-p", "min-p", KIND_REAL, "P", .most = 1, .used_by = FOR_TALK,
+                      .doc = "leave out what is less than P times as likely as the likeliest; "
+                             "default the model's, else 0.05"},
+    [OPTION_SEED] = {"-s --seed", "seed", KIND_COUNT, "N", .most = 9007199254740992.0,
+                     .used_by = FOR_TALK,
+                     .doc =
+                         "of the draws; the same seed gives the same text; default a random one"},
+    [OPTION_TIMINGS] = {"--timings", NULL, KIND_FLAG, .used_by = FOR_TALK,
+                        .doc = "say on stderr where the prompt's tokens came from and what it "
+                               "cost, also when that is not a terminal"},
+    [OPTION_DETOKENIZE] = {"--detokenize", NULL, KIND_FLAG, .used_by = BIT(EVAL_TOKENIZE),
+                           .doc = "the reverse: {\"tokens\"} to {\"text\"}"},
+    [OPTION_TEMPLATE] = {"--template", NULL, KIND_TEXT, "FILE", .used_by = BIT(EVAL_RENDER),
+                         .doc = "a Jinja chat template instead of the model's"},
+    [OPTION_FILE] = {"-f --file", NULL, KIND_TEXT, "FILE", .used_by = BIT(EVAL_PERPLEXITY),
+                     .doc = "the text; required"},
+    [OPTION_WINDOWS] = {"--windows", NULL, KIND_COUNT, "N", .most = 1 << 20, .initial = "0",
+                        .used_by = BIT(EVAL_PERPLEXITY), .doc = "only the first N windows; 0: all"},
+    [OPTION_JSON] = {"--json", NULL, KIND_FLAG, .used_by = FOR_STORE | BIT(MODELS),
+                     .doc = "JSON instead of a table"},
+    [OPTION_CONFIG] =
+        {"--config", NULL, KIND_TEXT, "FILE", .used_by = FOR_ALL & ~BIT(VERSION),
+         .doc = "lines of \"key = value\"; default $XDG_CONFIG_HOME/kvasir/config where it exists"},
+    [OPTION_LOG_LEVEL] = {"--log-level", "log-level", KIND_CHOICE, "LEVEL",
+                          .choices = "error warn info debug", .initial = "warn",
+                          .used_by = FOR_ENGINE | FOR_STORE,
+                          .doc = "what is told on stderr; serve: info unless set"},
+};

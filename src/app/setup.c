@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: MIT
+ * setup.c — from options to an engine: which file, which store, and a line that says what was opened. */
+#include <stdarg.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "app/app_int.h"
+#include "base/check.h"
+
+void complain(const char *fmt, ...)
+{
+    char text[512];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    fprintf(stderr, "kvasir: %s\n", text);
+}
+
+int complain_err(const struct err *e)
+{
+    complain("%s", e->msg[0] ? e->msg : status_text(e->code));
+    return EXIT_FAILED;
+}
+
+const char *store_dir_of(const struct config *c)
+{
+    const struct option_value *v = &c->values[OPTION_STORE];
+    bool is_eval = strncmp(c->command->name, "eval ", 5) == 0;
+    if ((is_eval && !v->is_given) || !v->text || strcmp(v->text, "none") == 0)
+        return NULL;
+    return v->text;
+}
+
+enum status model_path_of(const struct config *c, char *path, size_t size, const char **out,
+                          struct err *e)
+{
+    const char *named = c->values[OPTION_MODEL].text;
+    *out = named;
+    if (!named || access(named, F_OK) == 0)
+        return OK;
+    char dir[FS_PATH_BYTES_MAX];
+    config_models_dir(dir, sizeof dir);
+    static const char *const endings[] = {"", ".gguf"};
+    for (size_t i = 0; dir[0] && !strchr(named, '/') && i < ARRAY_COUNT(endings); i++) {
+        int n = snprintf(path, size, "%s/%s%s", dir, named, endings[i]);
+        if (n > 0 && (size_t)n < size && access(path, F_OK) == 0) {
+            *out = path;
+            return OK;
+        }
+    }
+    return err_set(e, E_NOT_FOUND,
+                   "%s: no such file, and no model of that name; give the path of a .gguf file "
+                   "(kvasir models lists names)",
+                   named);
+}
+
+/* engine/skald_embed.S */
+extern const char kvasir_skald_begin[], kvasir_skald_end[];
+
+struct slice embedded_model(void)
+{
+    return (struct slice){kvasir_skald_begin, (size_t)(kvasir_skald_end - kvasir_skald_begin)};
+}
+
+enum status gguf_of(const struct config *c, struct gguf **out, struct err *e)
+{
+    char storage[FS_PATH_BYTES_MAX];
+    const char *path;
+    enum status st = model_path_of(c, storage, sizeof storage, &path, e);
+    if (st != OK)
+        return st;
+    if (path)
+        return gguf_open(path, out, e);
+    fprintf(stderr, "kvasir: no -m, so this is the embedded model skald\n");
+    struct slice bytes = embedded_model();
+    return gguf_open_memory(bytes.ptr, bytes.len, "embedded skald", out, e);
+}
+
+static void on_loading(void *arg, const char *what, double fraction)
+{
+    progress_show(arg, what, fraction);
+}
+
+static struct engine_options options_of(const struct config *c)
+{
+    const struct option_value *v = c->values;
+    return (struct engine_options){
+        .store_dir = store_dir_of(c),
+        .store_max_bytes = (uint64_t)v[OPTION_STORE_MAX_BYTES].number,
+        .store_read_only = v[OPTION_STORE_READ_ONLY].number != 0,
+        .n_ctx = (uint32_t)v[OPTION_CTX].number,
+        .n_threads = (uint32_t)v[OPTION_THREADS].number,
+        .n_parallel = (uint32_t)v[OPTION_PARALLEL].number,
+        .chunk = (uint32_t)v[OPTION_CHUNK].number,
+        .kv_type = v[OPTION_KV_TYPE].number == 0 ? KV_F16 : KV_F32,
+        .activations = v[OPTION_ACTIVATIONS].number == 0 ? ACTIVATIONS_Q8 : ACTIVATIONS_F32,
+        .isa = (enum isa)v[OPTION_ISA].number,
+        .no_replay = v[OPTION_REPLAY].number == 1,
+        .cache_max_bytes = (uint64_t)v[OPTION_CACHE_MAX_BYTES].number,
+    };
+}
+_Static_assert(ISA_AUTO == 0 && ISA_REF == 1 && ISA_AVX2 == 2 && ISA_AVX512 == 3,
+               "the choices of --isa in options.c stand in this order");
+
+static void announce(const struct config *c, const struct engine *g)
+{
+    const struct engine_info *info = engine_info(g);
+    const char *model = info->model_name;
+    char name[256];
+    if (!c->values[OPTION_MODEL].text) {
+        snprintf(name, sizeof name, "%s (embedded; -m takes another)", model);
+        model = name;
+    }
+    fprintf(stderr, "kvasir: model %s, context %u tokens, %u threads, %s%s\n", model, info->n_ctx,
+            info->n_threads, info->store_dir ? "store " : "nothing is kept on disk",
+            info->store_dir ? info->store_dir : "");
+    if (strcmp(info->template_origin, "file") != 0)
+        fprintf(stderr, "kvasir: the file has no chat template; using the one %s\n",
+                info->template_origin);
+}
+
+enum status engine_of(const struct config *c, bool is_quiet, struct engine **out, struct err *e)
+{
+    struct engine_options options = options_of(c);
+    struct progress progress;
+    char path[FS_PATH_BYTES_MAX];
+    enum status st = model_path_of(c, path, sizeof path, &options.model_path, e);
+    if (st != OK)
+        return st;
+    if (!options.model_path && is_quiet) /* announce() would have said it */
+        fprintf(stderr, "kvasir: no -m, so this is the embedded model skald\n");
+    progress_begin(&progress);
+    options.progress = on_loading;
+    options.progress_arg = &progress;
+    st = engine_open(&options, out, e);
+    progress_end(&progress);
+    if (st == OK && !is_quiet)
+        announce(c, *out);
+    return st;
+}
+
+void sampling_of(const struct config *c, struct engine_request *r)
+{
+    const struct option_value *v = c->values;
+    if (v[OPTION_TEMPERATURE].is_given)
+        r->sampling.temperature = (float)v[OPTION_TEMPERATURE].real;
+    if (v[OPTION_TOP_K].is_given)
+        r->sampling.top_k = (int32_t)v[OPTION_TOP_K].number;
+    if (v[OPTION_TOP_P].is_given)
+        r->sampling.top_p = (float)v[OPTION_TOP_P].real;
+    if (v[OPTION_MIN_P].is_given)
+        r->sampling.min_p = (float)v[OPTION_MIN_P].real;
+    if (v[OPTION_SEED].is_given) {
+        r->sampling.seed = (uint64_t)v[OPTION_SEED].number;
+        r->has_seed = true;
+    }
+    if (v[OPTION_MAX_TOKENS].is_given && v[OPTION_MAX_TOKENS].number >= 0)
+        r->max_tokens = (uint32_t)v[OPTION_MAX_TOKENS].number;
+}

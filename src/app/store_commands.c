@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: MIT
+ * store_commands.c — store ls, stat, verify: looking at a store, also while a server writes it.
+ * All open it read-only: no lock is taken and nothing is repaired here. */
+#include <inttypes.h>
+#include <string.h>
+
+#include "app/app_int.h"
+#include "os/fs.h"
+
+static const char *const kind_names[] = {"", "page", "head", "tokens", "session", "tenant"};
+_Static_assert(sizeof kind_names / sizeof kind_names[0] == RECORD_TENANT + 1, "one name a kind");
+
+/* "1.5 GiB" */
+static const char *size_text(uint64_t bytes, char text[24])
+{
+    static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+    double v = (double)bytes;
+    size_t unit = 0;
+    for (; v >= 1024 && unit + 1 < sizeof units / sizeof units[0]; unit++)
+        v /= 1024;
+    snprintf(text, 24, unit ? "%.1f %s" : "%.0f %s", v, units[unit]);
+    return text;
+}
+
+static const char *dir_of(const struct config *c)
+{
+    const char *dir = store_dir_of(c);
+    if (!dir)
+        complain("%s: which store? give --store DIR", c->command->name);
+    return dir;
+}
+
+static enum status open_to_look(const char *dir, struct store **out, struct err *e)
+{
+    const struct store_options options = {.is_read_only = true};
+    enum status st = store_open(os_fs_real(), dir, &options, out, e);
+    if (st == E_NOT_FOUND)
+        return err_set(e, E_NOT_FOUND, "%s: no store there; give --store DIR, or serve first", dir);
+    return st;
+}
+
+/* ---- ls ---- */
+struct listing {
+    struct json_writer *json; /* NULL: a table */
+};
+
+static bool list_one(const struct store_pin *pin, void *arg)
+{
+    const struct listing *l = arg;
+    char key[DIGEST_HEX_BYTES], chain[DIGEST_HEX_BYTES], size[24];
+    digest_hex(&pin->key, key);
+    digest_hex(&pin->chain, chain);
+    if (!l->json) {
+        printf("%-8s %10" PRIu64 " %6u %10s  %.16s  %.16s\n", kind_names[pin->kind], pin->sequence,
+               pin->depth, size_text(pin->payload_len, size), key, chain);
+        return true;
+    }
+    jw_begin_object(l->json);
+    jw_key(l->json, "kind");
+    jw_text(l->json, kind_names[pin->kind]);
+    jw_key(l->json, "sequence");
+    jw_int(l->json, (int64_t)pin->sequence);
+    jw_key(l->json, "depth");
+    jw_int(l->json, pin->depth);
+    jw_key(l->json, "bytes");
+    jw_int(l->json, (int64_t)pin->payload_len);
+    jw_key(l->json, "key");
+    jw_text(l->json, key);
+    jw_key(l->json, "chain");
+    jw_text(l->json, chain);
+    jw_end_object(l->json);
+    return true;
+}
+
+int command_store_ls(const struct config *c)
+{
+    const char *dir = dir_of(c);
+    struct store *s;
+    struct err e = {0};
+    if (!dir)
+        return EXIT_USAGE;
+    if (open_to_look(dir, &s, &e) != OK)
+        return complain_err(&e);
+    struct buf out;
+    struct json_writer w;
+    buf_init(&out, 1u << 30);
+    jw_init(&w, &out);
+    bool is_json = c->values[OPTION_JSON].number != 0;
+    struct listing l = {.json = is_json ? &w : NULL};
+    if (is_json)
+        jw_begin_array(&w);
+    else
+        printf("%-8s %10s %6s %10s  %-16s  %-16s\n", "kind", "sequence", "depth", "bytes", "key",
+               "chain");
+    enum status st = OK;
+    for (int kind = RECORD_TENANT; kind >= RECORD_PAGE && st == OK; kind--)
+        st = store_each(s, (enum record_kind)kind, list_one, &l, &e);
+    store_close(s);
+    if (is_json) {
+        jw_end_array(&w);
+        if (st == OK && !jsonl_put(&out))
+            st = err_set(&e, E_IO, "stdout: cannot write; is its reader gone, or the disk full?");
+    }
+    buf_release(&out);
+    return st == OK ? EXIT_DONE : complain_err(&e);
+}
+
+/* ---- stat ---- */
+static void print_stat(const char *dir, const struct store_stat *st)
+{
+    char a[24], b[24];
+    printf("store      %s\n", dir);
+    for (int kind = RECORD_PAGE; kind <= RECORD_TENANT; kind++)
+        printf("%-10s %" PRIu64 " records, %s\n", kind_names[kind], st->n_records[kind],
+               size_text(st->live_bytes[kind], a));
+    printf("segments   %" PRIu64 ", %s on disk; index %s\n", st->n_segments,
+           size_text(st->segment_bytes, a), size_text(st->index_bytes, b));
+    printf("budget     %s of KV; %s free on this disk\n", size_text(st->max_bytes, a),
+           size_text(st->free_bytes, b));
+    printf("damaged    %" PRIu64 " records set aside\n", st->n_quarantined);
+}
+
+static void write_by_kind(struct json_writer *w, const char *key, const uint64_t *values)
+{
+    jw_key(w, key);
+    jw_begin_object(w);
+    for (int kind = RECORD_PAGE; kind <= RECORD_TENANT; kind++) {
+        jw_key(w, kind_names[kind]);
+        jw_int(w, (int64_t)values[kind]);
+    }
+    jw_end_object(w);
+}
+
+static void write_stat(struct buf *out, const char *dir, const struct store_stat *st)
+{
+    const struct {
+        const char *key;
+        uint64_t value;
+    } numbers[] = {
+        {"segments", st->n_segments},       {"segment_bytes", st->segment_bytes},
+        {"index_bytes", st->index_bytes},   {"max_bytes", st->max_bytes},
+        {"free_bytes", st->free_bytes},     {"quarantined", st->n_quarantined},
+        {"recovered", st->recovered_records},
+    };
+    struct json_writer w;
+    jw_init(&w, out);
+    jw_begin_object(&w);
+    jw_key(&w, "dir");
+    jw_text(&w, dir);
+    write_by_kind(&w, "records", st->n_records);
+    write_by_kind(&w, "live_bytes", st->live_bytes);
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
+        jw_key(&w, numbers[i].key);
+        jw_int(&w, (int64_t)numbers[i].value);
+    }
+    jw_end_object(&w);
+}
+
+int command_store_stat(const struct config *c)
+{
+    const char *dir = dir_of(c);
+    struct store *s;
+    struct store_stat stat;
+    struct err e = {0};
+    if (!dir)
+        return EXIT_USAGE;
+    if (open_to_look(dir, &s, &e) != OK)
+        return complain_err(&e);
+    store_stat(s, &stat);
+    store_close(s);
+    if (!c->values[OPTION_JSON].number) {
+        print_stat(dir, &stat);
+        return EXIT_DONE;
+    }
+    struct buf out;
+    buf_init(&out, 1u << 20);
+    write_stat(&out, dir, &stat);
+    jsonl_put(&out);
+    buf_release(&out);
+    return EXIT_DONE;
+}
+
+/* ---- verify ---- */
+static void tell_bad(const char *what, void *arg)
+{
+    (void)arg;
+    printf("bad: %s\n", what);
+}
+
+static void write_report(struct buf *out, const struct store_verify_report *r)
+{
+    const struct {
+        const char *key;
+        uint64_t value;
+    } numbers[] = {
+        {"segments", r->n_segments}, {"records", r->n_records},        {"bytes", r->n_bytes},
+        {"bad", r->n_bad},           {"quarantined", r->n_quarantined}, {"unclaimed_bytes", r->unclaimed_bytes},
+    };
+    struct json_writer w;
+    jw_init(&w, out);
+    jw_begin_object(&w);
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
+        jw_key(&w, numbers[i].key);
+        jw_int(&w, (int64_t)numbers[i].value);
+    }
+    jw_end_object(&w);
+}
+
+int command_store_verify(const struct config *c)
+{
+    const char *dir = dir_of(c);
+    struct store_verify_report report = {0};
+    struct err e = {0};
+    char size[24];
+    if (!dir)
+        return EXIT_USAGE;
+    bool is_json = c->values[OPTION_JSON].number != 0;
+    if (store_verify(os_fs_real(), dir, is_json ? NULL : tell_bad, NULL, &report, &e) != OK)
+        return complain_err(&e);
+    if (is_json) {
+        struct buf out;
+        buf_init(&out, 1u << 20);
+        write_report(&out, &report);
+        jsonl_put(&out);
+        buf_release(&out);
+    } else {
+        printf("%" PRIu64 " records in %u segments, %s read: %" PRIu64 " bad, %" PRIu64
+               " set aside; %" PRIu64 " bytes after the last record belong to none\n",
+               report.n_records, report.n_segments, size_text(report.n_bytes, size), report.n_bad,
+               report.n_quarantined, report.unclaimed_bytes);
+    }
+    if (report.n_bad == 0 && report.n_quarantined == 0)
+        return EXIT_DONE;
+    complain("%s: %" PRIu64 " damaged records; their tokens will be computed again when asked for",
+             dir, report.n_bad + report.n_quarantined);
+    return EXIT_FAILED;
+}
