@@ -27,6 +27,9 @@ const struct option_row option_rows[OPTION_COUNT] = {
     [OPTION_API_KEY_FILE] = {"--api-key-file", "api-key-file", KIND_TEXT, "FILE",
                              .used_by = FOR_SERVE,
                              .doc = "ask clients for one of the keys in FILE, one a line"},
+    [OPTION_ALLOW_ORIGIN] =
+        {"--allow-origin", "allow-origin", KIND_TEXT, "ORIGIN", .used_by = FOR_SERVE,
+         .doc = "web pages of other sites that may call, one origin or *; default none"},
     [OPTION_STORE] = {"--store", "store", KIND_TEXT, "DIR", .used_by = FOR_ENGINE | FOR_STORE,
                       .doc = "where the KV cache is kept; \"none\" keeps nothing; default "
                              "$XDG_DATA_HOME/kvasir, none for eval"},

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: MIT
+ * serve.c — the server, from options. */
+#include <string.h>
+
+#include "app/app_int.h"
+#include "base/mem.h"
+#include "server/server.h"
+
+/* "a,b" is two keys, as llama-server has it.  keys [SERVER_KEYS_MAX] point into *copy. */
+static enum status split_keys(const char *text, char **copy, const char **keys, uint32_t *n_keys,
+                              struct err *e)
+{
+    if (!text)
+        return OK;
+    *copy = mem_text(text, strlen(text));
+    for (char *at = *copy; at;) {
+        char *comma = strchr(at, ',');
+        if (comma)
+            *comma = '\0';
+        if (*n_keys == SERVER_KEYS_MAX)
+            return err_set(e, E_LIMIT, "--api-key: more than %u keys", SERVER_KEYS_MAX);
+        if (*at == '\0')
+            return err_set(e, E_INVALID, "--api-key: an empty key; leave the option out for none");
+        keys[(*n_keys)++] = at;
+        at = comma ? comma + 1 : NULL;
+    }
+    return OK;
+}
+
+int command_serve(const struct config *c)
+{
+    const struct option_value *v = c->values;
+    const char *keys[SERVER_KEYS_MAX];
+    char *copy = NULL;
+    struct engine *g = NULL;
+    struct err e = {0};
+    struct server_options options = server_defaults();
+    options.host = v[OPTION_HOST].text;
+    options.port = (uint16_t)v[OPTION_PORT].number;
+    options.api_keys = keys;
+    options.api_key_file = v[OPTION_API_KEY_FILE].text;
+    options.alias = v[OPTION_ALIAS].text;
+    options.allow_origin = v[OPTION_ALLOW_ORIGIN].text;
+    enum status st = split_keys(v[OPTION_API_KEY].text, &copy, keys, &options.n_api_keys, &e);
+    if (st == OK)
+        st = engine_of(c, false, &g, &e);
+    if (st == OK)
+        st = server_run(&options, g, &e);
+    if (g)
+        engine_close(g);
+    mem_free(copy);
+    return st == OK ? EXIT_DONE : complain_err(&e);
+}
