@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: MIT
  * classes.c — fills the table of classes.h from utf8proc. */
 #include "tokenizer/classes.h"
+#include "tokenizer/classes_new.h"
+
+#include "base/check.h"
 
 #include <pthread.h>
 #include <utf8proc.h>
@@ -83,6 +86,10 @@ static void fill_table(void)
             flags |= CLASS_COMPOSES;
         table[cp] = (uint8_t)flags;
     }
+    for (size_t i = 0; i < ARRAY_COUNT(new_classes); i++)
+        for (uint32_t cp = new_classes[i].first; cp <= new_classes[i].last; cp++)
+            if (utf8proc_category((utf8proc_int32_t)cp) == UTF8PROC_CATEGORY_CN)
+                table[cp] = new_classes[i].flags;
 }
 
 const uint8_t *class_table(void)

@@ -74,25 +74,12 @@ static enum status encode_bpe(struct encoder *enc, struct slice text)
     return st;
 }
 
-/* The end of the word at `at`: the next character border that no token reaches across.  Joins never
- * cross it, so that what is on its sides can be encoded apart. */
-static size_t spm_word_end(const struct tokenizer *t, struct slice text, size_t at)
-{
-    const uint8_t *p = (const uint8_t *)text.ptr;
-    for (size_t i = at + 1; i < text.len; i++) {
-        uint32_t two = (uint32_t)p[i - 1] * 256 + p[i];
-        if ((p[i] & 0xC0) != 0x80 && !(t->joined[two / 64] >> (two % 64) & 1))
-            return i;
-    }
-    return text.len;
-}
-
 static enum status spm_words(struct encoder *enc, struct slice text)
 {
     enum status st = OK;
     size_t at = 0;
     while (st == OK && at < text.len) {
-        size_t end = spm_word_end(enc->t, text, at);
+        size_t end = borders_next(&enc->t->borders, text, at);
         st = spm_word(enc, (struct slice){text.ptr + at, end - at});
         at = end;
     }

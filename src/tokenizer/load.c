@@ -68,6 +68,7 @@ static enum status load_texts(struct loader *l)
     /* A piece is never longer than its text. */
     if (!strings_new(&t->texts, n, bytes) || !strings_new(&t->pieces, n, bytes) ||
         !(t->types = mem_try_new(n, 1)) || !(t->is_end = mem_try_new(n, 1)) ||
+        !(t->is_mergeable = mem_try_new(n, 1)) || !borders_init(&t->borders) ||
         !(t->self = mem_try_new(n, sizeof *t->self)))
         return load_error(l, E_NOMEM, "vocabulary of %u tokens", n);
     const uint8_t *at = tokens.data;
@@ -219,7 +220,7 @@ static bool is_mergeable(const struct tokenizer *t, uint32_t id)
     if (t->is_spm)
         return (type == TOKEN_NORMAL || type == TOKEN_USER_DEFINED || type == TOKEN_UNUSED) &&
                !memchr(t->texts.bytes + t->texts.at[id], ' ', t->texts.at[id + 1] - t->texts.at[id]);
-    if (type != TOKEN_NORMAL)
+    if (type != TOKEN_NORMAL && type != TOKEN_UNUSED)
         return false;
     char scratch[TOKENIZER_TOKEN_BYTES_MAX];
     uint32_t n;
@@ -239,6 +240,8 @@ static enum status load_tables(struct loader *l)
             return load_error(l, E_INVALID, "tokens %u and %u are the same text", other, id);
         if (st != OK || !is_mergeable(t, id))
             continue;
+        t->is_mergeable[id] = true;
+        borders_open(&t->borders, strings_at(&t->pieces, id));
         st = words_add(&t->by_piece, id, &other, l->e);
         uint32_t bytes = t->pieces.at[id + 1] - t->pieces.at[id];
         if (bytes > t->piece_bytes_max)
@@ -308,7 +311,8 @@ static enum status load_kind(struct loader *l)
                           "tokenizer.ggml.pre \"" SLICE_FMT "\": gpt-2, smollm, llama-bpe, qwen2, "
                           "deepseek-v3 and gpt-4o are known",
                           slice_short(pre), pre.ptr);
-    /* Their tokenizer.json say so: ignore_merges of Llama 3 and gpt-oss, the normalizer of Qwen. */
+    /* As their tokenizer.json have it.  588 of Llama 3's words are tokens that merging does not reach;
+     * of the other vocabularies that we hold (gpt-oss, Qwen 3, DeepSeek 3) none is. */
     l->t->ignore_merges = l->t->split == SPLIT_LLAMA3;
     l->t->normalizes = l->t->split == SPLIT_QWEN2;
     return OK;
@@ -363,6 +367,8 @@ void tokenizer_free(struct tokenizer *t)
     mem_free(t->ranks);
     mem_free(t->types);
     mem_free(t->is_end);
+    mem_free(t->is_mergeable);
+    borders_release(&t->borders);
     mem_free((void *)t->self);
     mem_free(t);
 }

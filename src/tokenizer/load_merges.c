@@ -16,17 +16,6 @@ static uint32_t ordered(float score)
     return bits >> 31 ? ~bits : bits | 0x80000000u;
 }
 
-/* Marks which bytes meet at a character border inside this piece. */
-static void mark_joined(struct tokenizer *t, struct slice piece)
-{
-    const uint8_t *p = (const uint8_t *)piece.ptr;
-    for (size_t i = 1; i < piece.len; i++) {
-        uint32_t two = (uint32_t)p[i - 1] * 256 + p[i];
-        if ((p[i] & 0xC0) != 0x80)
-            t->joined[two / 64] |= 1ull << (two % 64);
-    }
-}
-
 enum status load_scores(struct loader *l)
 {
     struct tokenizer *t = l->t;
@@ -52,9 +41,6 @@ enum status load_scores(struct loader *l)
         if (isnan(score))
             return load_error(l, E_INVALID, "token %u: its score is not a number", id);
         t->ranks[id] = ~ordered(score);
-        struct slice piece = strings_at(&t->pieces, id);
-        if (words_find(&t->by_piece, piece.ptr, piece.len) == id)
-            mark_joined(t, piece);
     }
     return OK;
 }
@@ -90,6 +76,9 @@ static enum status add_merge(struct loader *l, struct slice line, uint32_t rank)
     if (left == WORDS_NONE || right == WORDS_NONE || both == WORDS_NONE)
         return load_error(l, E_INVALID, "merge %u names a token that is not there: \"" SLICE_FMT "\"",
                           rank, slice_short(line), line.ptr);
+    /* Text that merely looks like a control token must not become one: such merges rest. */
+    if (!t->is_mergeable[left] || !t->is_mergeable[right] || !t->is_mergeable[both])
+        return OK;
     t->merged[rank] = both;
     return pairs_add(&t->merges, left, right, rank, &there, l->e);
 }

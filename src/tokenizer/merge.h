@@ -2,9 +2,9 @@
  * merge.h — joins the neighbours of best rank until none can be joined; among equals the leftmost.
  * For:     bpe.c (rank = line of the merge list) and spm.c (rank = from the score); each gives its
  *          look-up as a constant, so that the compiler makes one copy of all this for each.
- * Cost:    up to MERGE_SMALL_MAX symbols: a scan for the best, on the stack.  More: a heap over a
- *          linked list, O(n log n); stale heap entries are those whose rank is no longer their
- *          symbol's.  An entry that is equal by chance is as good as a fresh one: it names the
+ * Cost:    up to MERGE_SMALL_MAX symbols: a scan for the best, on the stack.  More: a heap over
+ *          linked nodes, O(n log n); stale heap entries are those whose rank is no longer their
+ *          node's.  An entry that is equal by chance is as good as a fresh one: it names the
  *          symbol's present neighbours at their present rank. */
 #ifndef KVASIR_TOKENIZER_MERGE_H
 #define KVASIR_TOKENIZER_MERGE_H
@@ -56,41 +56,46 @@ merge_small(const struct tokenizer *t, const char *word, struct symbol *symbols,
     return n;
 }
 
-struct merge_link {
-    uint32_t next, prev; /* MERGE_END at the ends */
-    uint32_t rank, to;   /* of joining with next; MERGE_NEVER also when joined into another */
+/* A symbol of a long word; it lies at the index of its first byte, so its neighbour to the right lies
+ * at end. */
+struct merge_node {
+    uint32_t id, end;
+    uint32_t before;   /* its neighbour to the left, or MERGE_END */
+    uint32_t rank, to; /* of joining with the next; MERGE_NEVER also when joined into another */
 };
 
 struct merge_long {
-    struct symbol *symbols;
-    struct merge_link *links;
-    uint64_t *heap; /* rank << 32 | symbol; the smallest first */
-    uint32_t n_heap;
+    struct merge_node *nodes; /* [word bytes], those at the starts of symbols in use */
+    uint64_t *heap;           /* rank << 32 | node; the smallest first; four children each */
+    uint32_t n_heap, n_bytes;
 };
 
 static inline void merge_sift_down(struct merge_long *m, uint32_t at)
 {
     uint64_t moving = m->heap[at];
     for (;;) {
-        uint32_t child = 2 * at + 1;
+        uint32_t child = 4 * at + 1, least = child;
         if (child >= m->n_heap)
             break;
-        if (child + 1 < m->n_heap && m->heap[child + 1] < m->heap[child])
-            child++;
-        if (moving <= m->heap[child])
+        uint32_t last = child + 4 < m->n_heap ? child + 4 : m->n_heap;
+        while (++child < last)
+            if (m->heap[child] < m->heap[least])
+                least = child;
+        if (moving <= m->heap[least])
             break;
-        m->heap[at] = m->heap[child];
-        at = child;
+        m->heap[at] = m->heap[least];
+        at = least;
     }
     m->heap[at] = moving;
 }
 
-static inline void merge_push(struct merge_long *m, uint64_t entry)
+static inline void merge_push(struct merge_long *m, uint32_t rank, uint32_t node)
 {
+    uint64_t entry = (uint64_t)rank << 32 | node;
     uint32_t at = m->n_heap++;
-    while (at > 0 && entry < m->heap[(at - 1) / 2]) {
-        m->heap[at] = m->heap[(at - 1) / 2];
-        at = (at - 1) / 2;
+    while (at > 0 && entry < m->heap[(at - 1) / 4]) {
+        m->heap[at] = m->heap[(at - 1) / 4];
+        at = (at - 1) / 4;
     }
     m->heap[at] = entry;
 }
@@ -104,75 +109,68 @@ static inline uint64_t merge_pop(struct merge_long *m)
     return top;
 }
 
-/* Bytes of scratch that merge_heap() needs: a merge pops one entry and pushes at most two, and there
- * are fewer merges than symbols, so 2n entries are enough. */
-static inline size_t merge_scratch_bytes(size_t n)
+/* Bytes of scratch for a long word.  A merge pops one entry and pushes at most two, and there are
+ * fewer merges than symbols, so 2n entries are enough. */
+static inline size_t merge_scratch_bytes(size_t word_bytes)
 {
-    return n * (sizeof(struct symbol) + sizeof(struct merge_link) + 2 * sizeof(uint64_t));
+    return word_bytes * (sizeof(struct merge_node) + 2 * sizeof(uint64_t));
 }
 
-/* Lays the arrays out in scratch; the caller fills symbols[n]. */
-static inline struct merge_long merge_long_in(void *scratch, size_t n)
+/* Lays the arrays out in scratch; the caller adds the symbols from left to right. */
+static inline struct merge_long merge_long_in(void *scratch, uint32_t word_bytes)
 {
-    struct merge_long m = {0};
-    m.heap = scratch;
-    m.links = (struct merge_link *)(m.heap + 2 * n);
-    m.symbols = (struct symbol *)(m.links + n);
+    struct merge_long m = {.heap = scratch, .n_bytes = word_bytes};
+    m.nodes = (struct merge_node *)(m.heap + 2 * (size_t)word_bytes);
     return m;
 }
 
-static inline __attribute__((always_inline)) void
+static inline void merge_long_add(struct merge_long *m, struct symbol s, uint32_t before)
+{
+    m->nodes[s.start] = (struct merge_node){s.id, s.end, before, MERGE_NEVER, TOKEN_NONE};
+}
+
+/* Looks the pair at a node up again; true when it can be joined. */
+static inline __attribute__((always_inline)) bool
 merge_refresh(struct merge_long *m, const struct tokenizer *t, const char *word, uint32_t at,
               merge_rank_fn *rank_of)
 {
-    struct merge_link *link = &m->links[at];
-    link->rank = link->next == MERGE_END
-                     ? MERGE_NEVER
-                     : rank_of(t, word, m->symbols[at], m->symbols[link->next], &link->to);
+    struct merge_node *n = &m->nodes[at];
+    n->rank = MERGE_NEVER;
+    if (n->end < m->n_bytes) {
+        const struct merge_node *next = &m->nodes[n->end];
+        n->rank = rank_of(t, word, (struct symbol){n->id, at, n->end},
+                          (struct symbol){next->id, n->end, next->end}, &n->to);
+    }
+    return n->rank != MERGE_NEVER;
 }
 
-/* symbols[n] → fewer, in place; returns how many. */
-static inline __attribute__((always_inline)) uint32_t
-merge_heap(struct merge_long *m, const struct tokenizer *t, const char *word, uint32_t n,
-           merge_rank_fn *rank_of)
+/* Joins until nothing can be; what is left is found from node 0 on, each next one at end. */
+static inline __attribute__((always_inline)) void
+merge_heap(struct merge_long *m, const struct tokenizer *t, const char *word, merge_rank_fn *rank_of)
 {
-    for (uint32_t i = 0; i < n; i++)
-        m->links[i] = (struct merge_link){i + 1 < n ? i + 1 : MERGE_END, i ? i - 1 : MERGE_END,
-                                          MERGE_NEVER, TOKEN_NONE};
-    for (uint32_t i = 0; i < n; i++) {
-        merge_refresh(m, t, word, i, rank_of);
-        if (m->links[i].rank != MERGE_NEVER)
-            m->heap[m->n_heap++] = (uint64_t)m->links[i].rank << 32 | i;
-    }
-    for (uint32_t i = m->n_heap / 2; i-- > 0;)
-        merge_sift_down(m, i);
+    for (uint32_t at = 0; at < m->n_bytes; at = m->nodes[at].end)
+        if (merge_refresh(m, t, word, at, rank_of))
+            m->heap[m->n_heap++] = (uint64_t)m->nodes[at].rank << 32 | at;
+    for (uint32_t i = m->n_heap / 4 + 1; i-- > 0;)
+        if (i < m->n_heap)
+            merge_sift_down(m, i);
     while (m->n_heap > 0) {
         uint64_t top = merge_pop(m);
         uint32_t at = (uint32_t)top;
-        struct merge_link *link = &m->links[at];
-        if (link->rank != (uint32_t)(top >> 32))
+        struct merge_node *n = &m->nodes[at];
+        if (n->rank != (uint32_t)(top >> 32))
             continue;
-        uint32_t gone = link->next;
-        m->symbols[at].id = link->to;
-        m->symbols[at].end = m->symbols[gone].end;
-        link->next = m->links[gone].next;
-        m->links[gone].rank = MERGE_NEVER;
-        if (link->next != MERGE_END)
-            m->links[link->next].prev = at;
-        merge_refresh(m, t, word, at, rank_of);
-        if (link->rank != MERGE_NEVER)
-            merge_push(m, (uint64_t)link->rank << 32 | at);
-        if (link->prev != MERGE_END) {
-            uint32_t before = link->prev;
-            merge_refresh(m, t, word, before, rank_of);
-            if (m->links[before].rank != MERGE_NEVER)
-                merge_push(m, (uint64_t)m->links[before].rank << 32 | before);
-        }
+        struct merge_node *gone = &m->nodes[n->end];
+        n->id = n->to;
+        n->end = gone->end;
+        gone->rank = MERGE_NEVER;
+        if (n->end < m->n_bytes)
+            m->nodes[n->end].before = at;
+        if (merge_refresh(m, t, word, at, rank_of))
+            merge_push(m, n->rank, at);
+        if (n->before != MERGE_END && merge_refresh(m, t, word, n->before, rank_of))
+            merge_push(m, m->nodes[n->before].rank, n->before);
     }
-    uint32_t count = 0;
-    for (uint32_t i = 0; i != MERGE_END; i = m->links[i].next)
-        m->symbols[count++] = m->symbols[i];
-    return count;
 }
 
 #endif

@@ -18,22 +18,12 @@ static inline uint32_t rank_of_text(const struct tokenizer *t, const char *word,
     return t->ranks[found];
 }
 
-/* symbols [at most word.len]; returns how many characters there are, or max + 1 when more. */
-static uint32_t fill_symbols(const struct tokenizer *t, struct slice word, struct symbol *symbols,
-                             uint32_t max)
+/* The character at `at`. */
+static struct symbol symbol_at(const struct tokenizer *t, struct slice word, uint32_t at)
 {
-    const char *end = word.ptr + word.len;
-    uint32_t n = 0, at = 0;
-    while (at < word.len) {
-        if (n == max)
-            return max + 1;
-        uint32_t cp, id;
-        uint32_t bytes = (uint32_t)class_decode(word.ptr + at, end, &cp);
-        id = bytes == 1 && cp < 128 ? t->ascii_ids[cp] : words_find(&t->by_piece, word.ptr + at, bytes);
-        symbols[n++] = (struct symbol){id, at, at + bytes};
-        at += bytes;
-    }
-    return n;
+    uint32_t cp, n = (uint32_t)class_decode(word.ptr + at, word.ptr + word.len, &cp);
+    uint32_t id = n == 1 && cp < 128 ? t->ascii_ids[cp] : words_find(&t->by_piece, word.ptr + at, n);
+    return (struct symbol){id, at, at + n};
 }
 
 /* A character that is no token: its bytes, else the unknown token, else nothing. */
@@ -56,40 +46,46 @@ static void emit_bytes(struct encoder *enc, struct slice character)
     }
 }
 
-static enum status emit(struct encoder *enc, struct slice word, const struct symbol *symbols,
-                        uint32_t n)
+static inline void emit(struct encoder *enc, struct slice word, struct symbol s)
 {
-    enum status st = encoder_reserve(enc, 3 * word.len); /* a blank may become three bytes */
-    for (uint32_t i = 0; st == OK && i < n; i++) {
-        const struct symbol *s = &symbols[i];
-        if (s->id != TOKEN_NONE)
-            enc->out->ids[enc->out->count++] = s->id;
-        else
-            emit_bytes(enc, (struct slice){word.ptr + s->start, s->end - s->start});
-    }
-    return st;
+    if (s.id != TOKEN_NONE)
+        enc->out->ids[enc->out->count++] = s.id;
+    else
+        emit_bytes(enc, (struct slice){word.ptr + s.start, s.end - s.start});
 }
 
-static enum status merge_word(struct encoder *enc, struct slice word, uint32_t whole)
+/* False: more than MERGE_SMALL_MAX characters; nothing is done. */
+static bool merge_short(struct encoder *enc, struct slice word)
+{
+    struct symbol symbols[MERGE_SMALL_MAX];
+    uint32_t n = 0;
+    for (uint32_t at = 0; at < word.len; at = symbols[n++].end) {
+        if (n == MERGE_SMALL_MAX)
+            return false;
+        symbols[n] = symbol_at(enc->t, word, at);
+    }
+    n = merge_small(enc->t, word.ptr, symbols, n, rank_of_text);
+    for (uint32_t i = 0; i < n; i++)
+        emit(enc, word, symbols[i]);
+    return true;
+}
+
+static enum status merge_long(struct encoder *enc, struct slice word)
 {
     const struct tokenizer *t = enc->t;
-    struct symbol small[MERGE_SMALL_MAX], *symbols = small;
-    uint32_t n = fill_symbols(t, word, small, MERGE_SMALL_MAX);
-    if (n <= MERGE_SMALL_MAX) {
-        n = merge_small(t, word.ptr, small, n, rank_of_text);
-    } else {
-        enum status st = encoder_scratch(enc, merge_scratch_bytes(word.len));
-        if (st != OK)
-            return st;
-        struct merge_long m = merge_long_in(enc->scratch, word.len);
-        n = fill_symbols(t, word, m.symbols, (uint32_t)word.len);
-        n = merge_heap(&m, t, word.ptr, n, rank_of_text);
-        symbols = m.symbols;
+    uint32_t n = (uint32_t)word.len, before = MERGE_END;
+    enum status st = encoder_scratch(enc, merge_scratch_bytes(n));
+    if (st != OK)
+        return st;
+    struct merge_long m = merge_long_in(enc->scratch, n);
+    for (uint32_t at = 0; at < n; at = m.nodes[at].end) {
+        merge_long_add(&m, symbol_at(t, word, at), before);
+        before = at;
     }
-    if (whole != WORDS_NONE)
-        atomic_store_explicit(&t->self[whole], n == 1 && symbols[0].id == whole ? SELF_YES : SELF_NO,
-                              memory_order_relaxed);
-    return emit(enc, word, symbols, n);
+    merge_heap(&m, t, word.ptr, rank_of_text);
+    for (uint32_t at = 0; at < n; at = m.nodes[at].end)
+        emit(enc, word, (struct symbol){m.nodes[at].id, at, m.nodes[at].end});
+    return OK;
 }
 
 enum status spm_word(struct encoder *enc, struct slice word)
@@ -98,10 +94,18 @@ enum status spm_word(struct encoder *enc, struct slice word)
     uint32_t whole = WORDS_NONE;
     if (word.len <= t->piece_bytes_max)
         whole = words_find(&t->by_piece, word.ptr, word.len);
-    if (whole != WORDS_NONE &&
-        atomic_load_explicit(&t->self[whole], memory_order_relaxed) == SELF_YES) {
-        struct symbol one = {whole, 0, (uint32_t)word.len};
-        return emit(enc, word, &one, 1);
+    enum status st = encoder_reserve(enc, 3 * word.len); /* a blank may become three bytes */
+    if (st != OK)
+        return st;
+    if (whole != WORDS_NONE && self_is(t, whole, SELF_YES)) {
+        enc->out->ids[enc->out->count++] = whole;
+        return OK;
     }
-    return merge_word(enc, word, whole);
+    size_t count_before = enc->out->count;
+    if (!merge_short(enc, word))
+        st = merge_long(enc, word);
+    if (st == OK && whole != WORDS_NONE)
+        self_note(t, whole,
+                  enc->out->count == count_before + 1 && enc->out->ids[count_before] == whole);
+    return st;
 }

@@ -4,6 +4,7 @@
 #ifndef KVASIR_TOKENIZER_TOKENIZER_INT_H
 #define KVASIR_TOKENIZER_TOKENIZER_INT_H
 
+#include "tokenizer/borders.h"
 #include "tokenizer/pairs.h"
 #include "tokenizer/specials.h"
 #include "tokenizer/split.h"
@@ -39,7 +40,8 @@ struct tokenizer {
     struct strings texts;       /* as stored in the file */
     struct strings pieces;      /* the bytes they stand for: Ġ, ▁ and <0x41> undone */
     uint8_t *types;             /* enum token_type */
-    uint8_t *is_end;            /* ends generation */
+    bool *is_end;               /* ends generation */
+    bool *is_mergeable;         /* merging may make it out of plain text */
     struct words by_text;       /* texts, all tokens */
     struct words by_piece;      /* pieces, the tokens that merging may make */
     uint32_t piece_bytes_max;   /* of those */
@@ -51,8 +53,19 @@ struct tokenizer {
     uint32_t *merged;           /* BPE [merge count]: rank → id */
     uint32_t *ranks;            /* SPM: smaller merges first; from the scores */
     uint32_t ascii_ids[128];    /* SPM: of the one-character pieces */
-    uint64_t joined[65536 / 64];/* SPM: byte pairs that meet at a character border inside a token */
+    struct borders borders;     /* where no token reaches across */
 };
+
+/* The memo says what merging always gives, so a race only computes it twice. */
+static inline bool self_is(const struct tokenizer *t, uint32_t id, enum self_state state)
+{
+    return atomic_load_explicit(&t->self[id], memory_order_relaxed) == state;
+}
+
+static inline void self_note(const struct tokenizer *t, uint32_t id, bool is_self)
+{
+    atomic_store_explicit(&t->self[id], is_self ? SELF_YES : SELF_NO, memory_order_relaxed);
+}
 
 /* What one call of tokenizer_encode() needs beside the vocabulary. */
 struct encoder {
@@ -67,7 +80,7 @@ struct encoder {
 NODISCARD enum status encoder_reserve(struct encoder *enc, size_t n);
 NODISCARD enum status encoder_scratch(struct encoder *enc, size_t bytes);
 
-/* One word (no token reaches across its ends): its ids are appended. */
+/* One word (a pre-token of BPE, what lies between two borders of SPM): its ids are appended. */
 NODISCARD enum status bpe_word(struct encoder *enc, struct slice word);
 NODISCARD enum status spm_word(struct encoder *enc, struct slice word);
 
