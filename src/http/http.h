@@ -51,6 +51,8 @@ uint16_t http_server_port(const struct http_server *s);
 /* "127.0.0.1", "[::1]": the address that was bound, as it stands in a URL. */
 const char *http_server_host(const struct http_server *s);
 bool http_server_is_loopback(const struct http_server *s);
+/* No new connections; waits until the open requests were answered to the last byte, or for ms. */
+void http_server_drain(struct http_server *s, uint32_t ms);
 /* Waits for running handle() calls, cuts what is still open (http_on_gone fires), frees. */
 void http_server_stop(struct http_server *s);
 

@@ -74,6 +74,7 @@ struct http_exchange {
 struct http_server {
     struct http_options options;
     struct MHD_Daemon *daemon;
+    int quiet_fd; /* the listening socket once the daemon does not use it any more; else −1 */
     char host[64];
     bool is_loopback;
     uint16_t port;

@@ -14,12 +14,14 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "http/http_int.h"
+#include "os/clock.h"
 
 /* libmicrohttpd's memory of one connection: header, reply head and a block of the stream. */
 #define CONNECTION_MEMORY_BYTES (HTTP_HEADER_BYTES_MAX + (16u << 10))
 /* A chunked body says its size at its end only; this much too much is read, then the line is cut. */
 #define BODY_EXCESS_BYTES_MAX (16u << 20)
 #define WORKERS_MAX 64u
+#define DRAIN_POLL_MS 2u
 
 struct http_options http_defaults(void)
 {
@@ -249,7 +251,7 @@ static struct http_server *server_new(const struct http_options *options)
     if (!s)
         return NULL;
     s->options = *options;
-    s->watch_epoll = s->watch_wake = -1;
+    s->watch_epoll = s->watch_wake = s->quiet_fd = -1;
     pthread_mutex_init(&s->table_mutex, NULL);
     s->slots = mem_try_new(options->connections_max, sizeof *s->slots);
     s->generations = mem_try_new(options->connections_max, sizeof *s->generations);
@@ -307,11 +309,33 @@ bool http_server_is_loopback(const struct http_server *s)
     return s->is_loopback;
 }
 
+static void quiesce(struct http_server *s)
+{
+    if (s->quiet_fd < 0)
+        s->quiet_fd = MHD_quiesce_daemon(s->daemon);
+}
+
+void http_server_drain(struct http_server *s, uint32_t ms)
+{
+    uint64_t start_ns = clock_now_ns();
+    struct http_exchange **list = mem_new(s->options.connections_max, sizeof *list);
+    uint32_t n;
+    quiesce(s);
+    do {
+        n = watch_list(s, list);
+        for (uint32_t i = 0; i < n; i++)
+            exchange_unref(list[i]);
+        if (n > 0)
+            clock_sleep_ms(DRAIN_POLL_MS);
+    } while (n > 0 && clock_ms_since(start_ns) < ms);
+    mem_free(list);
+}
+
 void http_server_stop(struct http_server *s)
 {
     if (!s)
         return;
-    int fd = MHD_quiesce_daemon(s->daemon); /* no new connections */
+    quiesce(s);
     atomic_store(&s->is_stopping, true);    /* no new requests or suspensions on the old ones */
     watch_stop(s);
     stop_workers(s);
@@ -323,7 +347,7 @@ void http_server_stop(struct http_server *s)
     }
     mem_free(list);
     MHD_stop_daemon(s->daemon);
-    if (fd >= 0)
-        close(fd);
+    if (s->quiet_fd >= 0)
+        close(s->quiet_fd);
     server_free(s);
 }

@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: MIT
+ * call.c — from the bytes of a request to an engine_request and what its reply must know. */
+#include <stdio.h>
+
+#include "api/api_int.h"
+#include "base/mem.h"
+#include "base/prng.h"
+
+/* Model name, session, and an echoed prompt. */
+#define CALL_ARENA_BYTES (JSON_BYTES_MAX + (1u << 20))
+
+static void make_id(struct api_call *c)
+{
+    uint64_t r[2];
+    prng_entropy(r, sizeof r);
+    snprintf(c->id, sizeof c->id, "%s-%016llx%08llx", c->dialect == API_CHAT ? "chatcmpl" : "cmpl",
+             (unsigned long long)r[0], (unsigned long long)(r[1] & 0xFFFFFFFFu));
+}
+
+/* Names go into logs, JSON and command lines: no blanks, quotes or control characters. */
+static bool is_session_char(char c)
+{
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+           (c && strchr("-_.:@/+=~", c));
+}
+
+static enum status read_session(struct slice session, struct api_call *c, struct api_error *error)
+{
+    if (session.len == 0)
+        return OK;
+    if (session.len > ENGINE_SESSION_NAME_MAX)
+        return api_error_set(error, E_INVALID, "X-Session-Id", "X-Session-Id: at most %u characters",
+                             ENGINE_SESSION_NAME_MAX);
+    for (size_t i = 0; i < session.len; i++)
+        if (!is_session_char(session.ptr[i]))
+            return api_error_set(error, E_INVALID, "X-Session-Id",
+                                 "X-Session-Id: letters, digits and -_.:@/+=~ only");
+    char *text = arena_text(&c->arena, session.ptr, session.len);
+    if (!text)
+        return api_error_set(error, E_NOMEM, NULL, "out of memory");
+    c->session = (struct slice){text, session.len};
+    return OK;
+}
+
+static enum status read_body(struct slice body, const struct api_context *context, struct api_call *c,
+                             struct engine_request *r, struct api_error *error)
+{
+    struct err e = {.pos = ERR_NO_POS};
+    struct json *v = NULL;
+    if (json_parse(body, &r->arena, &v, &e) != OK) {
+        api_error_from(error, &e);
+        return e.code;
+    }
+    if (v->kind != JSON_OBJECT)
+        return api_error_set(error, E_INVALID, NULL, "the body must be a JSON object");
+    struct fields f = {.object = v, .error = error};
+    read_refused(&f);
+    if (c->dialect == API_CHAT)
+        read_chat(&f, c, r);
+    else
+        read_text(&f, context, c, r);
+    read_common(&f, c, r);
+    read_sampling(&f, context, r);
+    return f.status;
+}
+
+static enum status make_choices(struct api_call *c, struct api_error *error)
+{
+    c->choices = mem_try_new(c->n_choices, sizeof *c->choices);
+    if (!c->choices)
+        return api_error_set(error, E_NOMEM, NULL, "out of memory");
+    c->n_unfinished = c->n_choices;
+    for (uint32_t i = 0; i < c->n_choices; i++) {
+        struct api_choice *choice = &c->choices[i];
+        buf_init(&choice->text, API_REPLY_BYTES_MAX);
+        buf_init(&choice->calls, API_REPLY_BYTES_MAX);
+        buf_init(&choice->logprobs, API_REPLY_BYTES_MAX);
+        for (size_t j = 0; j < 3; j++)
+            buf_init(&choice->more_logprobs[j], API_REPLY_BYTES_MAX);
+        tool_text_init(&choice->tools);
+    }
+    return OK;
+}
+
+/* What every chunk of a stream, and a whole reply, begins with. */
+static enum status make_head(struct api_call *c, struct api_error *error)
+{
+    struct json_writer w;
+    buf_init(&c->head, JSON_BYTES_MAX);
+    buf_init(&c->chunk, API_REPLY_BYTES_MAX);
+    jw_init(&w, &c->head);
+    jw_begin_object(&w);
+    jw_key(&w, "id");
+    jw_text(&w, c->id);
+    jw_key(&w, "object");
+    if (c->dialect == API_TEXT)
+        jw_text(&w, "text_completion");
+    else
+        jw_text(&w, c->is_stream ? "chat.completion.chunk" : "chat.completion");
+    jw_key(&w, "created");
+    jw_int(&w, c->created_unix_s);
+    jw_key(&w, "model");
+    jw_string(&w, c->model);
+    jw_key(&w, "system_fingerprint");
+    jw_text(&w, "kvasir-" KVASIR_VERSION);
+    return c->head.failed ? api_error_set(error, E_NOMEM, NULL, "out of memory") : OK;
+}
+
+enum status api_call_new(enum api_dialect dialect, struct slice body, struct slice session,
+                         const struct api_context *context, struct engine_request *r,
+                         struct api_call **out, struct api_error *error)
+{
+    struct api_call *c = mem_try_new(1, sizeof *c);
+    if (!c)
+        return api_error_set(error, E_NOMEM, NULL, "out of memory");
+    c->dialect = dialect;
+    c->created_unix_s = context->now_unix_s;
+    c->tokenizer = context->tokenizer;
+    arena_init(&c->arena, CALL_ARENA_BYTES);
+    c->model = slice_of(context->model_name);
+    make_id(c);
+    enum status st = read_session(session, c, error);
+    if (st == OK)
+        st = read_body(body, context, c, r, error);
+    if (st == OK)
+        st = make_choices(c, error);
+    if (st == OK)
+        st = make_head(c, error);
+    if (st != OK) {
+        api_call_free(c);
+        return st;
+    }
+    r->session = c->session;
+    *out = c;
+    return OK;
+}
+
+void api_call_free(struct api_call *c)
+{
+    if (!c)
+        return;
+    for (uint32_t i = 0; c->choices && i < c->n_choices; i++) {
+        tool_text_release(&c->choices[i].tools);
+        for (size_t j = 0; j < 3; j++)
+            buf_release(&c->choices[i].more_logprobs[j]);
+        buf_release(&c->choices[i].logprobs);
+        buf_release(&c->choices[i].calls);
+        buf_release(&c->choices[i].text);
+    }
+    mem_free(c->choices);
+    buf_release(&c->chunk);
+    buf_release(&c->head);
+    arena_release(&c->arena);
+    mem_free(c);
+}
+
+bool api_call_is_stream(const struct api_call *c)
+{
+    return c->is_stream;
+}
+
+const char *api_call_id(const struct api_call *c)
+{
+    return c->id;
+}

@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: MIT
+ * logprobs.c — both shapes of log probabilities, gathered token by token.
+ * A token's text may be part of a character: it is then written with U+FFFD, and `bytes` is exact. */
+#include <inttypes.h>
+
+#include "api/api_int.h"
+
+static void separate(struct buf *b)
+{
+    if (b->len)
+        buf_add_char(b, ',');
+}
+
+static void add_token(struct json_writer *w, struct slice piece, float logprob)
+{
+    jw_key(w, "token");
+    jw_string(w, piece);
+    jw_key(w, "logprob");
+    jw_double(w, (double)logprob);
+    jw_key(w, "bytes");
+    jw_begin_array(w);
+    for (size_t i = 0; i < piece.len; i++)
+        jw_int(w, (unsigned char)piece.ptr[i]);
+    jw_end_array(w);
+}
+
+static struct slice piece_of(const struct api_call *c, uint32_t token)
+{
+    return tokenizer_piece(c->tokenizer, token, true);
+}
+
+static uint32_t n_shown(const struct api_call *c, const struct sampled *s)
+{
+    return s->n_top < c->n_top_logprobs ? s->n_top : c->n_top_logprobs;
+}
+
+static void add_chat(const struct api_call *c, struct api_choice *choice, uint32_t token,
+                     const struct sampled *s)
+{
+    struct json_writer w;
+    separate(&choice->logprobs);
+    jw_init(&w, &choice->logprobs);
+    jw_begin_object(&w);
+    add_token(&w, piece_of(c, token), s->logprob);
+    jw_key(&w, "top_logprobs");
+    jw_begin_array(&w);
+    for (uint32_t i = 0; i < n_shown(c, s); i++) {
+        jw_begin_object(&w);
+        add_token(&w, piece_of(c, s->top_tokens[i]), s->top_logprobs[i]);
+        jw_end_object(&w);
+    }
+    jw_end_array(&w);
+    jw_end_object(&w);
+}
+
+/* In `top_logprobs` tokens are keys: of those that spell alike the likeliest stays. */
+static bool is_repeated(const struct api_call *c, const struct sampled *s, uint32_t index)
+{
+    for (uint32_t i = 0; i < index; i++)
+        if (slice_equal(piece_of(c, s->top_tokens[i]), piece_of(c, s->top_tokens[index])))
+            return true;
+    return false;
+}
+
+static void add_text(const struct api_call *c, struct api_choice *choice, uint32_t token,
+                     const struct sampled *s, size_t offset)
+{
+    struct buf *tokens = &choice->more_logprobs[API_LOGPROBS_TOKENS];
+    struct buf *values = &choice->more_logprobs[API_LOGPROBS_VALUES];
+    struct buf *offsets = &choice->more_logprobs[API_LOGPROBS_OFFSETS];
+    struct json_writer w;
+    separate(tokens);
+    json_write_string(tokens, piece_of(c, token));
+    separate(values);
+    json_write_double(values, (double)s->logprob);
+    separate(offsets);
+    buf_printf(offsets, "%zu", offset);
+    separate(&choice->logprobs);
+    jw_init(&w, &choice->logprobs);
+    jw_begin_object(&w);
+    for (uint32_t i = 0; i < n_shown(c, s); i++) {
+        if (is_repeated(c, s, i))
+            continue;
+        jw_key_slice(&w, piece_of(c, s->top_tokens[i]));
+        jw_double(&w, (double)s->top_logprobs[i]);
+    }
+    jw_end_object(&w);
+}
+
+void logprobs_add(const struct api_call *c, struct api_choice *choice, const struct engine_event *ev)
+{
+    if (!c->wants_logprobs || !ev->sampled || ev->token == TOKEN_NONE)
+        return;
+    if (c->dialect == API_CHAT)
+        add_chat(c, choice, ev->token, ev->sampled);
+    else
+        add_text(c, choice, ev->token, ev->sampled, choice->text_bytes);
+}
+
+static void write_array(struct json_writer *w, const char *key, struct buf *items)
+{
+    jw_key(w, key);
+    jw_begin_array(w);
+    if (items->len)
+        jw_raw(w, buf_slice(items));
+    jw_end_array(w);
+    buf_clear(items);
+}
+
+void logprobs_write(struct json_writer *w, const struct api_call *c, struct api_choice *choice)
+{
+    jw_key(w, "logprobs");
+    if (!c->wants_logprobs) {
+        jw_null(w);
+        return;
+    }
+    jw_begin_object(w);
+    if (c->dialect == API_CHAT) {
+        write_array(w, "content", &choice->logprobs);
+    } else {
+        write_array(w, "tokens", &choice->more_logprobs[API_LOGPROBS_TOKENS]);
+        write_array(w, "token_logprobs", &choice->more_logprobs[API_LOGPROBS_VALUES]);
+        write_array(w, "top_logprobs", &choice->logprobs);
+        write_array(w, "text_offset", &choice->more_logprobs[API_LOGPROBS_OFFSETS]);
+    }
+    jw_end_object(w);
+}

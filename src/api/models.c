@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: MIT
+ * models.c — what is loaded and what it did: /v1/models and /v1/cache/stats. */
+#include "api/api.h"
+#include "text/json.h"
+
+static void write_model(struct json_writer *w, const struct engine_info *info, const char *name)
+{
+    const struct model_info *m = info->model;
+    jw_begin_object(w);
+    jw_key(w, "id");
+    jw_text(w, name);
+    jw_key(w, "object");
+    jw_text(w, "model");
+    jw_key(w, "created");
+    jw_int(w, info->started_unix_s);
+    jw_key(w, "owned_by");
+    jw_text(w, "kvasir");
+    jw_key(w, "meta"); /* llama-server's names, then ours */
+    jw_begin_object(w);
+    jw_key(w, "vocab_type");
+    jw_int(w, info->vocabulary.kind && info->vocabulary.kind[0] == 's' ? 1 : 2); /* SPM 1, BPE 2 */
+    jw_key(w, "n_vocab");
+    jw_int(w, info->vocabulary.n_vocab);
+    jw_key(w, "n_ctx_train");
+    jw_int(w, m->n_ctx_train);
+    jw_key(w, "n_embd");
+    jw_int(w, m->n_embd);
+    jw_key(w, "n_params");
+    jw_int(w, (int64_t)m->n_parameters);
+    jw_key(w, "size");
+    jw_int(w, (int64_t)info->model_bytes);
+    jw_key(w, "n_ctx");
+    jw_int(w, info->n_ctx);
+    jw_key(w, "architecture");
+    jw_text(w, m->arch);
+    jw_key(w, "name");
+    jw_text(w, info->model_name);
+    jw_key(w, "template");
+    jw_text(w, info->template_origin);
+    jw_end_object(w);
+    jw_end_object(w);
+}
+
+void api_model_write(struct buf *out, const struct engine_info *info, const char *name)
+{
+    struct json_writer w;
+    jw_init(&w, out);
+    write_model(&w, info, name);
+    buf_add_char(out, '\n');
+}
+
+void api_models_write(struct buf *out, const struct engine_info *info, const char *name)
+{
+    struct json_writer w;
+    jw_init(&w, out);
+    jw_begin_object(&w);
+    jw_key(&w, "object");
+    jw_text(&w, "list");
+    jw_key(&w, "data");
+    jw_begin_array(&w);
+    write_model(&w, info, name);
+    jw_end_array(&w);
+    jw_end_object(&w);
+    buf_add_char(out, '\n');
+}
+
+struct number {
+    const char *name;
+    uint64_t value;
+};
+
+static void write_numbers(struct json_writer *w, const char *key, const struct number *numbers, size_t n)
+{
+    jw_key(w, key);
+    jw_begin_object(w);
+    for (size_t i = 0; i < n; i++) {
+        jw_key(w, numbers[i].name);
+        jw_int(w, numbers[i].value > INT64_MAX ? INT64_MAX : (int64_t)numbers[i].value);
+    }
+    jw_end_object(w);
+}
+#define NUMBERS(w, key, ...)                                                                       \
+    write_numbers(w, key, (const struct number[]){__VA_ARGS__},                                    \
+                  sizeof((const struct number[]){__VA_ARGS__}) / sizeof(struct number))
+
+static void write_store(struct json_writer *w, const struct store_stat *s)
+{
+    static const struct number kinds[] = {{"page", RECORD_PAGE}, {"head", RECORD_HEAD},
+                                          {"tokens", RECORD_TOKENS}, {"session", RECORD_SESSION},
+                                          {"tenant", RECORD_TENANT}};
+    jw_key(w, "store");
+    jw_begin_object(w);
+    jw_key(w, "read_only");
+    jw_bool(w, s->is_read_only);
+    jw_key(w, "records");
+    jw_begin_object(w);
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        NUMBERS(w, kinds[i].name, {"count", s->n_records[kinds[i].value]},
+                {"bytes", s->live_bytes[kinds[i].value]});
+    jw_end_object(w);
+    NUMBERS(w, "disk", {"segments", s->n_segments}, {"segment_bytes", s->segment_bytes},
+            {"index_bytes", s->index_bytes}, {"max_bytes", s->max_bytes},
+            {"free_bytes", s->free_bytes});
+    NUMBERS(w, "since_open", {"written_bytes", s->written_bytes}, {"syncs", s->n_syncs},
+            {"failed_syncs", s->n_failed_syncs}, {"evicted", s->n_evicted},
+            {"evicted_bytes", s->evicted_bytes}, {"compacted", s->n_compacted},
+            {"compacted_bytes", s->compacted_bytes}, {"recovered", s->recovered_records},
+            {"recovered_bytes", s->recovered_bytes}, {"quarantined", s->n_quarantined},
+            {"queued", s->n_queued});
+    jw_end_object(w);
+}
+
+void api_stats_write(struct buf *out, const struct engine_stats *s)
+{
+    struct json_writer w;
+    jw_init(&w, out);
+    jw_begin_object(&w);
+    NUMBERS(&w, "requests", {"total", s->n_requests}, {"running", s->n_running},
+            {"waiting", s->n_waiting}, {"cancelled", s->n_cancelled}, {"errors", s->n_errors});
+    NUMBERS(&w, "tokens", {"prompt", s->prompt_tokens}, {"memory", s->memory_tokens},
+            {"disk", s->disk_tokens}, {"computed", s->computed_tokens},
+            {"completion", s->completion_tokens});
+    NUMBERS(&w, "pages", {"memory", s->n_pages_memory}, {"memory_bytes", s->pages_memory_bytes},
+            {"mapped", s->n_pages_mapped}, {"mapped_bytes", s->pages_mapped_bytes},
+            {"bad", s->n_bad_pages});
+    NUMBERS(&w, "engine", {"steps", s->n_steps}, {"chains", s->n_chains});
+    if (s->has_store) {
+        write_store(&w, &s->store);
+    } else {
+        jw_key(&w, "store");
+        jw_null(&w);
+    }
+    jw_end_object(&w);
+    buf_add_char(out, '\n');
+}

@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: MIT
+ * sampling.c — the fields that both dialects share: sampling, limits, stops, stream, and what is
+ * refused by name. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "api/api_int.h"
+
+#define PENALTY_MAX 100.0
+#define TEMPERATURE_MAX 1000.0
+
+static void read_bias_value(struct fields *f, const struct json *v, struct logit_bias *out)
+{
+    if (v->kind == JSON_BOOL && !v->boolean)
+        out->bias = -INFINITY; /* llama-server: false forbids */
+    else if ((v->kind == JSON_INT || v->kind == JSON_REAL) && isfinite((float)v->real))
+        out->bias = (float)v->real;
+    else
+        field_fail(f, E_INVALID, "logit_bias", "each bias must be a number, or false to forbid");
+}
+
+static void read_bias_token(struct fields *f, const struct json *v, struct slice key, uint32_t n_vocab,
+                            struct logit_bias *out)
+{
+    char *end = NULL;
+    int64_t id = -1;
+    if (v && v->kind == JSON_INT)
+        id = v->integer;
+    else if (!v && key.len > 0 && key.len < 12) /* NUL-terminated by the parser */
+        id = strtoll(key.ptr, &end, 10);
+    if ((!v && (!end || *end)) || id < 0 || id >= n_vocab)
+        field_fail(f, E_INVALID, "logit_bias", "tokens must be ids from 0 to %u", n_vocab - 1);
+    else
+        out->token = (uint32_t)id;
+}
+
+/* OpenAI: {"15043": -100, …}; llama-server also: [[15043, 1.0], [15044, false], …]. */
+static void read_bias(struct fields *f, uint32_t n_vocab, struct engine_request *r)
+{
+    const struct json *v = field(f, "logit_bias");
+    if (!v)
+        return;
+    if (v->kind != JSON_OBJECT && v->kind != JSON_ARRAY) {
+        field_fail(f, E_INVALID, "logit_bias", "must be an object from token ids to numbers");
+        return;
+    }
+    if (v->count > SAMPLER_BIAS_MAX) {
+        field_fail(f, E_LIMIT, "logit_bias", "%zu entries, at most %u", v->count, SAMPLER_BIAS_MAX);
+        return;
+    }
+    struct logit_bias *bias = arena_alloc(&r->arena, v->count, sizeof *bias);
+    if (!bias) {
+        field_fail(f, E_NOMEM, "logit_bias", "out of memory");
+        return;
+    }
+    for (size_t i = 0; i < v->count; i++) {
+        if (v->kind == JSON_OBJECT) {
+            read_bias_token(f, NULL, v->members[i].key, n_vocab, &bias[i]);
+            read_bias_value(f, &v->members[i].value, &bias[i]);
+        } else if (v->items[i].kind == JSON_ARRAY && v->items[i].count == 2) {
+            read_bias_token(f, &v->items[i].items[0], (struct slice){0}, n_vocab, &bias[i]);
+            read_bias_value(f, &v->items[i].items[1], &bias[i]);
+        } else {
+            field_fail(f, E_INVALID, "logit_bias", "entries must be [token id, number]");
+        }
+    }
+    r->sampling.bias = bias;
+    r->sampling.n_bias = (uint32_t)v->count;
+}
+
+static void read_seed(struct fields *f, struct engine_request *r)
+{
+    int64_t seed = 0;
+    if (field_int(f, "seed", INT64_MIN, INT64_MAX, &seed) && seed != -1) { /* −1: llama-server's "any" */
+        r->has_seed = true;
+        r->sampling.seed = (uint64_t)seed;
+    }
+}
+
+void read_sampling(struct fields *f, const struct api_context *context, struct engine_request *r)
+{
+    struct sampler_params *p = &r->sampling;
+    int64_t v = 0;
+    field_float(f, "temperature", 0, TEMPERATURE_MAX, &p->temperature);
+    field_float(f, "top_p", 0, 1, &p->top_p);
+    field_float(f, "min_p", 0, 1, &p->min_p);
+    field_float(f, "typical_p", 0, 1, &p->typical_p);
+    if (field_int(f, "top_k", INT32_MIN, INT32_MAX, &v))
+        p->top_k = (int32_t)v;
+    field_float(f, "repeat_penalty", 1e-3, PENALTY_MAX, &p->repeat_penalty);
+    if (field_int(f, "repeat_last_n", -1, SAMPLER_REPEAT_LAST_MAX, &v))
+        p->repeat_last_n = (int32_t)v;
+    field_float(f, "presence_penalty", -PENALTY_MAX, PENALTY_MAX, &p->presence_penalty);
+    field_float(f, "frequency_penalty", -PENALTY_MAX, PENALTY_MAX, &p->frequency_penalty);
+    read_seed(f, r);
+    read_bias(f, context->n_vocab, r);
+}
+
+static void add_stop(struct fields *f, const struct json *v, struct engine_request *r)
+{
+    if (v->kind != JSON_STRING)
+        field_fail(f, E_INVALID, "stop", "must be a string or an array of strings");
+    else if (v->text.len > ENGINE_STOP_BYTES_MAX)
+        field_fail(f, E_LIMIT, "stop", "at most %u bytes each", ENGINE_STOP_BYTES_MAX);
+    else if (r->n_stops == ENGINE_STOPS_MAX)
+        field_fail(f, E_LIMIT, "stop", "at most %u of them", ENGINE_STOPS_MAX);
+    else if (v->text.len > 0) /* an empty one would stop before the first token; clients mean none */
+        r->stops[r->n_stops++] = v->text;
+}
+
+static void read_stops(struct fields *f, struct engine_request *r)
+{
+    const struct json *v = field(f, "stop");
+    if (!v)
+        return;
+    if (v->kind != JSON_ARRAY) {
+        add_stop(f, v, r);
+        return;
+    }
+    for (size_t i = 0; i < v->count && f->status == OK; i++)
+        add_stop(f, &v->items[i], r);
+}
+
+/* The newest name wins; −1 is llama-server's "to the end of the context". */
+static void read_max_tokens(struct fields *f, struct engine_request *r)
+{
+    static const char *const names[] = {"n_predict", "max_tokens", "max_completion_tokens"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        int64_t v = 0;
+        if (field_int(f, names[i], -1, UINT32_MAX - 1, &v))
+            r->max_tokens = v < 0 ? ENGINE_TOKENS_ALL : (uint32_t)v;
+    }
+}
+
+static void read_stream(struct fields *f, struct api_call *c)
+{
+    field_bool(f, "stream", &c->is_stream);
+    const struct json *o = field(f, "stream_options");
+    if (!o)
+        return;
+    if (o->kind != JSON_OBJECT) {
+        field_fail(f, E_INVALID, "stream_options", "must be an object");
+        return;
+    }
+    struct fields inner = {.object = o, .error = f->error};
+    field_bool(&inner, "include_usage", &c->wants_usage);
+    f->status = inner.status;
+}
+
+void read_common(struct fields *f, struct api_call *c, struct engine_request *r)
+{
+    int64_t n = 1;
+    bool keeps_cache = true;
+    struct slice model = {0};
+    read_max_tokens(f, r);
+    read_stops(f, r);
+    read_stream(f, c);
+    field_int(f, "n", 1, ENGINE_CHOICES_MAX, &n);
+    r->n_choices = c->n_choices = (uint32_t)n;
+    field_bool(f, "ignore_eos", &r->ignore_eos);
+    if (field_bool(f, "cache_prompt", &keeps_cache))
+        r->no_cache = !keeps_cache;
+    if (field_string(f, "model", &model) && model.len > 0) {
+        char *text = arena_text(&c->arena, model.ptr, model.len);
+        if (!text)
+            field_fail(f, E_LIMIT, "model", "the name is too long");
+        else
+            c->model = (struct slice){text, model.len};
+    }
+}
+
+/* Is a field there that would change the answer?  Empty values are how some clients say "no". */
+static bool is_set(const struct json *v)
+{
+    if (!v)
+        return false;
+    bool has_items = v->kind == JSON_ARRAY || v->kind == JSON_OBJECT;
+    return !((has_items && v->count == 0) || (v->kind == JSON_STRING && v->text.len == 0) ||
+             (v->kind == JSON_BOOL && !v->boolean));
+}
+
+static bool is_text_format(const struct json *v)
+{
+    const struct json *type = json_get(v, "type");
+    return type && type->kind == JSON_STRING && slice_is(type->text, "text");
+}
+
+/* What is not there yet is said, not ignored: an answer without the schema that was asked for would
+ * be worse than none. */
+void read_refused(struct fields *f)
+{
+    static const char *const refused[] = {"grammar", "json_schema", "functions", "suffix", "audio",
+                                          "prediction", "web_search_options"};
+    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++)
+        if (is_set(field(f, refused[i])))
+            field_fail(f, E_UNSUPPORTED, refused[i], "is not supported yet");
+    const struct json *format = field(f, "response_format");
+    if (format && !is_text_format(format))
+        field_fail(f, E_UNSUPPORTED, "response_format", "only {\"type\": \"text\"} is supported yet");
+    int64_t best_of = 1, n = 1;
+    field_int(f, "n", INT64_MIN, INT64_MAX, &n);
+    if (field_int(f, "best_of", 1, INT64_MAX, &best_of) && best_of != n)
+        field_fail(f, E_UNSUPPORTED, "best_of", "only the value of n is supported");
+    const struct json *modalities = field(f, "modalities");
+    bool is_text = modalities && modalities->kind == JSON_ARRAY && modalities->count == 1 &&
+                   modalities->items[0].kind == JSON_STRING &&
+                   slice_is(modalities->items[0].text, "text");
+    if (is_set(modalities) && !is_text)
+        field_fail(f, E_UNSUPPORTED, "modalities", "only [\"text\"] is supported");
+}

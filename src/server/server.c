@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: MIT
+ * server.c — start, drain, stop; the signals of `kvasir serve`. */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/resource.h>
+#include <time.h>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "os/clock.h"
+#include "server/server_int.h"
+
+#define DRAIN_MS_DEFAULT 10000u
+#define FLUSH_MS_MAX 2000u  /* for clients to take the last bytes */
+#define SIGNAL_POLL_MS 50u
+#define OPEN_FILES_WANTED 65536u
+
+struct server_options server_defaults(void)
+{
+    return (struct server_options){.host = "127.0.0.1", .port = 8080, .drain_ms = DRAIN_MS_DEFAULT};
+}
+
+static void server_free(struct server *s)
+{
+    pthread_cond_destroy(&s->ended);
+    pthread_mutex_destroy(&s->mutex);
+    mem_free(s->allow_origin);
+    mem_free(s->name);
+    mem_free(s);
+}
+
+static struct server *server_new(const struct server_options *options, struct engine *g)
+{
+    struct server *s = mem_try_new(1, sizeof *s);
+    if (!s)
+        return NULL;
+    pthread_condattr_t attr;
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_mutex_init(&s->mutex, NULL);
+    pthread_cond_init(&s->ended, &attr);
+    pthread_condattr_destroy(&attr);
+    s->engine = g;
+    s->info = engine_info(g);
+    const char *name = options->alias ? options->alias : s->info->model_name;
+    s->name = mem_text(name, strlen(name));
+    if (options->allow_origin)
+        s->allow_origin = mem_text(options->allow_origin, strlen(options->allow_origin));
+    return s;
+}
+
+enum status server_start(const struct server_options *options, struct engine *g, struct server **out,
+                         struct err *e)
+{
+    struct server *s = server_new(options, g);
+    if (!s)
+        return err_set(e, E_NOMEM, "server");
+    struct http_options o = http_defaults();
+    o.host = options->host ? options->host : "127.0.0.1";
+    o.port = options->port;
+    if (options->max_body_bytes)
+        o.body_bytes_max = options->max_body_bytes;
+    if (o.bodies_bytes_max < o.body_bytes_max)
+        o.bodies_bytes_max = o.body_bytes_max;
+    if (options->max_connections)
+        o.connections_max = options->max_connections;
+    o.handle = route_handle;
+    o.arg = s;
+    snprintf(s->bind_host, sizeof s->bind_host, "%s", o.host);
+    enum status st = admit_load_keys(s, options, e);
+    if (st == OK)
+        st = http_server_start(&o, &s->http, e);
+    if (st != OK) {
+        server_free(s);
+        return st;
+    }
+    snprintf(s->url, sizeof s->url, "http://%s:%u", http_server_host(s->http),
+             http_server_port(s->http));
+    if (!http_server_is_loopback(s->http) && s->n_keys == 0)
+        log_warn("server", "open to the network without an API key url=%s", s->url);
+    *out = s;
+    return OK;
+}
+
+const char *server_url(const struct server *s)
+{
+    return s->url;
+}
+
+/* True when nothing runs any more. */
+static bool wait_idle(struct server *s, uint32_t ms)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += ms / 1000;
+    until.tv_nsec += (long)(ms % 1000) * 1000000L;
+    if (until.tv_nsec >= 1000000000L) {
+        until.tv_sec++;
+        until.tv_nsec -= 1000000000L;
+    }
+    int rc = 0;
+    pthread_mutex_lock(&s->mutex);
+    while (s->n_running > 0 && rc != ETIMEDOUT)
+        rc = pthread_cond_timedwait(&s->ended, &s->mutex, &until);
+    bool is_idle = s->n_running == 0;
+    pthread_mutex_unlock(&s->mutex);
+    return is_idle;
+}
+
+void server_stop(struct server *s, uint32_t drain_ms)
+{
+    if (!s)
+        return;
+    atomic_store(&s->is_draining, true);
+    if (!wait_idle(s, drain_ms)) {
+        /* A request that is just being submitted shows up a moment later: ask again. */
+        do
+            generate_cancel_all(s);
+        while (!wait_idle(s, SIGNAL_POLL_MS));
+    }
+    http_server_drain(s->http, FLUSH_MS_MAX);
+    http_server_stop(s->http);
+    server_free(s);
+}
+
+/* ---- kvasir serve ---- */
+static void raise_open_files(void)
+{
+    struct rlimit l;
+    if (getrlimit(RLIMIT_NOFILE, &l) != 0 || l.rlim_cur >= OPEN_FILES_WANTED)
+        return;
+    l.rlim_cur = l.rlim_max < OPEN_FILES_WANTED ? l.rlim_max : OPEN_FILES_WANTED;
+    if (setrlimit(RLIMIT_NOFILE, &l) != 0)
+        log_warn("server", "open files stay limited limit=%llu", (unsigned long long)l.rlim_cur);
+}
+
+/* Lets requests end; a second signal, or the time, cuts it short. */
+static void drain(struct server *s, const sigset_t *signals, uint32_t drain_ms)
+{
+    uint64_t start_ns = clock_now_ns();
+    const struct timespec tick = {.tv_nsec = SIGNAL_POLL_MS * 1000000L};
+    atomic_store(&s->is_draining, true);
+    while (!wait_idle(s, 0) && clock_ms_since(start_ns) < drain_ms)
+        if (sigtimedwait(signals, NULL, &tick) > 0)
+            break;
+}
+
+enum status server_run(const struct server_options *options, struct engine *g, struct err *e)
+{
+    sigset_t signals;
+    struct server *s = NULL;
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGINT);
+    sigaddset(&signals, SIGTERM);
+    /* Blocked before threads are made, so that they arrive in sigwaitinfo alone. */
+    pthread_sigmask(SIG_BLOCK, &signals, NULL);
+    signal(SIGPIPE, SIG_IGN);
+    raise_open_files();
+    enum status st = server_start(options, g, &s, e);
+    if (st != OK)
+        return st;
+    printf("kvasir: listening on %s\n", server_url(s));
+    fflush(stdout);
+    int which;
+    do
+        which = sigwaitinfo(&signals, NULL);
+    while (which < 0 && errno == EINTR);
+    log_info("server", "stopping signal=%d drain_ms=%u", which, options->drain_ms);
+    drain(s, &signals, options->drain_ms);
+    server_stop(s, 0);
+    return OK;
+}

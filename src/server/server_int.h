@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: MIT
+ * server_int.h — inner door: the server, and one running generation. */
+#ifndef KVASIR_SERVER_SERVER_INT_H
+#define KVASIR_SERVER_SERVER_INT_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "api/api.h"
+#include "http/http.h"
+#include "server/server.h"
+
+struct generation;
+
+struct server {
+    struct http_server *http;
+    struct engine *engine;
+    const struct engine_info *info;
+    char *name; /* of the model, for clients */
+    char *allow_origin;
+    char url[96];
+    char bind_host[256];
+    struct digest keys[SERVER_KEYS_MAX]; /* SHA-256 of each, so that comparing tells nothing */
+    uint32_t n_keys;
+
+    pthread_mutex_t mutex; /* guards all below; held over no call into engine or http */
+    pthread_cond_t ended;
+    struct generation *first; /* running ones, a list */
+    uint32_t n_running;       /* until their answer was handed to http */
+    atomic_bool is_draining;
+};
+
+/* admit.c: may this request come in?  False: *x says why not. */
+bool admit_host(const struct server *s, const struct http_exchange *x, struct api_error *error);
+/* Also tells which Access-Control-Allow-Origin to send; "" for none. */
+bool admit_origin(const struct server *s, const struct http_exchange *x, char allow[256],
+                  struct api_error *error);
+bool admit_key(const struct server *s, const struct http_exchange *x, struct api_error *error);
+NODISCARD enum status admit_load_keys(struct server *s, const struct server_options *options,
+                                      struct err *e);
+
+/* route.c */
+void route_handle(void *server, struct http_exchange *x);
+void route_error(struct http_exchange *x, const struct api_error *error);
+
+/* generate.c */
+void generate(struct server *s, struct http_exchange *x, enum api_dialect dialect);
+void generate_cancel_all(struct server *s);
+
+/* page.c */
+struct slice page_html(void);
+
+#endif

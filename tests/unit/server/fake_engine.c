@@ -1,0 +1,273 @@
+/* SPDX-License-Identifier: MIT
+ * fake_engine.c — engine.h for tests: one thread a request, no model. */
+#include "fake_engine.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/buf.h"
+#include "base/check.h"
+#include "base/mem.h"
+
+#define IDS_MAX 65536u
+
+struct fake_script fake_script;
+struct fake_seen fake_seen;
+atomic_int fake_n_submitted, fake_n_cancelled, fake_n_running;
+static atomic_bool is_cancelled[IDS_MAX];
+
+struct engine {
+    struct engine_info info;
+    struct model_info model;
+};
+
+struct engine *fake_engine_new(void)
+{
+    struct engine *g = mem_new(1, sizeof *g);
+    g->model = (struct model_info){.arch = "fake", .n_layers = 2, .n_embd = 8, .n_vocab = FAKE_VOCAB,
+                                   .n_ctx_train = 4096, .n_parameters = 12345};
+    g->info = (struct engine_info){.model_name = "fake-model",
+                                   .model_path = "embedded",
+                                   .template_origin = "file",
+                                   .model = &g->model,
+                                   .vocabulary = {.n_vocab = FAKE_VOCAB, .kind = "spm", .pre = ""},
+                                   .n_ctx = 2048,
+                                   .started_unix_s = 1700000000,
+                                   .model_bytes = 54321};
+    g->info.sampling = (struct sampler_params){.temperature = 0.8f, .top_k = 40, .top_p = 0.95f,
+                                               .min_p = 0.05f, .typical_p = 1, .repeat_penalty = 1,
+                                               .repeat_last_n = 64};
+    return g;
+}
+
+void engine_close(struct engine *g)
+{
+    while (atomic_load(&fake_n_running) > 0)
+        usleep(1000);
+    mem_free(g);
+}
+
+const struct engine_info *engine_info(const struct engine *g)
+{
+    return &g->info;
+}
+
+const struct tokenizer *engine_tokenizer(const struct engine *g)
+{
+    return (const struct tokenizer *)(const void *)g;
+}
+
+struct slice tokenizer_piece(const struct tokenizer *t, uint32_t id, bool with_special)
+{
+    (void)t, (void)with_special;
+    return id < fake_script.n_pieces ? slice_of(fake_script.pieces[id]) : SLICE_LIT("<other>");
+}
+
+struct engine_request *engine_request_new(const struct engine *g)
+{
+    struct engine_request *r = mem_new(1, sizeof *r);
+    arena_init(&r->arena, 64u << 20);
+    r->sampling = g->info.sampling;
+    r->max_tokens = ENGINE_TOKENS_ALL;
+    r->n_choices = 1;
+    return r;
+}
+
+void engine_request_free(struct engine_request *r)
+{
+    arena_release(&r->arena);
+    mem_free(r);
+}
+
+static void copy(char *to, size_t size, struct slice s)
+{
+    snprintf(to, size, SLICE_FMT, SLICE_ARG(s));
+}
+
+static void see(const struct engine_request *r)
+{
+    struct fake_seen *f = &fake_seen;
+    *f = (struct fake_seen){.kind = r->kind,
+                            .n_tokens = r->n_tokens,
+                            .max_tokens = r->max_tokens,
+                            .n_choices = r->n_choices,
+                            .n_stops = r->n_stops,
+                            .sampling = r->sampling,
+                            .has_seed = r->has_seed,
+                            .ignore_eos = r->ignore_eos,
+                            .no_cache = r->no_cache,
+                            .add_generation_prompt = r->add_generation_prompt,
+                            .continue_final_message = r->continue_final_message};
+    f->sampling.bias = NULL;
+    copy(f->session, sizeof f->session, r->session);
+    copy(f->text, sizeof f->text, r->text);
+    if (r->n_stops)
+        copy(f->stop, sizeof f->stop, r->stops[0]);
+    if (r->n_tokens)
+        f->first_token = r->tokens[0];
+    if (r->tools)
+        f->n_tools = r->tools->count;
+    if (r->variables) {
+        struct buf b;
+        buf_init(&b, 65536);
+        json_write(&b, r->variables, (struct json_style){.is_compact = true});
+        copy(f->variables, sizeof f->variables, buf_slice(&b));
+        buf_release(&b);
+    }
+    if (r->kind == PROMPT_CHAT) {
+        const struct json *last = &r->messages->items[r->messages->count - 1];
+        const struct json *content = json_get(last, "content");
+        f->n_messages = r->messages->count;
+        copy(f->last_role, sizeof f->last_role, json_get(last, "role")->text);
+        if (content && content->kind == JSON_STRING)
+            copy(f->last_content, sizeof f->last_content, content->text);
+    }
+}
+
+struct run {
+    struct engine_request *request;
+    struct fake_script script;
+    uint64_t id;
+};
+
+static bool pause_step(const struct run *run)
+{
+    if (run->script.step_us)
+        usleep(run->script.step_us);
+    return !atomic_load(&is_cancelled[run->id % IDS_MAX]);
+}
+
+static void send(const struct run *run, struct engine_event ev)
+{
+    run->request->event(run->request->event_arg, &ev);
+}
+
+static void send_error(const struct run *run, enum status st, const char *message, uint32_t done,
+                       uint32_t total)
+{
+    struct err e = {0};
+    st = err_set(&e, st, "%s", message);
+    CHECK(st != OK);
+    send(run, (struct engine_event){.kind = EVENT_ERROR, .error = &e, .done = done, .total = total});
+}
+
+static struct engine_usage make_usage(const struct run *run, uint32_t n)
+{
+    return (struct engine_usage){.prompt_tokens = 100,
+                                 .memory_tokens = 64,
+                                 .disk_tokens = 20,
+                                 .computed_tokens = 16,
+                                 .completion_tokens = n,
+                                 .replayed = 2,
+                                 .diverged_at = 84,
+                                 .reason = "new text",
+                                 .queue_ms = 0.25,
+                                 .lookup_ms = 0.125,
+                                 .prefill_ms = 8,
+                                 .decode_ms = 20,
+                                 .seed = run->request->has_seed ? run->request->sampling.seed
+                                                                : UINT64_MAX};
+}
+
+/* All choices, a piece each in turn. */
+static bool send_pieces(const struct run *run, uint32_t *n_sent)
+{
+    const struct fake_script *f = &run->script;
+    uint32_t times = f->repeat ? f->repeat : 1;
+    for (uint32_t i = 0; i < times * f->n_pieces; i++) {
+        for (uint32_t c = 0; c < run->request->n_choices; c++) {
+            uint32_t id = i % f->n_pieces;
+            struct sampled s = {.token = id, .logprob = -0.5f, .n_top = 2,
+                                .top_tokens = {id, FAKE_VOCAB - 1}, .top_logprobs = {-0.5f, -1.5f}};
+            if (!pause_step(run))
+                return false;
+            send(run, (struct engine_event){
+                          .kind = EVENT_TEXT, .choice = c, .text = slice_of(f->pieces[id]), .token = id,
+                          .sampled = run->request->sampling.wants_logprob ? &s : NULL});
+            ++*n_sent;
+        }
+    }
+    return true;
+}
+
+static void play_started(const struct run *run)
+{
+    uint32_t n = 0;
+    struct engine_usage u = make_usage(run, 0);
+    send(run, (struct engine_event){.kind = EVENT_STARTED, .usage = &u});
+    send(run, (struct engine_event){.kind = EVENT_PROGRESS, .done = 50, .total = 100});
+    while (run->script.waits_after_start && !atomic_load(&is_cancelled[run->id % IDS_MAX]))
+        usleep(500);
+    bool is_whole = send_pieces(run, &n);
+    if (!is_whole)
+        atomic_fetch_add(&fake_n_cancelled, 1);
+    for (uint32_t c = 0; c < run->request->n_choices; c++)
+        send(run, (struct engine_event){.kind = EVENT_FINISHED, .choice = c, .text = {"", 0},
+                                        .finish = is_whole ? run->script.finish : FINISH_CANCELLED});
+    u = make_usage(run, n);
+    send(run, (struct engine_event){.kind = EVENT_DONE, .usage = &u});
+}
+
+static void play(struct run *run)
+{
+    while (run->script.waits_before_start && !atomic_load(&is_cancelled[run->id % IDS_MAX]))
+        usleep(500);
+    if (run->script.waits_before_start) {
+        atomic_fetch_add(&fake_n_cancelled, 1);
+        send_error(run, E_CANCELLED, "cancelled while waiting", 0, 0);
+    } else if (run->script.fail != OK) {
+        send_error(run, run->script.fail, run->script.fail_message, run->script.fail_done,
+                   run->script.fail_total);
+    } else {
+        play_started(run);
+    }
+    engine_request_free(run->request);
+    mem_free(run);
+    atomic_fetch_sub(&fake_n_running, 1);
+}
+
+static void *play_thread(void *arg)
+{
+    play(arg);
+    return NULL;
+}
+
+enum status engine_submit(struct engine *g, struct engine_request *r, uint64_t *id, struct err *e)
+{
+    static atomic_uint_fast64_t next_id;
+    (void)g;
+    see(r);
+    atomic_fetch_add(&fake_n_submitted, 1);
+    if (fake_script.submit != OK)
+        return err_set(e, fake_script.submit, "%u requests wait already", ENGINE_QUEUE_MAX);
+    struct run *run = mem_new(1, sizeof *run);
+    *run = (struct run){.request = r, .script = fake_script, .id = ++next_id};
+    *id = run->id;
+    atomic_store(&is_cancelled[run->id % IDS_MAX], false);
+    atomic_fetch_add(&fake_n_running, 1);
+    if (run->script.is_synchronous) {
+        play(run);
+        return OK;
+    }
+    pthread_t t;
+    CHECK(pthread_create(&t, NULL, play_thread, run) == 0);
+    pthread_detach(t);
+    return OK;
+}
+
+void engine_cancel(struct engine *g, uint64_t id)
+{
+    (void)g;
+    atomic_store(&is_cancelled[id % IDS_MAX], true);
+}
+
+void engine_stats(struct engine *g, struct engine_stats *out)
+{
+    (void)g;
+    *out = (struct engine_stats){.n_requests = (uint64_t)atomic_load(&fake_n_submitted),
+                                 .memory_tokens = 64,
+                                 .has_store = true,
+                                 .store = {.n_records = {[RECORD_PAGE] = 7}, .max_bytes = 1u << 30}};
+}
