@@ -35,6 +35,7 @@ struct store_options {
     bool is_read_only;    /* no lock, no writes, no thread */
     uint64_t keep_free_bytes; /* 0: max(2 GiB, 5 % of the disk) stays free of KV */
     uint64_t segment_bytes;   /* 0: the default; tests use small ones */
+    const char *index_vfs;    /* SQLite's VFS for index.db; NULL: the default; tests simulate one */
 };
 
 /* Opens or creates dir (0700).  E_BUSY: another process writes; the message names it.  Recovers:
@@ -90,7 +91,8 @@ struct store_pin {
     const uint8_t *meta; /* in the map; its checksum was checked by store_get */
     uint32_t meta_len;
     uint32_t n_chunks;
-    const uint8_t *payload; /* in the map, 4 KiB aligned; chunks follow each other, each 64-aligned */
+    const uint8_t *payload; /* in the map; chunks follow each other, each 64-aligned.  4 KiB aligned
+                             * from 64 KiB on; smaller payloads share the head's 4 KiB */
     uint64_t payload_len;
     void *hold;
 };

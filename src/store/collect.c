@@ -1,0 +1,446 @@
+/* SPDX-License-Identifier: MIT
+ * collect.c — staying within the budget: eviction of records, reclamation of whole segments.
+ *
+ * Eviction takes rows out of the index: heads first, then what was used longest ago, the deepest
+ * first among equals.  The cache touches whole chains, so a parent is never older than its child
+ * and leaves go first.  An evicted record gets no tombstone: should a rebuild bring it back, it is
+ * a cache entry more, nothing else.
+ *
+ * Bytes come back only with the file: the live records of a segment are copied (sequence kept),
+ * synced, indexed, and the segment is unlinked.  A tombstone is copied on while any other segment
+ * holds a record that it kills (table `dead`).  A segment whose header names a failed one outlives
+ * it, because that name is what keeps the failed one's tail from being believed. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "os/clock.h"
+#include "store/store_int.h"
+
+#define ROOM_TRIES_MAX 64     /* segments reclaimed or slices evicted for one batch */
+#define EVICT_SLACK 32        /* evict 1/32 of the budget more than needed, so that sorting pays */
+#define SPARE_SEGMENTS 2      /* above the budget, so that copying has room to work in */
+#define TOMBS_PER_SEGMENT_MAX (1u << 20)
+
+/* ---- eviction ---- */
+struct victim {
+    uint64_t last_used_ms;
+    uint32_t id, depth;
+    bool is_head;
+};
+
+static int victim_order(const void *a, const void *b)
+{
+    const struct victim *x = a, *y = b;
+    if (x->is_head != y->is_head)
+        return x->is_head ? -1 : 1;
+    if (x->last_used_ms != y->last_used_ms)
+        return x->last_used_ms < y->last_used_ms ? -1 : 1;
+    if (x->depth != y->depth)
+        return x->depth > y->depth ? -1 : 1;
+    return x->id < y->id ? -1 : x->id > y->id; /* so that a run can be repeated */
+}
+
+static uint32_t gather_victims(struct store *s, struct victim **out)
+{
+    uint32_t n = 0;
+    pthread_mutex_lock(&s->lock);
+    struct victim *v = mem_try_new(s->table.count ? s->table.count : 1, sizeof *v);
+    for (uint32_t id = 0; v && id < s->table.n_used; id++) {
+        const struct entry *entry = table_at(&s->table, id);
+        if (kind_is_kv(entry->kind))
+            v[n++] = (struct victim){entry->last_used_ms, id, entry->depth,
+                                     entry->kind == RECORD_HEAD};
+    }
+    pthread_mutex_unlock(&s->lock);
+    if (n > 0)
+        qsort(v, n, sizeof *v, victim_order);
+    *out = v;
+    return n;
+}
+
+/* Evicts at least `bytes`, if there are as many. */
+static void evict(struct store *s, uint64_t bytes)
+{
+    struct victim *v;
+    uint32_t n = gather_victims(s, &v), i = 0;
+    uint64_t done = 0;
+    for (; i < n && done < bytes; i++) {
+        done += (uint64_t)table_at(&s->table, v[i].id)->n_units * RECORD_UNIT;
+        commit_forget(s, v[i].id, true);
+        if (s->n_changes >= STORE_PENDING_MAX / 4)
+            commit_changes(s);
+    }
+    mem_free(v);
+    commit_changes(s);
+    pthread_mutex_lock(&s->lock);
+    s->stat.n_evicted += i;
+    s->stat.evicted_bytes += done;
+    pthread_mutex_unlock(&s->lock);
+    if (i > 0)
+        log_debug("store", "evicted records=%u bytes=%llu", i, (unsigned long long)done);
+}
+
+/* ---- reclamation ---- */
+/* Records on their way from one segment to the current one. */
+struct load {
+    struct item *items;       /* [STORE_BATCH_JOBS_MAX] */
+    struct store_chunk *rows; /* of all items, one behind the other */
+    uint32_t n, n_rows, rows_cap;
+    uint64_t bytes;
+};
+
+static enum status load_init(struct load *l, struct err *e)
+{
+    l->rows_cap = STORE_BATCH_JOBS_MAX + STORE_CHUNKS_MAX;
+    l->items = mem_try_new(STORE_BATCH_JOBS_MAX, sizeof *l->items);
+    l->rows = mem_try_new(l->rows_cap, sizeof *l->rows);
+    return l->items && l->rows ? OK : err_set(e, E_NOMEM, "reclamation");
+}
+
+static void load_release(struct load *l)
+{
+    mem_free(l->items);
+    mem_free(l->rows);
+    *l = (struct load){0};
+}
+
+static bool load_has_room(const struct load *l, const struct record *r)
+{
+    return l->n < STORE_BATCH_JOBS_MAX && l->n_rows + r->n_chunks <= l->rows_cap &&
+           (l->n == 0 || l->bytes + r->bytes <= STORE_BATCH_BYTES_MAX);
+}
+
+static void load_add(struct load *l, const struct record *r, const uint8_t *payload)
+{
+    struct item *item = &l->items[l->n++];
+    *item = (struct item){.r = *r, .chunks = &l->rows[l->n_rows], .is_copy = true};
+    for (uint32_t i = 0; i < r->n_chunks; i++) {
+        struct record_chunk c = record_chunk_at(r->table, i, r->payload_len);
+        l->rows[l->n_rows++] = (struct store_chunk){payload + c.at, c.len};
+    }
+    l->bytes += r->bytes;
+}
+
+/* A record that cannot be copied whole is lost here and now: its bytes are about to go. */
+static void drop_damaged(struct store *s, const struct digest *key, const struct err *why)
+{
+    uint32_t id = table_find(&s->table, key);
+    if (id == TABLE_NONE)
+        return;
+    log_warn("store", "damaged record dropped kind=%u: %s", table_at(&s->table, id)->kind,
+             why->msg);
+    commit_forget(s, id, true);
+    pthread_mutex_lock(&s->lock);
+    s->stat.n_quarantined++;
+    pthread_mutex_unlock(&s->lock);
+}
+
+static enum status load_write(struct store *s, struct load *l, struct err *e)
+{
+    enum status st = OK;
+    uint64_t bytes = 0;
+    if (l->n == 0)
+        return OK;
+    commit_write(s, l->items, l->n);
+    commit_publish(s, l->items, l->n);
+    for (uint32_t i = 0; i < l->n; i++) {
+        const struct item *item = &l->items[i];
+        if (item->state == ITEM_SYNCED)
+            bytes += item->r.bytes;
+        else if (item->e.code == E_CORRUPT)
+            drop_damaged(s, &item->r.key, &item->e);
+        else
+            st = err_set(e, item->e.code, "%s", item->e.msg);
+    }
+    pthread_mutex_lock(&s->lock);
+    s->stat.compacted_bytes += bytes;
+    pthread_mutex_unlock(&s->lock);
+    l->n = l->n_rows = 0;
+    l->bytes = 0;
+    if (!commit_changes(s) && st == OK)
+        st = err_set(e, E_BUSY, "the index cannot be written");
+    return st;
+}
+
+static int u64_order(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return x < y ? -1 : x > y;
+}
+
+/* Ids of the records in a slot, in the order of their offsets, so that chains stay together.
+ * NULL: out of memory. */
+static uint64_t *live_in(const struct store *s, uint32_t slot, uint32_t *n_out)
+{
+    uint32_t n = 0, most = s->segments[slot]->n_live;
+    uint64_t *found = mem_try_new(most ? most : 1, sizeof *found);
+    for (uint32_t id = 0; found && id < s->table.n_used && n < most; id++) {
+        const struct entry *entry = table_at(&s->table, id);
+        if (entry->kind != 0 && entry->slot == slot)
+            found[n++] = (uint64_t)entry->unit << 32 | id;
+    }
+    if (n > 0)
+        qsort(found, n, sizeof *found, u64_order);
+    *n_out = n;
+    return found;
+}
+
+static enum status move_records(struct store *s, uint32_t slot, struct load *l, struct err *e)
+{
+    uint32_t n;
+    uint64_t *found = live_in(s, slot, &n);
+    struct segment *g = s->segments[slot];
+    enum status st = found ? OK : err_set(e, E_NOMEM, "reclamation");
+    for (uint32_t i = 0; i < n && st == OK; i++) {
+        const struct entry *entry = table_at(&s->table, (uint32_t)found[i]);
+        struct digest key = entry->key;
+        struct record r;
+        struct err why;
+        st = read_head(s, g, (uint64_t)entry->unit * RECORD_UNIT,
+                       (uint64_t)entry->n_units * RECORD_UNIT, &key, &r, &why);
+        if (st != OK || entry->is_quarantined) {
+            drop_damaged(s, &key, &why);
+            st = OK;
+            continue;
+        }
+        if (!load_has_room(l, &r))
+            st = load_write(s, l, e);
+        if (st == OK)
+            load_add(l, &r, g->map + r.place.offset + r.payload_at);
+    }
+    mem_free(found);
+    return st == OK ? load_write(s, l, e) : st;
+}
+
+struct tombs {
+    struct index_tomb *rows;
+    uint32_t n, cap;
+    uint64_t segment;
+};
+
+static enum status keep_tomb(const struct index_tomb *tomb, void *arg)
+{
+    struct tombs *t = arg;
+    if (tomb->segment != t->segment)
+        return OK;
+    if (t->n == t->cap) {
+        uint32_t cap = t->cap ? t->cap * 2 : 64;
+        struct index_tomb *grown =
+            cap <= TOMBS_PER_SEGMENT_MAX ? mem_try_resize(t->rows, cap, sizeof *grown) : NULL;
+        if (!grown)
+            return E_NOMEM;
+        t->rows = grown;
+        t->cap = cap;
+    }
+    t->rows[t->n++] = *tomb;
+    return OK;
+}
+
+static enum status move_tombs(struct store *s, uint64_t number, struct load *l, struct err *e)
+{
+    struct tombs t = {.segment = number};
+    enum status st = index_each_tomb(s->index, keep_tomb, &t, e);
+    for (uint32_t i = 0; i < t.n && st == OK; i++) {
+        bool is_needed;
+        st = index_has_dead(s->index, &t.rows[i].key, number, &is_needed, e);
+        if (st != OK || !is_needed)
+            continue;
+        struct record r = {.kind = RECORD_TOMBSTONE,
+                           .key = t.rows[i].key,
+                           .sequence = t.rows[i].sequence};
+        st = record_shape(&r, NULL, e);
+        if (st == OK && !load_has_room(l, &r))
+            st = load_write(s, l, e);
+        if (st == OK)
+            load_add(l, &r, NULL);
+    }
+    mem_free(t.rows);
+    return st == OK ? load_write(s, l, e) : st;
+}
+
+static enum status unlink_segment(struct store *s, uint32_t slot, struct err *e)
+{
+    struct segment *g = s->segments[slot];
+    char path[FS_PATH_BYTES_MAX], folder[FS_PATH_BYTES_MAX];
+    CHECK(g->n_live == 0);
+    segment_path(s->dir, g->head.number, path, sizeof path);
+    snprintf(folder, sizeof folder, "%s/segments", s->dir);
+    enum status st = s->fs->unlink(s->fs, path, e);
+    if (st != OK && st != E_NOT_FOUND)
+        return st;
+    st = s->fs->sync_dir(s->fs, folder, e);
+    struct change c = {.kind = CHANGE_SEGMENT_GONE};
+    c.gone.segment = g->head.number;
+    commit_change(s, &c);
+    commit_changes(s);
+    pthread_mutex_lock(&s->lock);
+    s->segments[slot] = NULL;
+    s->stat.n_compacted++;
+    pthread_mutex_unlock(&s->lock);
+    segment_drop(g);
+    return st;
+}
+
+/* Copies what lives in a segment and unlinks it. */
+static enum status reclaim(struct store *s, uint32_t slot, struct err *e)
+{
+    struct segment *g = s->segments[slot];
+    struct load l = {0};
+    if (s->is_index_lost || !commit_changes(s))
+        return err_set(e, E_BUSY, "the index cannot be written");
+    enum status st = load_init(&l, e);
+    if (st == OK)
+        st = move_records(s, slot, &l, e);
+    if (st == OK)
+        st = move_tombs(s, g->head.number, &l, e);
+    load_release(&l);
+    return st == OK ? unlink_segment(s, slot, e) : st;
+}
+
+/* ---- choosing ---- */
+static bool has_segment(const struct store *s, uint64_t number)
+{
+    for (uint32_t i = 0; i < s->n_slots; i++)
+        if (s->segments[i] && s->segments[i]->head.number == number)
+            return true;
+    return false;
+}
+
+static bool may_go(const struct store *s, uint32_t slot)
+{
+    const struct segment *g = s->segments[slot];
+    if (!g || g == s->current)
+        return false;
+    uint64_t failed = g->head.failed_number;
+    if (s->failed_number == g->head.number)
+        return false; /* the next segment has to name it first */
+    return failed == 0 || !has_segment(s, failed);
+}
+
+static bool is_mostly_dead(const struct segment *g)
+{
+    return g->state == SEGMENT_FAILED || g->live_bytes * 2 < g->file_bytes;
+}
+
+/* The segment that gives most for least copying; TABLE_NONE: none below max_live of its size. */
+static uint32_t emptiest(const struct store *s, double max_live)
+{
+    uint32_t best = TABLE_NONE;
+    double least = max_live;
+    for (uint32_t i = 0; i < s->n_slots; i++) {
+        if (!may_go(s, i))
+            continue;
+        const struct segment *g = s->segments[i];
+        double live = g->file_bytes ? (double)g->live_bytes / (double)g->file_bytes : 0;
+        if (g->state == SEGMENT_FAILED)
+            live = 0;
+        if (live < least) {
+            least = live;
+            best = i;
+        }
+    }
+    return best;
+}
+
+static uint64_t total_file_bytes(const struct store *s)
+{
+    uint64_t n = 0;
+    for (uint32_t i = 0; i < s->n_slots; i++)
+        if (s->segments[i])
+            n += s->segments[i]->file_bytes;
+    return n;
+}
+
+static uint64_t small_live_bytes(const struct store *s)
+{
+    return s->stat.live_bytes[RECORD_TOKENS] + s->stat.live_bytes[RECORD_SESSION] +
+           s->stat.live_bytes[RECORD_TENANT];
+}
+
+void collect_make_room(struct store *s, uint64_t need)
+{
+    uint64_t slack = s->max_bytes / EVICT_SLACK;
+    if (s->kv_live_bytes + need > s->max_bytes)
+        evict(s, s->kv_live_bytes + need - s->max_bytes + slack);
+    uint64_t limit = s->max_bytes + small_live_bytes(s) + SPARE_SEGMENTS * s->segment_bytes;
+    for (uint32_t tries = 0; tries < ROOM_TRIES_MAX; tries++) {
+        if (total_file_bytes(s) + need <= limit)
+            return;
+        struct err e;
+        uint32_t slot = emptiest(s, 0.8);
+        if (slot == TABLE_NONE) {
+            if (s->kv_live_bytes == 0)
+                return;
+            evict(s, slack > 0 ? slack : 1);
+        } else if (reclaim(s, slot, &e) != OK) {
+            log_warn("store", "segment not reclaimed: %s", e.msg);
+            return;
+        }
+    }
+}
+
+void collect_one_if_dead(struct store *s)
+{
+    struct err e;
+    for (uint32_t i = 0; i < s->n_slots; i++) {
+        if (!may_go(s, i) || !is_mostly_dead(s->segments[i]))
+            continue;
+        if (reclaim(s, i, &e) != OK)
+            log_warn("store", "segment not reclaimed: %s", e.msg);
+        return;
+    }
+}
+
+struct numbers {
+    uint64_t *n;
+    uint32_t count, cap;
+};
+
+static enum status keep_number(uint64_t segment, void *arg)
+{
+    struct numbers *list = arg;
+    if (list->count < list->cap)
+        list->n[list->count++] = segment;
+    return OK;
+}
+
+static bool is_listed(const struct numbers *list, uint64_t number)
+{
+    for (uint32_t i = 0; i < list->count; i++)
+        if (list->n[i] == number)
+            return true;
+    return false;
+}
+
+/* Asked for by a person: the bytes of deleted records go too, whatever share of a segment they are. */
+enum status collect_all(struct store *s, struct err *e)
+{
+    if (s->is_index_lost)
+        return err_set(e, E_CORRUPT, "index.db is damaged; it is made again at the next start");
+    commit_touched(s);
+    collect_make_room(s, 0);
+    if (!commit_changes(s))
+        return err_set(e, E_BUSY, "the index cannot be written");
+    struct numbers dead = {.cap = s->n_slots};
+    dead.n = mem_try_new(s->n_slots ? s->n_slots : 1, sizeof *dead.n);
+    if (!dead.n)
+        return err_set(e, E_NOMEM, "reclamation");
+    enum status st = index_each_dead_segment(s->index, keep_number, &dead, e);
+    struct segment *g = s->current;
+    if (st == OK && g &&
+        (g->live_bytes * 2 < g->used - RECORD_UNIT || is_listed(&dead, g->head.number)))
+        commit_seal(s, INDEX_SEGMENT_SEALED);
+    /* Two rounds: the first may free what a segment waited for because it names it. */
+    for (uint32_t round = 0; round < 2; round++) {
+        for (uint32_t i = 0, n = s->n_slots; i < n && st == OK; i++)
+            if (may_go(s, i) && (is_mostly_dead(s->segments[i]) ||
+                                 is_listed(&dead, s->segments[i]->head.number)))
+                st = reclaim(s, i, e);
+    }
+    mem_free(dead.n);
+    return st;
+}
