@@ -16,7 +16,8 @@ const struct command commands[COMMAND_COUNT] = {
 "  kvasir serve                              the embedded model skald\n"
 "  kvasir serve -m model.gguf -c 32768       another model, its context limited\n"
 "  kvasir serve -m model.gguf --store /fast/disk/kvasir --store-max-bytes 50G\n"
-"  curl -s http://127.0.0.1:8080/v1/chat/completions -d '{\"messages\":[{\"role\":\"user\",\"content\":\"who are you?\"}]}'\n",
+"  curl -s http://127.0.0.1:8080/v1/chat/completions \\\n"
+"      -d '{\"messages\":[{\"role\":\"user\",\"content\":\"who are you?\"}]}'\n",
         command_serve},
     [COMMAND_RUN] = {"run", "[PROMPT …]", 4096, "one prompt, one answer",
 "The words of the prompt are joined by blanks; without any, or with \"-\", it is read from stdin.\n"
@@ -49,9 +50,10 @@ const struct command commands[COMMAND_COUNT] = {
 "  echo '{\"tokens\":[2,10,11],\"top\":3}' | kvasir eval logits -m model.gguf --activations f32 --kv-type f32\n",
         command_eval_logits},
     [COMMAND_EVAL_GENERATE] = {"eval generate", "", 0, "tokens that follow tokens",
-"stdin:  {\"tokens\": [ids] or \"text\": \"…\", \"n\": 64, \"temperature\": 0, \"seed\": …, \"top_k\", \"top_p\", \"min_p\",\n"
-"         \"typical_p\", \"repeat_penalty\", \"ignore_eos\": true}\n"
-"stdout: {\"tokens\": [ids], \"text\", \"cached\": n, \"memory\", \"disk\", \"computed\", \"finish\", \"seed\", \"prefill_ms\", \"decode_ms\"}\n"
+"stdin:  {\"tokens\": [ids], \"n\": 64, \"temperature\": 0, \"seed\": …, \"top_k\": …, \"top_p\": …, \"min_p\": …,\n"
+"         \"typical_p\": …, \"repeat_penalty\": …, \"ignore_eos\": true}, or \"text\" in the place of tokens\n"
+"stdout: {\"tokens\": [ids], \"text\": \"…\", \"cached\": n, \"memory\": n, \"disk\": n, \"computed\": n,\n"
+"         \"finish\": \"length\", \"seed\": n, \"lookup_ms\", \"prefill_ms\", \"verify_ms\", \"decode_ms\"}\n"
 "Ends of text do not end it unless \"ignore_eos\" is false. With --parallel N so many lines run together;\n"
 "the answers come in order all the same.\n"
 "\n"
@@ -66,7 +68,8 @@ const struct command commands[COMMAND_COUNT] = {
     [COMMAND_EVAL_PERPLEXITY] = {"eval perplexity", "", 0, "perplexity of a text",
 "The text is cut into windows of --ctx tokens (default 2048) that do not overlap, each with BOS in front\n"
 "where the model wants one; tokens that do not fill the last one are left out. One JSON object:\n"
-"{\"nll_sum\", \"count\", \"mean_nll\", \"perplexity\", \"ctx\", \"tokens_left_out\", \"windows\": [{\"nll_sum\", \"count\"}]}\n"
+"{\"nll_sum\", \"count\", \"mean_nll\", \"perplexity\", \"ctx\", \"tokens_left_out\",\n"
+" \"windows\": [{\"nll_sum\", \"count\"}]}\n"
 "\n"
 "  kvasir eval perplexity -m model.gguf -f book.txt --ctx 2048\n",
         command_eval_perplexity},
