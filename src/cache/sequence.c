@@ -102,6 +102,7 @@ void sequence_take_path(struct sequence *s, struct node **path, uint32_t n_path,
         s->tail = n_full < n_path ? path[n_full] : tail;
         CHECK(s->tail != NULL);
         s->tail->holds++;
+        s->keep[n_full] = 1; /* `resume` stays a resumable point through the page that grows here */
         for (uint32_t g = 0; g < c->options.n_groups; g++)
             s->tail->pages[g].refs++;
     }

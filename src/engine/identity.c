@@ -145,9 +145,10 @@ enum status identity_of_model(struct engine *g, struct digest *out, struct err *
     snprintf(path, sizeof path, "%s/models.txt", g->options.store_dir);
     struct err ignored;
     char *text = NULL;
+    size_t text_len;
     bool was_settled, is_settled;
     char *before = file_line(g, &was_settled);
-    if (fs_read_file(os_fs_real(), path, FINGERPRINT_BYTES_MAX, &text, NULL, &ignored) != OK)
+    if (fs_read_file(os_fs_real(), path, FINGERPRINT_BYTES_MAX, &text, &text_len, &ignored) != OK)
         text = NULL;
     enum status st = OK;
     if (!text || !find_line(text, before, out)) {

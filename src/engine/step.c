@@ -48,7 +48,8 @@ void step_restart_all(struct engine *g)
     }
     for (struct job *job = g->running; job; job = job->next)
         if (job->error.code == OK && !job_is_finished(job))
-            (void)job_begin(g, job, &job->error);
+            if (job_begin(g, job, &job->error) == OK)
+                job->error.code = OK;
 }
 
 /* A choice did not get its pages: the youngest job gives way, unless there is only one. */

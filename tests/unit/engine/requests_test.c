@@ -1,0 +1,329 @@
+/* SPDX-License-Identifier: MIT
+ * Goal: a request gets its answer whatever runs beside it, and says truly where its tokens came from.
+ * Method: tiny models through the engine's door: choices, seeds, stops, cancel, shared prefixes, short
+ * memory, damaged segments. */
+#include <dirent.h>
+#include <fcntl.h>
+
+#include "os/clock.h"
+#include "rig.h"
+
+static struct engine *open_llama(struct engine_options o)
+{
+    o.model_path = TINY("llama-Q4_0");
+    return rig_engine(o);
+}
+
+static struct rig_answer *ask(struct engine *g, struct engine_request *r)
+{
+    struct rig_answer *a = rig_answer_new();
+    rig_submit(g, r, a);
+    rig_wait(a);
+    return a;
+}
+
+static void sampled(struct engine_request *r, uint64_t seed)
+{
+    r->sampling.temperature = 1;
+    r->sampling.top_k = 0;
+    r->has_seed = true;
+    r->sampling.seed = seed;
+}
+
+static void test_choices(void **state)
+{
+    (void)state;
+    struct engine *g = open_llama((struct engine_options){0});
+    uint32_t *t = rig_tokens(1, 100, 400);
+    struct engine_request *r = rig_request(g, t, 100, 30);
+    sampled(r, 5);
+    r->n_choices = 4;
+    struct rig_answer *a = ask(g, r);
+    assert_int_equal(a->error.code, OK);
+    assert_int_equal(a->usage.completion_tokens, 120);
+    for (uint32_t i = 0; i < 4; i++) {
+        assert_int_equal(a->n[i], 30);
+        assert_int_equal(a->finish[i], FINISH_LENGTH);
+    }
+    assert_memory_not_equal(a->tokens[0], a->tokens[1], 30 * 4);
+    r = rig_request(g, t, 100, 30); /* the first choice is what one choice gives */
+    sampled(r, 5);
+    struct rig_answer *b = ask(g, r);
+    assert_memory_equal(a->tokens[0], b->tokens[0], 30 * 4);
+    assert_int_equal(b->usage.computed_tokens, 0); /* the prompt's head was kept */
+    assert_int_equal(b->usage.memory_tokens, 100);
+    r = rig_request(g, t, 100, 30);
+    sampled(r, 6);
+    struct rig_answer *c = ask(g, r);
+    assert_memory_not_equal(a->tokens[0], c->tokens[0], 30 * 4);
+    rig_answer_free(a);
+    rig_answer_free(b);
+    rig_answer_free(c);
+    engine_close(g);
+    mem_free(t);
+}
+
+/* A sampled stream cut in two continues as it would have, also with penalties. */
+static void test_resumed_stream(void **state)
+{
+    (void)state;
+    char dir[64];
+    rig_make_dir(dir);
+    uint32_t *t = rig_tokens(2, 300, 400);
+    struct engine *g = open_llama((struct engine_options){.store_dir = dir});
+    struct engine_request *r = rig_request(g, t, 100, 60);
+    sampled(r, 9);
+    r->sampling.repeat_penalty = 1.3f;
+    struct rig_answer *whole = ask(g, r);
+    engine_close(g);
+    g = open_llama((struct engine_options){.store_dir = dir});
+    memcpy(t + 100, whole->tokens[0], 30 * 4);
+    r = rig_request(g, t, 130, 30);
+    sampled(r, 9);
+    r->sampling.repeat_penalty = 1.3f;
+    struct rig_answer *rest = ask(g, r);
+    assert_memory_equal(rest->tokens[0], whole->tokens[0] + 30, 30 * 4);
+    assert_int_equal(rest->usage.disk_tokens + rest->usage.computed_tokens, 130);
+    assert_true(rest->usage.computed_tokens <= 1);
+    rig_answer_free(whole);
+    rig_answer_free(rest);
+    engine_close(g);
+    mem_free(t);
+    rig_remove_dir(dir);
+}
+
+static void test_stop_strings(void **state)
+{
+    (void)state;
+    struct engine *g = open_llama((struct engine_options){0});
+    uint32_t *t = rig_tokens(3, 20, 400);
+    struct rig_answer *free_run = ask(g, rig_request(g, t, 20, 60));
+    const char *text = free_run->text[0];
+    size_t len = strlen(text);
+    assert_true(len > 30);
+    for (size_t at = 5; at + 4 < len; at += 7) {
+        struct slice stop = {text + at, 3};
+        if ((text[at] & 0xC0) == 0x80 || (text[at + 3] & 0xC0) == 0x80)
+            continue; /* not whole characters */
+        struct engine_request *r = rig_request(g, t, 20, 60);
+        r->stops[0] = (struct slice){arena_text(&r->arena, stop.ptr, 3), 3};
+        r->stops[1] = SLICE_LIT("never in there");
+        r->n_stops = 2;
+        struct rig_answer *a = ask(g, r);
+        const char *first = memmem(text, len, stop.ptr, 3);
+        assert_int_equal(strlen(a->text[0]), (size_t)(first - text));
+        assert_memory_equal(a->text[0], text, (size_t)(first - text));
+        assert_int_equal(a->finish[0], FINISH_STOP);
+        rig_answer_free(a);
+    }
+    rig_answer_free(free_run);
+    engine_close(g);
+    mem_free(t);
+}
+
+static void test_errors(void **state)
+{
+    (void)state;
+    struct engine *g = open_llama((struct engine_options){.n_ctx = 128});
+    uint32_t *t = rig_tokens(4, 200, 400);
+    struct rig_answer *a = ask(g, rig_request(g, t, 129, 5));
+    assert_int_equal(a->error.code, E_CONTEXT);
+    assert_non_null(strstr(a->error.msg, "129"));
+    assert_non_null(strstr(a->error.msg, "128"));
+    rig_answer_free(a);
+    a = ask(g, rig_request(g, t, 120, ENGINE_TOKENS_ALL)); /* to the end of the context */
+    assert_int_equal(a->n[0], 8);
+    assert_int_equal(a->finish[0], FINISH_LENGTH);
+    rig_answer_free(a);
+    a = ask(g, rig_request(g, t, 128, 5));
+    assert_int_equal(a->n[0], 0);
+    assert_int_equal(a->finish[0], FINISH_LENGTH);
+    rig_answer_free(a);
+    t[7] = 1u << 30;
+    a = ask(g, rig_request(g, t, 20, 5));
+    assert_int_equal(a->error.code, E_INVALID);
+    rig_answer_free(a);
+    struct engine_request *r = rig_request(g, t, 5, 5);
+    struct err e;
+    uint64_t id;
+    r->n_choices = ENGINE_CHOICES_MAX + 1;
+    r->event = rig_event;
+    assert_int_equal(engine_submit(g, r, &id, &e), E_INVALID);
+    engine_request_free(r);
+    engine_close(g);
+    mem_free(t);
+}
+
+static void cancel_at_five(void *arg, struct rig_answer *a)
+{
+    if (a->n[0] == 5)
+        engine_cancel(arg, a->id);
+}
+
+static void test_cancel(void **state)
+{
+    (void)state;
+    struct engine *g = open_llama((struct engine_options){0});
+    uint32_t *t = rig_tokens(5, 300, 400);
+    struct rig_answer *a = rig_answer_new();
+    a->on_text = cancel_at_five;
+    a->on_text_arg = g;
+    rig_submit(g, rig_request(g, t, 300, 200), a);
+    rig_wait(a);
+    assert_int_equal(a->error.code, OK);
+    assert_int_equal(a->finish[0], FINISH_CANCELLED);
+    assert_true(a->n[0] < 10);
+    struct rig_answer *b = ask(g, rig_request(g, t, 300, 1)); /* its pages were kept */
+    assert_int_equal(b->usage.computed_tokens, 0);
+    for (uint32_t i = 0; i < 50; i++) { /* cancelled at any moment, also before it runs */
+        struct rig_answer *c = rig_answer_new();
+        rig_submit(g, rig_request(g, t + i, 100, 100), c);
+        if (i % 3)
+            clock_sleep_ms(i % 3);
+        engine_cancel(g, c->id);
+        rig_wait(c);
+        assert_true(c->error.code == OK || c->error.code == E_CANCELLED);
+        rig_answer_free(c);
+    }
+    struct engine_stats s;
+    engine_stats(g, &s);
+    assert_int_equal(s.n_running, 0);
+    assert_int_equal(s.n_waiting, 0);
+    rig_answer_free(a);
+    rig_answer_free(b);
+    engine_close(g);
+    mem_free(t);
+}
+
+/* Six clients with the same long prompt: it is computed once. */
+static void test_shared_prefix(void **state)
+{
+    (void)state;
+    struct engine *g = open_llama((struct engine_options){.chunk = 64});
+    uint32_t *t = rig_tokens(6, 420, 400);
+    struct rig_answer *a[6];
+    uint32_t computed = 0;
+    for (uint32_t i = 0; i < 6; i++) {
+        a[i] = rig_answer_new();
+        rig_submit(g, rig_request(g, t, 400 + i, 10), a[i]);
+    }
+    for (uint32_t i = 0; i < 6; i++) {
+        rig_wait(a[i]);
+        assert_int_equal(a[i]->error.code, OK);
+        assert_int_equal(a[i]->usage.memory_tokens + a[i]->usage.computed_tokens, 400 + i);
+        computed += a[i]->usage.computed_tokens;
+        rig_answer_free(a[i]);
+    }
+    assert_true(computed <= 400 + 6 * 5 + 6 * 64); /* once, and what differs or sits in a partial page */
+    engine_close(g);
+    mem_free(t);
+}
+
+/* More conversations than KV memory holds: all finish, with the answers they have alone. */
+static void test_short_memory(void **state)
+{
+    (void)state;
+    struct engine *roomy = open_llama((struct engine_options){0});
+    struct engine_stats s;
+    struct rig_answer *expected[8], *got[8];
+    for (uint32_t i = 0; i < 8; i++) {
+        uint32_t *t = rig_tokens(60 + i, 300, 400);
+        expected[i] = ask(roomy, rig_request(roomy, t, 300, 50));
+        mem_free(t);
+    }
+    engine_stats(roomy, &s);
+    engine_close(roomy);
+    /* Two conversations fit, eight do not. */
+    struct engine *tight =
+        open_llama((struct engine_options){.cache_max_bytes = s.pages_memory_bytes / 3});
+    for (uint32_t i = 0; i < 8; i++) {
+        uint32_t *t = rig_tokens(60 + i, 300, 400);
+        got[i] = rig_answer_new();
+        rig_submit(tight, rig_request(tight, t, 300, 50), got[i]);
+        mem_free(t);
+    }
+    for (uint32_t i = 0; i < 8; i++) {
+        rig_wait(got[i]);
+        assert_int_equal(got[i]->error.code, OK);
+        assert_memory_equal(got[i]->tokens[0], expected[i]->tokens[0], 50 * 4);
+        rig_answer_free(got[i]);
+        rig_answer_free(expected[i]);
+    }
+    engine_close(tight);
+}
+
+static void flip_bytes(const char *dir, struct prng *p, uint32_t n)
+{
+    char path[400], folder[100];
+    snprintf(folder, sizeof folder, "%s/segments", dir);
+    DIR *d = opendir(folder);
+    assert_non_null(d);
+    struct dirent *entry;
+    while ((entry = readdir(d)) != NULL) {
+        if (entry->d_name[0] == '.')
+            continue;
+        snprintf(path, sizeof path, "%s/%s", folder, entry->d_name);
+        int fd = open(path, O_RDWR);
+        off_t size = lseek(fd, 0, SEEK_END);
+        for (uint32_t i = 0; i < n && size > 0; i++) {
+            uint8_t byte;
+            off_t at = (off_t)prng_below(p, (uint64_t)size);
+            if (pread(fd, &byte, 1, at) == 1) {
+                byte = (uint8_t)(byte ^ (1u << prng_below(p, 8)));
+                assert_int_equal(pwrite(fd, &byte, 1, at), 1);
+            }
+        }
+        close(fd);
+    }
+    closedir(d);
+}
+
+/* Damaged segments: other tokens never; the pages are computed again. */
+static void test_damage(void **state)
+{
+    (void)state;
+    struct prng p = {.seed = 11};
+    print_message("seed 11\n");
+    char dir[64];
+    rig_make_dir(dir);
+    uint32_t *t = rig_tokens(8, 450, 400);
+    struct rig_answer *expected = NULL;
+    uint64_t n_bad = 0;
+    for (uint32_t round = 0; round < 12; round++) {
+        struct engine *g = open_llama((struct engine_options){.store_dir = dir});
+        struct rig_answer *a = rig_answer_new(), *b = rig_answer_new();
+        rig_submit(g, rig_request(g, t, 450, 20), a);
+        rig_submit(g, rig_request(g, t, 400, 20), b); /* shares pages that may be bad */
+        rig_wait(a);
+        rig_wait(b);
+        assert_int_equal(a->error.code, OK);
+        assert_int_equal(b->error.code, OK);
+        if (expected) {
+            assert_memory_equal(a->tokens[0], expected->tokens[0], 20 * 4);
+            rig_answer_free(a);
+        } else {
+            expected = a;
+        }
+        rig_answer_free(b);
+        struct engine_stats s;
+        engine_stats(g, &s);
+        n_bad += s.n_bad_pages;
+        engine_close(g);
+        flip_bytes(dir, &p, 1 + round * 3);
+    }
+    assert_true(n_bad > 0);
+    rig_answer_free(expected);
+    mem_free(t);
+    rig_remove_dir(dir);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_choices),       cmocka_unit_test(test_resumed_stream),
+        cmocka_unit_test(test_stop_strings),  cmocka_unit_test(test_errors),
+        cmocka_unit_test(test_cancel),        cmocka_unit_test(test_shared_prefix),
+        cmocka_unit_test(test_short_memory),  cmocka_unit_test(test_damage),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
