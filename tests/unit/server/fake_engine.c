@@ -238,7 +238,10 @@ enum status engine_submit(struct engine *g, struct engine_request *r, uint64_t *
 {
     static atomic_uint_fast64_t next_id;
     (void)g;
+    static pthread_mutex_t seeing = PTHREAD_MUTEX_INITIALIZER;
+    pthread_mutex_lock(&seeing);
     see(r);
+    pthread_mutex_unlock(&seeing);
     atomic_fetch_add(&fake_n_submitted, 1);
     if (fake_script.submit != OK)
         return err_set(e, fake_script.submit, "%u requests wait already", ENGINE_QUEUE_MAX);

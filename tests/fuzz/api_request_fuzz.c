@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: MIT
+ * api_request_fuzz.c — any body, either dialect, then a short reply by what it asked for.
+ * First byte: dialect and how the reply's text is cut; rest: the body.  The reply's text is taken from
+ * the body too, so that tool calls are fuzzed along. */
+#include <stdlib.h>
+
+#include "api/api.h"
+#include "base/check.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void reply(struct api_call *call, struct slice text, size_t piece, uint32_t n_choices)
+{
+    struct engine_usage usage = {.diverged_at = -1};
+    struct buf out;
+    buf_init(&out, 64u << 20);
+    struct engine_event ev = {.kind = EVENT_STARTED, .usage = &usage};
+    enum status st = api_reply_event(call, &ev, &out);
+    for (size_t at = 0; at < text.len && st == OK; at += piece) {
+        size_t len = text.len - at < piece ? text.len - at : piece;
+        ev = (struct engine_event){.kind = EVENT_TEXT, .text = {text.ptr + at, len}, .token = TOKEN_NONE};
+        st = api_reply_event(call, &ev, &out);
+    }
+    for (uint32_t c = 0; c < n_choices && st == OK; c++) {
+        ev = (struct engine_event){.kind = EVENT_FINISHED, .choice = c, .text = {"", 0}};
+        st = api_reply_event(call, &ev, &out);
+    }
+    ev = (struct engine_event){.kind = EVENT_DONE, .usage = &usage};
+    if (st == OK)
+        st = api_reply_event(call, &ev, &out);
+    CHECK(st != OK || out.len > 0);
+    buf_release(&out);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    if (size < 1)
+        return 0;
+    struct api_context context = {.model_name = "fuzz", .n_vocab = 256};
+    struct engine_request r = {.max_tokens = ENGINE_TOKENS_ALL, .n_choices = 1};
+    struct api_call *call = NULL;
+    struct api_error error = {0};
+    struct slice body = {(const char *)data + 1, size - 1};
+    arena_init(&r.arena, 64u << 20);
+    enum status st = api_call_new(data[0] & 1 ? API_TEXT : API_CHAT, body, (struct slice){"", 0}, &context,
+                                  &r, &call, &error);
+    if (st == OK) {
+        CHECK(r.n_choices >= 1 && r.n_choices <= ENGINE_CHOICES_MAX && r.n_stops <= ENGINE_STOPS_MAX);
+        reply(call, body, 1 + (data[0] >> 1) % 32, r.n_choices);
+        api_call_free(call);
+    } else {
+        CHECK(error.http >= 400 && error.message[0] && !call);
+    }
+    arena_release(&r.arena);
+    return 0;
+}
