@@ -37,4 +37,14 @@ struct template_now {
 NODISCARD enum status template_render(const struct template *t, const struct json *variables,
                                       struct template_now now, struct buf *out, struct err *e);
 
+/* The same with other ceilings, for tests and for callers that trust a template less. */
+struct template_limits {
+    uint64_t steps;      /* nodes evaluated, items visited, bytes/64 copied */
+    size_t output_bytes; /* text put out, that of macros included */
+    size_t memory_bytes;
+};
+NODISCARD enum status template_render_within(const struct template *t, const struct json *variables,
+                                             struct template_now now, struct template_limits limits,
+                                             struct buf *out, struct err *e);
+
 #endif
