@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * app_int.h — inner door: options, commands, and what commands share.
- * An option is one row in config.c: its spellings, its key in the file and the environment, its range,
- * default and description; help and docs/cli.md are written from the rows. */
+ * An option is one row in config.c: its spellings, its key in the file and the environment, its
+ * range, default and description; help and docs/cli.md are written from the rows. */
 #ifndef KVASIR_APP_APP_INT_H
 #define KVASIR_APP_APP_INT_H
 
@@ -96,15 +96,15 @@ enum option_kind {
 };
 
 struct option_row {
-    const char *names;   /* spellings, the one that help shows first is the first long one */
-    const char *key;     /* in the file; KVASIR_KEY in the environment; NULL: command line only */
+    const char *names; /* spellings, the one that help shows first is the first long one */
+    const char *key;   /* in the file; KVASIR_KEY in the environment; NULL: command line only */
     enum option_kind kind;
     const char *value;   /* what help calls the value */
     const char *choices; /* KIND_CHOICE: words with one blank between */
     double least, most;  /* KIND_COUNT, KIND_REAL */
     const char *initial; /* the default as one would write it; NULL: none */
     const char *doc;
-    uint32_t used_by;    /* bit i: command i */
+    uint32_t used_by; /* bit i: command i */
 };
 extern const struct option_row option_rows[OPTION_COUNT];
 
@@ -131,8 +131,8 @@ NODISCARD enum status config_read(struct config *c, const struct command *comman
 void config_release(struct config *c);
 bool config_uses(const struct command *command, enum option_id id);
 
-/* kvasir's folder for data, "" when neither XDG_DATA_HOME nor HOME is set; models_dir likewise below
- * the cache folder. */
+/* kvasir's folder for data, "" when neither XDG_DATA_HOME nor HOME is set; models_dir likewise
+ * below the cache folder. */
 void config_data_dir(char *path, size_t size);
 void config_models_dir(char *path, size_t size);
 
@@ -176,15 +176,15 @@ struct ask_result {
     struct token_list tokens; /* likewise */
     struct engine_usage usage;
     enum finish_reason finish;
-    struct err error;         /* code OK: it went well */
+    struct err error; /* code OK: it went well */
 };
 void ask_result_release(struct ask_result *r);
 struct ask;
 /* Takes r on OK. */
 NODISCARD enum status ask_start(struct engine *g, struct engine_request *r, struct ask **out,
                                 struct err *e);
-/* Waits for the last event, then frees a.  Text is written to out as it comes (NULL: nowhere), prefill
- * drawn by progress (NULL: not).  Returns result->error.code. */
+/* Waits for the last event, then frees a.  Text is written to out as it comes (NULL: nowhere),
+ * prefill drawn by progress (NULL: not).  Returns result->error.code. */
 enum status ask_finish(struct ask *a, FILE *out, struct progress *progress,
                        struct ask_result *result);
 /* From now on SIGINT cancels what is waited for; ask_interrupted() tells, and forgets. */
@@ -205,8 +205,8 @@ struct jsonl_reader {
 };
 void jsonl_reader_init(struct jsonl_reader *r);
 void jsonl_reader_release(struct jsonl_reader *r);
-/* False at the end.  *line is valid until the next call; a line over the limit comes back empty with
- * *is_too_long. */
+/* False at the end.  *line is valid until the next call; a line over the limit comes back empty
+ * with *is_too_long. */
 bool jsonl_next(struct jsonl_reader *r, struct slice *line, bool *is_too_long);
 void jsonl_error(struct buf *out, const struct err *e);
 bool jsonl_put(const struct buf *line); /* false: stdout is gone */
@@ -218,8 +218,8 @@ NODISCARD enum status line_count(const struct json *line, const char *key, uint6
 NODISCARD enum status line_real(const struct json *line, const char *key, float absent, float *out,
                                 struct err *e);
 /* "tokens": [ids], each < n_vocab; required. */
-NODISCARD enum status line_tokens(const struct json *line, uint32_t n_vocab,
-                                  struct token_list *out, struct err *e);
+NODISCARD enum status line_tokens(const struct json *line, uint32_t n_vocab, struct token_list *out,
+                                  struct err *e);
 
 /* ---- the commands ---- */
 int command_serve(const struct config *c);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * ask.c — a request of the command line: events come from the engine's threads, the thread that asked
- * waits, writes and draws.  The mutex guards the struct and is never held over a write. */
+ * ask.c — a request of the command line: events come from the engine's threads, the thread that
+ * asked waits, writes and draws.  The mutex guards the struct and is never held over a write. */
 #include <pthread.h>
 #include <signal.h>
 #include <string.h>
@@ -11,7 +11,7 @@
 #include "base/mem.h"
 
 #define TEXT_BYTES_MAX (1u << 30)
-#define WAKE_MS 100 /* how late ^C is seen */
+#define WAKE_MS        100 /* how late ^C is seen */
 
 struct ask {
     struct engine *engine;

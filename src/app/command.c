@@ -9,110 +9,138 @@
 #include "base/log.h"
 
 const struct command commands[COMMAND_COUNT] = {
-    [COMMAND_SERVE] = {"serve", "", 0, "the server: OpenAI's API over HTTP, prompts kept on disk",
-"Prints \"kvasir: listening on http://HOST:PORT\" once it is ready. A prompt, or the beginning of one,\n"
-"that was ever computed is not computed again: not in another conversation, not after a restart.\n"
-"\n"
-"  kvasir serve                              the embedded model skald\n"
-"  kvasir serve -m model.gguf -c 32768       another model, its context limited\n"
-"  kvasir serve -m model.gguf --store /fast/disk/kvasir --store-max-bytes 50G\n"
-"  curl -s http://127.0.0.1:8080/v1/chat/completions \\\n"
-"      -d '{\"messages\":[{\"role\":\"user\",\"content\":\"who are you?\"}]}'\n",
-        command_serve},
+    [COMMAND_SERVE] =
+        {"serve", "", 0, "the server: OpenAI's API over HTTP, prompts kept on disk",
+         "Prints \"kvasir: listening on http://HOST:PORT\" once it is ready. A prompt, or the "
+         "beginning of one,\n"
+         "that was ever computed is not computed again: not in another conversation, not after a "
+         "restart.\n"
+         "\n"
+         "  kvasir serve                              the embedded model skald\n"
+         "  kvasir serve -m model.gguf -c 32768       another model, its context limited\n"
+         "  kvasir serve -m model.gguf --store /fast/disk/kvasir --store-max-bytes 50G\n"
+         "  curl -s http://127.0.0.1:8080/v1/chat/completions \\\n"
+         "      -d '{\"messages\":[{\"role\":\"user\",\"content\":\"who are you?\"}]}'\n",
+         command_serve},
     [COMMAND_RUN] = {"run", "[PROMPT …]", 4096, "one prompt, one answer",
-"The words of the prompt are joined by blanks; without any, or with \"-\", it is read from stdin.\n"
-"\n"
-"  kvasir run \"who are you?\"\n"
-"  kvasir run -m model.gguf --temperature 0 < question.txt\n"
-"  kvasir run --raw -n 40 \"Once upon a time\"\n",
-        command_run},
-    [COMMAND_CHAT] = {"chat", "", 0, "a conversation in the terminal",
-"^C stops an answer; ^D, ^C at the prompt, or /quit leaves; /new begins again. With --session the\n"
-"conversation is kept and goes on where it ended, without computing it again.\n"
-"\n"
-"  kvasir chat\n"
-"  kvasir chat -m model.gguf --session travel --system \"Answer in one sentence.\"\n",
-        command_chat},
-    [COMMAND_EVAL_TOKENIZE] = {"eval tokenize", "", 0, "text to token ids, and back",
-"stdin:  {\"text\": \"…\", \"add_special\": false, \"parse_special\": false}\n"
-"stdout: {\"tokens\": [ids]}\n"
-"With --detokenize: {\"tokens\": [ids], \"special\": true} to {\"text\"}; special false leaves control tokens out.\n"
-"The file may hold a vocabulary only. A bad line is answered by {\"error\": \"…\"}.\n"
-"\n"
-"  echo '{\"text\":\"Hello\"}' | kvasir eval tokenize -m model.gguf\n"
-"  echo '{\"tokens\":[1,2]}' | kvasir eval tokenize -m model.gguf --detokenize\n",
-        command_eval_tokenize},
+                     "The words of the prompt are joined by blanks; without any, or with \"-\", it "
+                     "is read from stdin.\n"
+                     "\n"
+                     "  kvasir run \"who are you?\"\n"
+                     "  kvasir run -m model.gguf --temperature 0 < question.txt\n"
+                     "  kvasir run --raw -n 40 \"Once upon a time\"\n",
+                     command_run},
+    [COMMAND_CHAT] =
+        {"chat", "", 0, "a conversation in the terminal",
+         "^C stops an answer; ^D, ^C at the prompt, or /quit leaves; /new begins again. With "
+         "--session the\n"
+         "conversation is kept and goes on where it ended, without computing it again.\n"
+         "\n"
+         "  kvasir chat\n"
+         "  kvasir chat -m model.gguf --session travel --system \"Answer in one sentence.\"\n",
+         command_chat},
+    [COMMAND_EVAL_TOKENIZE] =
+        {"eval tokenize", "", 0, "text to token ids, and back",
+         "stdin:  {\"text\": \"…\", \"add_special\": false, \"parse_special\": false}\n"
+         "stdout: {\"tokens\": [ids]}\n"
+         "With --detokenize: {\"tokens\": [ids], \"special\": true} to {\"text\"}; special false "
+         "leaves control tokens out.\n"
+         "The file may hold a vocabulary only. A bad line is answered by {\"error\": \"…\"}.\n"
+         "\n"
+         "  echo '{\"text\":\"Hello\"}' | kvasir eval tokenize -m model.gguf\n"
+         "  echo '{\"tokens\":[1,2]}' | kvasir eval tokenize -m model.gguf --detokenize\n",
+         command_eval_tokenize},
     [COMMAND_EVAL_LOGITS] = {"eval logits", "", 0, "logits after given positions",
-"stdin:  {\"tokens\": [ids], \"positions\": [indices, default the last], \"top\": 64, \"digest\": false}\n"
-"stdout: {\"positions\": [{\"pos\", \"logsumexp\", \"top\": [[id, logit], …]}], \"cached\": n}\n"
-"\"digest\": true adds the SHA-256 of all logits' bytes to each position: equal digests, equal bits.\n"
-"\n"
-"  echo '{\"tokens\":[2,10,11],\"top\":3}' | kvasir eval logits -m model.gguf --activations f32 --kv-type f32\n",
-        command_eval_logits},
+                             "stdin:  {\"tokens\": [ids], \"positions\": [indices, default the "
+                             "last], \"top\": 64, \"digest\": false}\n"
+                             "stdout: {\"positions\": [{\"pos\", \"logsumexp\", \"top\": [[id, "
+                             "logit], …]}], \"cached\": n}\n"
+                             "\"digest\": true adds the SHA-256 of all logits' bytes to each "
+                             "position: equal digests, equal bits.\n"
+                             "\n"
+                             "  echo '{\"tokens\":[2,10,11],\"top\":3}' | kvasir eval logits -m "
+                             "model.gguf --activations f32 --kv-type f32\n",
+                             command_eval_logits},
     [COMMAND_EVAL_GENERATE] = {"eval generate", "", 0, "tokens that follow tokens",
-"stdin:  {\"tokens\": [ids], \"n\": 64, \"temperature\": 0, \"seed\": …, \"top_k\": …, \"top_p\": …, \"min_p\": …,\n"
-"         \"typical_p\": …, \"repeat_penalty\": …, \"ignore_eos\": true}, or \"text\" in the place of tokens\n"
-"stdout: {\"tokens\": [ids], \"text\": \"…\", \"cached\": n, \"memory\": n, \"disk\": n, \"computed\": n,\n"
-"         \"finish\": \"length\", \"seed\": n, \"lookup_ms\", \"prefill_ms\", \"verify_ms\", \"decode_ms\"}\n"
-"Ends of text do not end it unless \"ignore_eos\" is false. With --parallel N so many lines run together;\n"
-"the answers come in order all the same.\n"
-"\n"
-"  echo '{\"tokens\":[2,10,11],\"n\":8}' | kvasir eval generate -m model.gguf --store /tmp/kv\n",
-        command_eval_generate},
-    [COMMAND_EVAL_NLL] = {"eval nll", "", 0, "how surprising each token is",
-"stdin:  {\"tokens\": [ids]}\n"
-"stdout: {\"nll\": [n - 1 values]}, the i-th being -ln p(token i+1 | tokens 0..i)\n"
-"\n"
-"  echo '{\"tokens\":[2,10,11]}' | kvasir eval nll -m model.gguf\n",
-        command_eval_nll},
-    [COMMAND_EVAL_PERPLEXITY] = {"eval perplexity", "", 0, "perplexity of a text",
-"The text is cut into windows of --ctx tokens (default 2048) that do not overlap, each with BOS in front\n"
-"where the model wants one; tokens that do not fill the last one are left out. One JSON object:\n"
-"{\"nll_sum\", \"count\", \"mean_nll\", \"perplexity\", \"ctx\", \"tokens_left_out\",\n"
-" \"windows\": [{\"nll_sum\", \"count\"}]}\n"
-"\n"
-"  kvasir eval perplexity -m model.gguf -f book.txt --ctx 2048\n",
-        command_eval_perplexity},
-    [COMMAND_EVAL_RENDER] = {"eval render", "", 0, "messages through a chat template",
-"stdin:  {\"messages\": […], \"tools\": […], \"add_generation_prompt\": false, \"continue_final_message\": false,\n"
-"         \"now\": \"YYYY-MM-DD HH:MM:SS\", \"variables\": {…}}\n"
-"stdout: {\"text\"}\n"
-"\"variables\" go to the template as they are, \"now\" is what strftime_now sees. With -m, bos_token and\n"
-"eos_token come from the vocabulary unless \"variables\" has them.\n"
-"\n"
-"  echo '{\"messages\":[{\"role\":\"user\",\"content\":\"Hi\"}],\"add_generation_prompt\":true}' | kvasir eval render\n"
-"  … | kvasir eval render --template chat.jinja\n",
-        command_eval_render},
-    [COMMAND_EVAL_JINJA] = {"eval jinja", "", 0, "any template with any variables",
-"stdin:  {\"template\": \"…\", \"context\": {…}, \"now\": \"YYYY-MM-DD HH:MM:SS\"}\n"
-"stdout: {\"text\"}\n"
-"\n"
-"  echo '{\"template\":\"{{ a + 1 }}\",\"context\":{\"a\":1}}' | kvasir eval jinja\n",
-        command_eval_jinja},
+                               "stdin:  {\"tokens\": [ids], \"n\": 64, \"temperature\": 0, "
+                               "\"seed\": …, \"top_k\": …, \"top_p\": …, \"min_p\": …,\n"
+                               "         \"typical_p\": …, \"repeat_penalty\": …, \"ignore_eos\": "
+                               "true}, or \"text\" in the place of tokens\n"
+                               "stdout: {\"tokens\": [ids], \"text\": \"…\", \"cached\": n, "
+                               "\"memory\": n, \"disk\": n, \"computed\": n,\n"
+                               "         \"finish\": \"length\", \"seed\": n, \"lookup_ms\", "
+                               "\"prefill_ms\", \"verify_ms\", \"decode_ms\"}\n"
+                               "Ends of text do not end it unless \"ignore_eos\" is false. With "
+                               "--parallel N so many lines run together;\n"
+                               "the answers come in order all the same.\n"
+                               "\n"
+                               "  echo '{\"tokens\":[2,10,11],\"n\":8}' | kvasir eval generate -m "
+                               "model.gguf --store /tmp/kv\n",
+                               command_eval_generate},
+    [COMMAND_EVAL_NLL] =
+        {"eval nll", "", 0, "how surprising each token is",
+         "stdin:  {\"tokens\": [ids]}\n"
+         "stdout: {\"nll\": [n - 1 values]}, the i-th being -ln p(token i+1 | tokens 0..i)\n"
+         "\n"
+         "  echo '{\"tokens\":[2,10,11]}' | kvasir eval nll -m model.gguf\n",
+         command_eval_nll},
+    [COMMAND_EVAL_PERPLEXITY] =
+        {"eval perplexity", "", 0, "perplexity of a text",
+         "The text is cut into windows of --ctx tokens (default 2048) that do not overlap, each "
+         "with BOS in front\n"
+         "where the model wants one; tokens that do not fill the last one are left out. One JSON "
+         "object:\n"
+         "{\"nll_sum\", \"count\", \"mean_nll\", \"perplexity\", \"ctx\", \"tokens_left_out\",\n"
+         " \"windows\": [{\"nll_sum\", \"count\"}]}\n"
+         "\n"
+         "  kvasir eval perplexity -m model.gguf -f book.txt --ctx 2048\n",
+         command_eval_perplexity},
+    [COMMAND_EVAL_RENDER] =
+        {"eval render", "", 0, "messages through a chat template",
+         "stdin:  {\"messages\": […], \"tools\": […], \"add_generation_prompt\": false, "
+         "\"continue_final_message\": false,\n"
+         "         \"now\": \"YYYY-MM-DD HH:MM:SS\", \"variables\": {…}}\n"
+         "stdout: {\"text\"}\n"
+         "\"variables\" go to the template as they are, \"now\" is what strftime_now sees. With "
+         "-m, bos_token and\n"
+         "eos_token come from the vocabulary unless \"variables\" has them.\n"
+         "\n"
+         "  echo "
+         "'{\"messages\":[{\"role\":\"user\",\"content\":\"Hi\"}],\"add_generation_prompt\":true}' "
+         "| kvasir eval render\n"
+         "  … | kvasir eval render --template chat.jinja\n",
+         command_eval_render},
+    [COMMAND_EVAL_JINJA] =
+        {"eval jinja", "", 0, "any template with any variables",
+         "stdin:  {\"template\": \"…\", \"context\": {…}, \"now\": \"YYYY-MM-DD HH:MM:SS\"}\n"
+         "stdout: {\"text\"}\n"
+         "\n"
+         "  echo '{\"template\":\"{{ a + 1 }}\",\"context\":{\"a\":1}}' | kvasir eval jinja\n",
+         command_eval_jinja},
     [COMMAND_STORE_LS] = {"store ls", "", 0, "what is stored, newest first",
-"Works while a server runs.\n"
-"\n"
-"  kvasir store ls --store /fast/disk/kvasir\n",
-        command_store_ls},
+                          "Works while a server runs.\n"
+                          "\n"
+                          "  kvasir store ls --store /fast/disk/kvasir\n",
+                          command_store_ls},
     [COMMAND_STORE_STAT] = {"store stat", "", 0, "how much is stored",
-"Works while a server runs.\n"
-"\n"
-"  kvasir store stat\n"
-"  kvasir store stat --json | jq .live_bytes\n",
-        command_store_stat},
+                            "Works while a server runs.\n"
+                            "\n"
+                            "  kvasir store stat\n"
+                            "  kvasir store stat --json | jq .live_bytes\n",
+                            command_store_stat},
     [COMMAND_STORE_VERIFY] = {"store verify", "", 0, "reads everything, compares all checksums",
-"Exits 0 only when all is clean. Works while a server runs.\n"
-"\n"
-"  kvasir store verify && echo clean\n",
-        command_store_verify},
+                              "Exits 0 only when all is clean. Works while a server runs.\n"
+                              "\n"
+                              "  kvasir store verify && echo clean\n",
+                              command_store_verify},
     [COMMAND_MODELS] = {"models", "", 0, "the models that -m knows by name",
-"The embedded one, and the .gguf files in $XDG_CACHE_HOME/kvasir/models (default ~/.cache/kvasir/models).\n"
-"\n"
-"  kvasir models\n",
-        command_models},
-    [COMMAND_VERSION] = {"version", "", 0, "the version of this program",
-"\n  kvasir version\n",
-        command_version},
+                        "The embedded one, and the .gguf files in $XDG_CACHE_HOME/kvasir/models "
+                        "(default ~/.cache/kvasir/models).\n"
+                        "\n"
+                        "  kvasir models\n",
+                        command_models},
+    [COMMAND_VERSION] = {"version", "", 0, "the version of this program", "\n  kvasir version\n",
+                         command_version},
 };
 
 /* The longest name that the first words spell; *n_words of them.  NULL: none. */

@@ -1,17 +1,18 @@
 /* SPDX-License-Identifier: MIT
  * eval_generate.c — tokens that follow tokens, several lines at a time, answered in order.
- * A window of --parallel lines: the oldest is waited for and written, then the next line is read. */
+ * A window of --parallel lines: the oldest is waited for and written, then the next line is read.
+ */
 #include <string.h>
 
 #include "app/app_int.h"
 #include "base/mem.h"
 
-#define N_DEFAULT 64
+#define N_DEFAULT     64
 #define OUT_BYTES_MAX (256u << 20)
-#define SEED_MAX INT64_MAX
+#define SEED_MAX      INT64_MAX
 
 struct pending {
-    struct ask *ask;  /* NULL: it failed before it began */
+    struct ask *ask; /* NULL: it failed before it began */
     struct err error;
 };
 

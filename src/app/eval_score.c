@@ -10,9 +10,9 @@
 #include "base/mem.h"
 #include "os/fs.h"
 
-#define TOP_DEFAULT 64
-#define POSITIONS_MAX (1u << 24)
-#define TEXT_FILE_MAX (1u << 30)
+#define TOP_DEFAULT            64
+#define POSITIONS_MAX          (1u << 24)
+#define TEXT_FILE_MAX          (1u << 30)
 #define PERPLEXITY_CTX_DEFAULT 2048
 
 /* ---- logits ---- */
@@ -128,7 +128,8 @@ static void write_position(void *arg, uint32_t position, const float *logits, ui
     jw_end_object(w);
 }
 
-/* "positions", ascending and each once, so that answers come in the order that they are computed in. */
+/* "positions", ascending and each once, so that answers come in the order that they are computed
+ * in. */
 static enum status read_positions(const struct json *line, uint32_t n_tokens,
                                   struct token_list *out, struct err *e)
 {
@@ -206,8 +207,7 @@ static void take_nll(void *arg, uint32_t position, const float *logits, uint32_t
     struct nll *n = arg;
     float max, sum;
     n->kernels->max_sum_exp(logits, n_vocab, &max, &sum);
-    n->values[position] =
-        (double)max + log((double)sum) - (double)logits[n->tokens[position + 1]];
+    n->values[position] = (double)max + log((double)sum) - (double)logits[n->tokens[position + 1]];
 }
 
 /* values [n_tokens - 1]; n_tokens ≥ 2. */
@@ -300,8 +300,8 @@ struct windows {
     uint32_t ctx, n_text;   /* text tokens of a window: ctx, less one for BOS */
     uint32_t bos;           /* TOKEN_NONE: none */
     uint32_t count;
-    double *nll;            /* [ctx - 1] of the running one */
-    uint32_t *tokens;       /* [ctx] likewise */
+    double *nll;      /* [ctx - 1] of the running one */
+    uint32_t *tokens; /* [ctx] likewise */
     double sum;
     uint64_t n_predicted;
 };

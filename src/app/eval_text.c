@@ -4,12 +4,14 @@
 #include <time.h>
 
 #include "app/app_int.h"
+#include "base/check.h"
 #include "base/mem.h"
 #include "os/clock.h"
 #include "os/fs.h"
 #include "template/template_chat.h"
 
-#define TEXT_BYTES_MAX (1u << 30)
+#define TEXT_BYTES_MAX      (1u << 30)
+#define VARIABLES_BYTES_MAX (1u << 30)
 
 /* ---- tokenize ---- */
 static enum status write_text(struct json_writer *out, const struct buf *text, struct err *e)
@@ -84,7 +86,8 @@ int command_eval_tokenize(const struct config *c)
         st = tokenizer_load(g, &t, &e);
     int code = EXIT_FAILED;
     if (st == OK)
-        code = jsonl_run(c->values[OPTION_DETOKENIZE].number ? answer_detokenize : answer_tokenize, t);
+        code =
+            jsonl_run(c->values[OPTION_DETOKENIZE].number ? answer_detokenize : answer_tokenize, t);
     else
         complain_err(&e);
     tokenizer_free(t);
@@ -127,17 +130,64 @@ static enum status line_member(const struct json *line, const char *key, enum js
 }
 
 struct renderer {
-    struct gguf *gguf;          /* with -m, else NULL */
+    struct gguf *gguf; /* with -m, else NULL */
     struct tokenizer *tokenizer;
     struct template *template;
     struct slice bos, eos;
 };
 
+/* The line's variables, and the vocabulary's bos_token and eos_token where they have none. */
+static const struct json *with_tokens(const struct renderer *r, const struct json *given,
+                                      struct arena *arena)
+{
+    const struct {
+        const char *name;
+        struct slice text;
+    } tokens[] = {{"bos_token", r->bos}, {"eos_token", r->eos}};
+    size_t n_given = given ? given->count : 0;
+    struct json *all = json_new_object(arena, n_given + ARRAY_COUNT(tokens));
+    if (!all)
+        return NULL;
+    if (n_given > 0)
+        memcpy(all->members, given->members, n_given * sizeof *all->members);
+    all->count = n_given;
+    for (size_t i = 0; i < ARRAY_COUNT(tokens); i++) {
+        if (!tokens[i].text.ptr || json_get(given, tokens[i].name))
+            continue;
+        struct json *text = json_new_string(arena, tokens[i].text);
+        if (!text)
+            return NULL;
+        all->members[all->count++] =
+            (struct json_member){.key = slice_of(tokens[i].name), .value = *text};
+    }
+    return all;
+}
+
+static enum status render_line(const struct renderer *r, struct template_chat *chat,
+                               struct json_writer *out, struct err *e)
+{
+    struct arena arena;
+    struct buf text;
+    enum status st;
+    arena_init(&arena, VARIABLES_BYTES_MAX);
+    buf_init(&text, TEXT_BYTES_MAX);
+    chat->variables = with_tokens(r, chat->variables, &arena);
+    if (!chat->variables)
+        st = err_set(e, E_NOMEM, "out of memory for variables");
+    else
+        st = template_render_chat(r->template, chat, &text, e);
+    if (st == OK)
+        st = write_text(out, &text, e);
+    buf_release(&text);
+    arena_release(&arena);
+    return st;
+}
+
 static enum status answer_render(void *arg, const struct json *line, struct json_writer *out,
                                  struct err *e)
 {
     const struct renderer *r = arg;
-    struct template_chat chat = {.bos_token = r->bos, .eos_token = r->eos};
+    struct template_chat chat = {0};
     enum status st = line_member(line, "messages", JSON_ARRAY, "an array", &chat.messages, e);
     if (st == OK && !chat.messages)
         st = err_set(e, E_INVALID, "\"messages\" must be an array");
@@ -151,21 +201,12 @@ static enum status answer_render(void *arg, const struct json *line, struct json
         st = line_bool(line, "continue_final_message", false, &chat.continue_final_message, e);
     if (st == OK)
         st = read_now(line, &chat.now, e);
-    if (st != OK)
-        return st;
-    struct buf text;
-    buf_init(&text, TEXT_BYTES_MAX);
-    st = template_render_chat(r->template, &chat, &text, e);
-    if (st == OK)
-        st = write_text(out, &text, e);
-    buf_release(&text);
-    return st;
+    return st == OK ? render_line(r, &chat, out, e) : st;
 }
 
-static bool has_token(void *arg, const char *text)
+static bool has_token(const void *context, const char *token)
 {
-    const struct renderer *r = arg;
-    return r->tokenizer && tokenizer_find(r->tokenizer, slice_of(text)) != TOKEN_NONE;
+    return tokenizer_find(context, slice_of(token)) != TOKEN_NONE;
 }
 
 static struct slice token_text(const struct tokenizer *t, uint32_t id)
@@ -191,8 +232,7 @@ static enum status template_of_model(struct renderer *r, struct err *e)
 {
     struct slice source, arch;
     bool has_template = false, has_arch = false;
-    enum status st =
-        gguf_get_string(r->gguf, "tokenizer.chat_template", &source, &has_template, e);
+    enum status st = gguf_get_string(r->gguf, "tokenizer.chat_template", &source, &has_template, e);
     if (st == OK)
         st = gguf_get_string(r->gguf, "general.architecture", &arch, &has_arch, e);
     if (st != OK)
@@ -200,8 +240,16 @@ static enum status template_of_model(struct renderer *r, struct err *e)
     if (!has_template) {
         char name[64];
         snprintf(name, sizeof name, "%.*s", has_arch ? (int)arch.len : 0, has_arch ? arch.ptr : "");
-        source = slice_of(template_default(name, has_token, r));
-        fprintf(stderr, "kvasir: the file has no chat template; using the built-in one for %s\n", name);
+        const char *built_in = template_default(
+            name, (struct template_vocabulary){.has = has_token, .context = r->tokenizer});
+        if (!built_in)
+            return err_set(e, E_UNSUPPORTED,
+                           "%s: no chat template inside, and none is built in for it; give "
+                           "--template FILE",
+                           gguf_name(r->gguf));
+        source = slice_of(built_in);
+        fprintf(stderr, "kvasir: the file has no chat template; using the built-in one for %s\n",
+                name);
     }
     st = template_compile(source, &r->template, e);
     return st == OK ? OK : err_prefix(e, "%s: chat template", gguf_name(r->gguf));

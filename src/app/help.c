@@ -73,8 +73,10 @@ void help_command(FILE *out, const struct command *command)
     for (int i = 0; i < OPTION_COUNT; i++) {
         if (!config_uses(command, (enum option_id)i))
             continue;
-        fputs(has_options ? "" : "options (of two the last holds; also in the environment as "
-                                 "KVASIR_NAME, and in the file of --config):\n", out);
+        fputs(has_options ? ""
+                          : "options (of two the last holds; also in the environment as "
+                            "KVASIR_NAME, and in the file of --config):\n",
+              out);
         has_options = true;
         option_help(out, &option_rows[i]);
     }
@@ -98,14 +100,16 @@ void help_group(FILE *out, const char *group)
 void help_overview(FILE *out)
 {
     fputs("kvasir " KVASIR_VERSION ": a local LLM server in which no prompt is computed twice\n\n"
-          "usage: kvasir COMMAND [options]\n\n", out);
+          "usage: kvasir COMMAND [options]\n\n",
+          out);
     for (int i = 0; i < COMMAND_COUNT; i++)
         fprintf(out, "  %-18s %s\n", commands[i].name, commands[i].summary);
     fputs("\nexamples:\n"
           "  kvasir serve -m model.gguf           an OpenAI-compatible server on 127.0.0.1:8080\n"
           "  kvasir run \"who are you?\"            one answer of the embedded model\n"
           "  kvasir chat -m model.gguf            a conversation in the terminal\n"
-          "\nkvasir COMMAND --help says more, with examples.\n", out);
+          "\nkvasir COMMAND --help says more, with examples.\n",
+          out);
 }
 
 static void markdown_row(FILE *out, const struct option_row *row)
@@ -124,14 +128,17 @@ static void markdown_row(FILE *out, const struct option_row *row)
 void help_markdown(FILE *out)
 {
     fputs("# The command line\n\n"
-          "Written by `kvasir help --markdown`; a test compares. An option is read from the command line, else\n"
-          "from the environment, else from the file of `--config` (lines of `key = value`, the key being the\n"
+          "Written by `kvasir help --markdown`; a test compares. An option is read from the "
+          "command line, else\n"
+          "from the environment, else from the file of `--config` (lines of `key = value`, the key "
+          "being the\n"
           "environment's name in lower case with dashes and without `KVASIR_`).\n\n"
-          "Exit codes: 0 done; 1 failed, with the reason on stderr in one line; 2 wrong usage.\n", out);
+          "Exit codes: 0 done; 1 failed, with the reason on stderr in one line; 2 wrong usage.\n",
+          out);
     for (int i = 0; i < COMMAND_COUNT; i++) {
         const struct command *command = &commands[i];
-        fprintf(out, "\n## kvasir %s\n\n%s.\n\n```\nkvasir %s [options]%s%s\n\n%s```\n", command->name,
-                command->summary, command->name, command->arguments[0] ? " " : "",
+        fprintf(out, "\n## kvasir %s\n\n%s.\n\n```\nkvasir %s [options]%s%s\n\n%s```\n",
+                command->name, command->summary, command->name, command->arguments[0] ? " " : "",
                 command->arguments, command->about);
         bool has_options = false;
         for (int k = 0; k < OPTION_COUNT; k++) {

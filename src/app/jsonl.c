@@ -7,9 +7,9 @@
 
 #include "app/app_int.h"
 
-#define LINE_BYTES_MAX JSON_BYTES_MAX
-#define READ_BYTES (64u << 10)
-#define OUT_BYTES_MAX (256u << 20)
+#define LINE_BYTES_MAX  JSON_BYTES_MAX
+#define READ_BYTES      (64u << 10)
+#define OUT_BYTES_MAX   (256u << 20)
 #define ARENA_BYTES_MAX (1u << 30)
 
 void jsonl_reader_init(struct jsonl_reader *r)
@@ -104,9 +104,9 @@ static void answer_line(jsonl_fn *answer, void *arg, struct slice line, bool is_
     arena_init(&arena, ARENA_BYTES_MAX);
     struct err e = {.pos = ERR_NO_POS};
     struct json *value = NULL;
-    enum status st = is_too_long ? err_set(&e, E_LIMIT, "the line is longer than %u bytes",
-                                           LINE_BYTES_MAX)
-                                 : json_parse(line, &arena, &value, &e);
+    enum status st = is_too_long
+                         ? err_set(&e, E_LIMIT, "the line is longer than %u bytes", LINE_BYTES_MAX)
+                         : json_parse(line, &arena, &value, &e);
     if (st == OK && value->kind != JSON_OBJECT)
         st = err_set(&e, E_INVALID, "want a JSON object");
     struct json_writer w;

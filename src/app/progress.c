@@ -9,9 +9,9 @@
 #include "app/app_int.h"
 #include "os/clock.h"
 
-#define LONG_MS 2000.0  /* what is over sooner gets no bar */
-#define GUESS_MS 300.0  /* too early to tell how long it takes */
-#define REDRAW_MS 100.0
+#define LONG_MS       2000.0 /* what is over sooner gets no bar */
+#define GUESS_MS      300.0  /* too early to tell how long it takes */
+#define REDRAW_MS     100.0
 #define BAR_CELLS_MAX 40
 
 void progress_begin(struct progress *p)

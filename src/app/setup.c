@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * setup.c — from options to an engine: which file, which store, and a line that says what was opened. */
+ * setup.c — from options to an engine: which file, which store, and a line that says what was
+ * opened. */
 #include <stdarg.h>
 #include <string.h>
 #include <unistd.h>

@@ -137,9 +137,9 @@ static void write_stat(struct buf *out, const char *dir, const struct store_stat
         const char *key;
         uint64_t value;
     } numbers[] = {
-        {"segments", st->n_segments},       {"segment_bytes", st->segment_bytes},
-        {"index_bytes", st->index_bytes},   {"max_bytes", st->max_bytes},
-        {"free_bytes", st->free_bytes},     {"quarantined", st->n_quarantined},
+        {"segments", st->n_segments},         {"segment_bytes", st->segment_bytes},
+        {"index_bytes", st->index_bytes},     {"max_bytes", st->max_bytes},
+        {"free_bytes", st->free_bytes},       {"quarantined", st->n_quarantined},
         {"recovered", st->recovered_records},
     };
     struct json_writer w;
@@ -193,8 +193,12 @@ static void write_report(struct buf *out, const struct store_verify_report *r)
         const char *key;
         uint64_t value;
     } numbers[] = {
-        {"segments", r->n_segments}, {"records", r->n_records},        {"bytes", r->n_bytes},
-        {"bad", r->n_bad},           {"quarantined", r->n_quarantined}, {"unclaimed_bytes", r->unclaimed_bytes},
+        {"segments", r->n_segments},
+        {"records", r->n_records},
+        {"bytes", r->n_bytes},
+        {"bad", r->n_bad},
+        {"quarantined", r->n_quarantined},
+        {"unclaimed_bytes", r->unclaimed_bytes},
     };
     struct json_writer w;
     jw_init(&w, out);

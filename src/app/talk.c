@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * talk.c — run and chat: the same engine and store as the server's, without HTTP.
- * A chat with --session is kept as DIR/chats/NAME.jsonl, one message a line, written anew after each
- * answer; its KV lies in the store like any other and is found by its tokens. */
+ * A chat with --session is kept as DIR/chats/NAME.jsonl, one message a line, written anew after
+ * each answer; its KV lies in the store like any other and is found by its tokens. */
 #include <ctype.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -176,7 +176,7 @@ int command_run(const struct config *c)
 struct chat {
     const struct config *config;
     struct engine *engine;
-    struct buf messages;  /* "{…},{…}": what was said so far */
+    struct buf messages;          /* "{…},{…}": what was said so far */
     char path[FS_PATH_BYTES_MAX]; /* of the session's file; "": not kept */
 };
 
@@ -213,7 +213,8 @@ static enum status load_session(struct chat *chat, struct err *e)
     if (!name)
         return OK;
     if (!dir)
-        return err_set(e, E_INVALID, "--session needs a store to keep it in; leave out --store none");
+        return err_set(e, E_INVALID,
+                       "--session needs a store to keep it in; leave out --store none");
     char folder[FS_PATH_BYTES_MAX - SESSION_NAME_MAX - 16];
     int n = snprintf(folder, sizeof folder, "%s/chats", dir);
     if (n < 0 || (size_t)n >= sizeof folder)
