@@ -8,9 +8,11 @@
 
 #define PROMPT_BYTES_MAX (64u << 20)
 
-static bool has_token(void *arg, const char *text)
+#define VARIABLES_BYTES_MAX (1u << 20)
+
+static bool has_token(const void *context, const char *text)
 {
-    const struct engine *g = arg;
+    const struct engine *g = context;
     return tokenizer_find(g->tokenizer, slice_of(text)) != TOKEN_NONE;
 }
 
@@ -31,32 +33,64 @@ enum status prompt_load_template(struct engine *g, struct err *e)
     buf_printf(&origin, "built-in for %s", g->model_info->arch);
     g->origin_text = buf_take(&origin, NULL);
     g->info.template_origin = g->origin_text;
-    source = slice_of(template_default(g->model_info->arch, has_token, g));
-    return template_compile(source, &g->template, e);
+    const char *text = template_default(g->model_info->arch,
+                                        (struct template_vocabulary){has_token, g});
+    if (!text) { /* not made for chats: text and token prompts still work */
+        g->info.template_origin = "none";
+        return OK;
+    }
+    return template_compile(slice_of(text), &g->template, e);
 }
 
-static struct slice token_text(const struct engine *g, uint32_t id)
+static void set_token(const struct engine *g, struct json_member *m, const char *name, uint32_t id)
 {
-    return id == TOKEN_NONE ? (struct slice){"", 0} : tokenizer_piece(g->tokenizer, id, true);
+    struct slice text =
+        id == TOKEN_NONE ? (struct slice){"", 0} : tokenizer_piece(g->tokenizer, id, true);
+    m->key = slice_of(name);
+    m->value = (struct json){.kind = JSON_STRING, .text = text};
+}
+
+/* The request's variables behind the vocabulary's; NULL: out of memory. */
+static const struct json *with_tokens(const struct engine *g, const struct json *variables,
+                                      struct arena *a)
+{
+    size_t n = variables ? variables->count : 0, used = 0;
+    struct json *all = json_new_object(a, n + 2);
+    if (!all)
+        return NULL;
+    if (!json_get(variables, "bos_token"))
+        set_token(g, &all->members[used++], "bos_token", g->info.vocabulary.bos);
+    if (!json_get(variables, "eos_token"))
+        set_token(g, &all->members[used++], "eos_token", g->info.vocabulary.eos);
+    if (n)
+        memcpy(all->members + used, variables->members, n * sizeof *variables->members);
+    all->count = used + n;
+    return all;
 }
 
 enum status engine_render(const struct engine *g, const struct engine_request *r, struct buf *out,
                           struct err *e)
 {
+    if (!g->template)
+        return err_set(e, E_UNSUPPORTED, "%s has no chat template; use /v1/completions",
+                       g->info.model_name);
     struct tm tm;
     time_t now = (time_t)clock_unix_s();
     localtime_r(&now, &tm);
+    struct arena a;
+    arena_init(&a, VARIABLES_BYTES_MAX);
     struct template_chat chat = {
         .messages = r->messages,
         .tools = r->tools,
-        .variables = r->variables,
-        .bos_token = token_text(g, g->info.vocabulary.bos),
-        .eos_token = token_text(g, g->info.vocabulary.eos),
+        .variables = with_tokens(g, r->variables, &a),
         .add_generation_prompt = r->add_generation_prompt,
         .continue_final_message = r->continue_final_message,
         .now = {tm.tm_year + 1900, tm.tm_mon + 1, tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec},
     };
-    return template_render_chat(g->template, &chat, out, e);
+    enum status st = chat.variables ? template_render_chat(g->template, &chat, out, e)
+                                    : err_set(e, E_NOMEM, "no memory for the template's variables");
+    arena_release(&a);
+    return st;
 }
 
 static enum status build_tokens(const struct engine_request *r, struct prompt *p, struct err *e)
