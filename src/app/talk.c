@@ -143,7 +143,7 @@ static enum status run_request(const struct config *c, struct engine *g, struct 
 int command_run(const struct config *c)
 {
     struct engine *g = NULL;
-    struct engine_request *r;
+    struct engine_request *r = NULL;
     struct ask_result result = {0};
     struct buf prompt;
     struct err e = {0};
@@ -266,7 +266,7 @@ static void keep_session(const struct chat *chat)
 /* One turn.  What failed or was stopped before its first word leaves no trace. */
 static void say(struct chat *chat, struct slice words)
 {
-    struct engine_request *r;
+    struct engine_request *r = NULL;
     struct ask_result result = {0};
     struct buf list;
     struct err e = {0};

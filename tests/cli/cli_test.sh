@@ -20,7 +20,7 @@ run() {
     [ "$code" = "$want" ] || miss "kvasir $*: exit $code, expected $want; stderr: $(cat "$tmp/err")"
 }
 miss() {
-    echo "FAIL: $*"
+    printf 'FAIL: %s\n' "$*"
     bad=1
 }
 out_is() { [ "$(cat "$tmp/out")" = "$1" ] || miss "stdout is: $(cat "$tmp/out"); expected: $1"; }
@@ -79,21 +79,21 @@ printf '%s\n' '{"template":"{{ a + 1 }}","context":{"a":1}}' 'no json' '[]' '{"t
 run 0 eval jinja <"$tmp/in"
 [ "$(wc -l <"$tmp/out")" = 7 ] || miss "jinja: $(wc -l <"$tmp/out") answers to 7 lines"
 [ "$(grep -c '"error"' "$tmp/out")" = 4 ] || miss "jinja: not four errors: $(cat "$tmp/out")"
-out_has '{"text": "2"}'
-out_has '{"text": "2024-07-26 12:34"}'
-[ "$(tail -n 1 "$tmp/out")" = '{"text": "last"}' ] || miss "jinja: the last line was not answered"
+out_has '{"text":"2"}'
+out_has '{"text":"2024-07-26 12:34"}'
+[ "$(tail -n 1 "$tmp/out")" = '{"text":"last"}' ] || miss "jinja: the last line was not answered"
 
 printf '%s' '{"text":"Hello world","add_special":true}' >"$tmp/in" # without a newline at the end
 run 0 eval tokenize <"$tmp/in"
 err_has "embedded model skald"
 cp "$tmp/out" "$tmp/tokens"
-out_has '{"tokens": [2, '
+out_has '{"tokens":[2,'
 run 0 eval tokenize --detokenize <"$tmp/tokens"
-out_is '{"text": "<bos>Hello world"}'
+out_is '{"text":"<bos>Hello world"}'
 printf '{"tokens":[4294967295]}\n{"tokens":[-1]}\n{"tokens":"x"}\n{"text":7}\n{"tokens":[]}\n' >"$tmp/in"
 run 0 eval tokenize --detokenize <"$tmp/in"
 [ "$(grep -c '"error"' "$tmp/out")" = 4 ] || miss "detokenize: not four errors: $(cat "$tmp/out")"
-[ "$(tail -n 1 "$tmp/out")" = '{"text": ""}' ] || miss "detokenize: no tokens are no text"
+[ "$(tail -n 1 "$tmp/out")" = '{"text":""}' ] || miss "detokenize: no tokens are no text"
 
 printf '%s\n' '{"messages":[{"role":"user","content":"Hi"}],"add_generation_prompt":true}' '{"messages":7}' >"$tmp/in"
 run 0 eval render <"$tmp/in"
@@ -102,7 +102,7 @@ out_has '<start_of_turn>user\nHi<end_of_turn>\n<start_of_turn>model\n'
 echo '{{ bos_token }}{{ messages[0].content }}{{ extra }}' >"$tmp/chat.jinja"
 echo '{"messages":[{"role":"user","content":"Hi"}],"variables":{"extra":"!","bos_token":"<b>"}}' >"$tmp/in"
 run 0 eval render --template "$tmp/chat.jinja" <"$tmp/in"
-out_is '{"text": "<b>Hi!"}'
+out_is '{"text":"<b>Hi!"}'
 echo '{% frob %}' >"$tmp/chat.jinja"
 run 1 eval render --template "$tmp/chat.jinja" <"$tmp/in"
 err_has "line 1"
@@ -112,7 +112,7 @@ printf '%s\n' '{"tokens":[2,100,101,102],"positions":[0,3],"top":3,"digest":true
     '{"tokens":[2],"positions":[1]}' '{"tokens":[2,100],"positions":[1,0]}' '{"tokens":[2,100,101,102],"top":1}' >"$tmp/in"
 run 0 eval logits <"$tmp/in"
 [ "$(grep -c '"error"' "$tmp/out")" = 3 ] || miss "logits: not three errors: $(cat "$tmp/out")"
-head -n 1 "$tmp/out" | grep -qE '^\{"positions": \[\{"pos": 0, "logsumexp": [-0-9.e]+, "top": \[\[[0-9]+, [-0-9.e]+\], \[[0-9]+, [-0-9.e]+\], \[[0-9]+, [-0-9.e]+\]\], "digest": "[0-9a-f]{64}"\}, \{"pos": 3, ' ||
+head -n 1 "$tmp/out" | grep -qE '^\{"positions":\[\{"pos":0,"logsumexp":[-0-9.e]+,"top":(\[?\[[0-9]+,[-0-9.e]+\],?){3}\],"digest":"[0-9a-f]{64}"\},\{"pos":3,' ||
     miss "logits: $(head -n 1 "$tmp/out")"
 first=$(head -n 1 "$tmp/out")
 for isa in ref auto; do
@@ -122,17 +122,17 @@ for isa in ref auto; do
 done
 echo '{"tokens":[2,100,101,102]}' >"$tmp/in"
 run 0 eval nll <"$tmp/in"
-grep -qE '^\{"nll": \[[-0-9.e]+, [-0-9.e]+, [-0-9.e]+\]\}$' "$tmp/out" || miss "nll: $(cat "$tmp/out")"
+grep -qE '^\{"nll":\[[-0-9.e]+,[-0-9.e]+,[-0-9.e]+\]\}$' "$tmp/out" || miss "nll: $(cat "$tmp/out")"
 
 printf '%s\n' '{"tokens":[2,100,101,102],"n":8}' 'oops' '{"tokens":[2,100,101,102],"n":8,"temperature":1,"seed":5}' \
     '{"tokens":[2,100,101,102],"n":8,"temperature":1,"seed":5}' '{"tokens":[2,7],"n":4}' >"$tmp/in"
 run 0 eval generate --store none <"$tmp/in"
-sed 's/, "cached".*//' "$tmp/out" >"$tmp/serial"
+sed 's/,"cached".*//' "$tmp/out" >"$tmp/serial"
 [ "$(sed -n 3p "$tmp/serial")" = "$(sed -n 4p "$tmp/serial")" ] || miss "generate: one seed, two texts"
 [ "$(grep -c '"error"' "$tmp/out")" = 1 ] || miss "generate: not one error: $(cat "$tmp/out")"
-[ "$(sed -n 1p "$tmp/out" | sed 's/.*"tokens": \[\([^]]*\)\].*/\1/' | tr ',' '\n' | wc -l)" = 8 ] || miss "generate: not 8 tokens"
+[ "$(sed -n 1p "$tmp/out" | sed 's/.*"tokens":\[\([^]]*\)\].*/\1/' | tr ',' '\n' | wc -l)" = 8 ] || miss "generate: not 8 tokens"
 run 0 eval generate --store none --parallel 3 <"$tmp/in"
-sed 's/, "cached".*//' "$tmp/out" | cmp -s - "$tmp/serial" || miss "generate: --parallel 3 answers otherwise"
+sed 's/,"cached".*//' "$tmp/out" | cmp -s - "$tmp/serial" || miss "generate: --parallel 3 answers otherwise"
 
 echo "# the store: kept by one process, found by the next"
 i=0
@@ -146,14 +146,14 @@ i=0
 } >"$tmp/in"
 run 0 eval generate --store "$tmp/kv" <"$tmp/in"
 cold=$(cat "$tmp/out")
-case $cold in *'"cached": 0, '*) ;; *) miss "store: the first run found something: $cold" ;; esac
+case $cold in *'"cached":0,'*) ;; *) miss "store: the first run found something: $cold" ;; esac
 run 0 eval generate --store "$tmp/kv" <"$tmp/in"
-out_has '"disk": 401, "computed": 0'
-[ "${cold%%, \"cached\"*}" = "$(sed 's/, "cached".*//' "$tmp/out")" ] || miss "store: resumed otherwise"
+out_has '"disk":401,"computed":0'
+[ "${cold%%,\"cached\"*}" = "$(sed 's/,"cached".*//' "$tmp/out")" ] || miss "store: resumed otherwise"
 run 0 store stat --store "$tmp/kv";        out_has "page"
 run 0 store stat --json --store "$tmp/kv"; out_has '"live_bytes"'
 run 0 store ls --store "$tmp/kv";          out_has "head"
-run 0 store ls --json --store "$tmp/kv";   out_has '"kind": "page"'
+run 0 store ls --json --store "$tmp/kv";   out_has '"kind":"page"'
 run 0 store verify --store "$tmp/kv";      out_has "0 bad"
 
 echo "# talking"
