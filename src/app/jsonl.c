@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "app/app_int.h"
+#include "base/check.h"
 
 #define LINE_BYTES_MAX  JSON_BYTES_MAX
 #define READ_BYTES      (64u << 10)
@@ -90,11 +91,43 @@ void jsonl_error(struct buf *out, const struct err *e)
     jw_end_object(&w);
 }
 
+/* Unicode has three more line ends: NEL, LINE SEPARATOR, PARAGRAPH SEPARATOR.  Readers that split
+ * at them (Python's splitlines) must not find them inside an answer; they can only stand in
+ * strings. */
+static size_t other_line_end(const char *p, size_t left, const char **escape)
+{
+    static const struct {
+        const char *bytes, *escape;
+    } ends[] = {{"\xC2\x85", "\\u0085"}, {"\xE2\x80\xA8", "\\u2028"}, {"\xE2\x80\xA9", "\\u2029"}};
+    for (size_t i = 0; i < ARRAY_COUNT(ends); i++) {
+        size_t n = strlen(ends[i].bytes);
+        if (left >= n && memcmp(p, ends[i].bytes, n) == 0) {
+            *escape = ends[i].escape;
+            return n;
+        }
+    }
+    return 0;
+}
+
 bool jsonl_put(const struct buf *line)
 {
+    size_t done = 0;
+    for (size_t at = 0; at < line->len; at++) {
+        unsigned char c = (unsigned char)line->ptr[at];
+        const char *escape;
+        size_t n =
+            c == 0xC2 || c == 0xE2 ? other_line_end(line->ptr + at, line->len - at, &escape) : 0;
+        if (n == 0)
+            continue;
+        fwrite(line->ptr + done, 1, at - done, stdout);
+        fputs(escape, stdout);
+        done = at + n;
+        at = done - 1;
+    }
+    fwrite(line->ptr + done, 1, line->len - done, stdout);
+    fputc('\n', stdout);
     /* Flushed line by line: scripts wait for an answer before they ask again. */
-    return fwrite(line->ptr, 1, line->len, stdout) == line->len && fputc('\n', stdout) != EOF &&
-           fflush(stdout) == 0;
+    return fflush(stdout) == 0 && !ferror(stdout);
 }
 
 static void answer_line(jsonl_fn *answer, void *arg, struct slice line, bool is_too_long,
