@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT
  * sampling.c — the fields that both dialects share: sampling, limits, stops, stream, and what is
  * refused by name. */
+#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "api/api_int.h"
 
@@ -69,10 +71,22 @@ static void read_bias(struct fields *f, uint32_t n_vocab, struct engine_request 
     r->sampling.n_bias = (uint32_t)v->count;
 }
 
+/* Seeds that we draw and tell use all 64 bits: what was told must be taken back. */
+static bool read_unsigned_seed(const struct json *v, uint64_t *seed)
+{
+    if (!v || v->kind != JSON_REAL || v->text.len != strspn(v->text.ptr, "0123456789"))
+        return false;
+    errno = 0;
+    *seed = strtoull(v->text.ptr, NULL, 10);
+    return errno == 0;
+}
+
 static void read_seed(struct fields *f, struct engine_request *r)
 {
     int64_t seed = 0;
-    if (field_int(f, "seed", INT64_MIN, INT64_MAX, &seed) && seed != -1) { /* −1: llama-server's "any" */
+    if (read_unsigned_seed(field(f, "seed"), &r->sampling.seed))
+        r->has_seed = true;
+    else if (field_int(f, "seed", INT64_MIN, INT64_MAX, &seed) && seed != -1) { /* −1: llama-server's "any" */
         r->has_seed = true;
         r->sampling.seed = (uint64_t)seed;
     }

@@ -117,6 +117,8 @@ static void reads_sampling(void **state)
     expect_ok(API_CHAT, CHAT(",\"seed\":-1,\"top_k\":40.0,\"max_tokens\":3,\"max_completion_tokens\":4"));
     assert_false(request->has_seed);
     assert_int_equal(request->max_tokens, 4);
+    expect_ok(API_CHAT, CHAT(",\"seed\":18446744073709551615"));
+    assert_true(request->has_seed && request->sampling.seed == UINT64_MAX);
     expect_ok(API_CHAT, CHAT(",\"n_predict\":-1"));
     assert_int_equal(request->max_tokens, ENGINE_TOKENS_ALL);
     expect_ok(API_CHAT, CHAT(",\"n_predict\":9"));
@@ -236,6 +238,7 @@ static void refuses_chats_by_name(void **state)
         {CHAT(",\"stream\":1"), "stream", "true or false"},
         {CHAT(",\"stream_options\":7"), "stream_options", "object"},
         {CHAT(",\"stream_options\":{\"include_usage\":\"yes\"}"), "include_usage", "true or false"},
+        {CHAT(",\"seed\":18446744073709551616"), "seed", "integer"},
         {CHAT(",\"seed\":\"x\""), "seed", "integer"},
         {CHAT(",\"stop\":7"), "stop", "string"},
         {CHAT(",\"stop\":[\"1\",\"2\",\"3\",\"4\",\"5\",\"6\",\"7\",\"8\",\"9\",\"a\",\"b\",\"c\",\"d\",\"e\","

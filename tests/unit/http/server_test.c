@@ -115,7 +115,7 @@ static void handle(void *arg, struct http_exchange *x)
         http_add_header(x, "X-Seen", "yes");
         reply_text(x, 201, text);
     } else if (slice_is(path, "/stream")) {
-        start_stream(x, atoi(http_query(x).ptr));
+        start_stream(x, (int)strtol(http_query(x).ptr, NULL, 10));
     } else if (slice_is(path, "/hold")) {
         http_attach(x, malloc(1), on_gone, on_free);
         atomic_store(&held, x);
