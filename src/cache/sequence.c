@@ -32,7 +32,7 @@ struct sequence *sequence_new(struct cache *c, const struct cache_request *r)
         ok = ok && s->tables[g];
     }
     uint32_t n_points = r ? r->n_points : 0;
-    s->points = mem_try_new(n_points, sizeof *s->points);
+    s->points = mem_try_new(n_points + 1, sizeof *s->points);
     ok = ok && s->points;
     if (!ok) {
         sequence_free(s);
@@ -41,8 +41,11 @@ struct sequence *sequence_new(struct cache *c, const struct cache_request *r)
     if (n_points)
         memcpy(s->points, r->points, n_points * sizeof *s->points);
     s->n_points = n_points;
-    if (r)
+    if (r) {
         memcpy(s->tokens, r->tokens, r->n_tokens * sizeof *s->tokens);
+        if (n_points == 0 || s->points[n_points - 1] < r->n_tokens)
+            s->points[s->n_points++] = r->n_tokens; /* the prompt's end */
+    }
     return s;
 }
 

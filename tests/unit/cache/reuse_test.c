@@ -86,6 +86,37 @@ static void test_windowed_points(void **state)
     mem_free(t);
 }
 
+/* The prompt's end stays a resumable point however long the answer behind it is. */
+static void test_prompt_end_survives(void **state)
+{
+    (void)state;
+    struct rig r = {.is_windowed = true};
+    rig_open(&r);
+    uint32_t *t = rig_tokens(9, 2000);
+    for (uint32_t n = 500; n < 700; n += 13) {
+        struct err e;
+        struct sequence *s;
+        struct cache_match m;
+        struct cache_request q = {.tokens = t, .n_tokens = n, .max_resume = n};
+        float logits[RIG_VOCAB];
+        uint32_t *hashes = mem_new(n, sizeof *hashes);
+        t[3] = n % RIG_VOCAB; /* another chain each time */
+        t[4] = n / RIG_VOCAB;
+        assert_int_equal(cache_begin(r.cache, &q, &s, &m, &e), OK);
+        assert_int_equal(rig_compute(&r, s, t, n, 512), OK);
+        rig_hashes(t, n, hashes);
+        rig_logits(hashes, n, logits);
+        sequence_keep_head(s, logits);
+        assert_int_equal(rig_compute(&r, s, t, n + 800, 1), OK);
+        sequence_finish(s, true);
+        struct rig_run a = rig_request(&r, t, n, 64, NULL, 0);
+        assert_int_equal(a.resume, n);
+        mem_free(hashes);
+    }
+    rig_close(&r);
+    mem_free(t);
+}
+
 /* Windowed pages that no resumable point needs are not kept: 5,000 tokens, 2 pages a point. */
 static void test_windowed_memory(void **state)
 {
@@ -245,6 +276,7 @@ int main(void)
         cmocka_unit_test(test_diverge_at_every_position),
         cmocka_unit_test(test_windowed_points),
         cmocka_unit_test(test_windowed_memory),
+        cmocka_unit_test(test_prompt_end_survives),
         cmocka_unit_test_prestate(test_forks, &no),
         cmocka_unit_test_prestate(test_forks, &yes),
         cmocka_unit_test(test_small_memory),
