@@ -177,18 +177,15 @@ struct bounds {
     size_t count;
 };
 
-static bool bound(struct render *r, struct value v, int64_t missing, int64_t *out)
+static int64_t bound(struct value v, int64_t missing)
 {
-    *out = missing;
+    const int64_t most = INT64_MAX / 4;
     if (v.kind == V_NONE)
-        return true;
-    if (!value_is_whole(v))
-        return render_fail(r, E_INVALID, "slice indices must be integers or None");
+        return missing;
     if (v.kind == V_BIG)
-        *out = number_sign(v) < 0 ? INT64_MIN / 4 : INT64_MAX / 4;
-    else
-        *out = v.kind == V_BOOL ? v.boolean : v.integer;
-    return true;
+        return number_sign(v) < 0 ? -most : most;
+    int64_t i = v.kind == V_BOOL ? v.boolean : v.integer;
+    return i < -most ? -most : i > most ? most : i;
 }
 
 static int64_t clamp(int64_t i, int64_t low, int64_t high)
@@ -196,29 +193,24 @@ static int64_t clamp(int64_t i, int64_t low, int64_t high)
     return i < low ? low : i > high ? high : i;
 }
 
-/* PySlice_AdjustIndices */
-static bool resolve_slice(struct render *r, const struct value given[3], int64_t n, struct bounds *b)
+/* PySlice_AdjustIndices; a step of 0 is none. */
+static struct bounds resolve_slice(const struct value given[3], int64_t n)
 {
-    if (!bound(r, given[2], 1, &b->step))
-        return false;
-    if (b->step == 0)
-        return render_fail(r, E_INVALID, "slice step cannot be zero");
-    bool up = b->step > 0;
+    struct bounds b = {.step = bound(given[2], 1)};
+    bool up = b.step > 0;
     int64_t low = up ? 0 : -1, high = up ? n : n - 1;
-    b->step = clamp(b->step, -INT64_MAX / 4, INT64_MAX / 4);
-    if (!bound(r, given[0], up ? low : high, &b->start) ||
-        !bound(r, given[1], up ? high : INT64_MIN, &b->stop))
-        return false;
-    if (b->start < 0 && given[0].kind != V_NONE)
-        b->start += n;
-    if (b->stop < 0 && given[1].kind != V_NONE)
-        b->stop += n;
-    b->start = clamp(b->start, low, high);
-    b->stop = clamp(b->stop, low, high);
-    int64_t distance = up ? b->stop - b->start : b->start - b->stop;
-    int64_t step = up ? b->step : -b->step;
-    b->count = distance > 0 ? (size_t)((distance - 1) / step + 1) : 0;
-    return true;
+    b.start = bound(given[0], up ? low : high);
+    b.stop = bound(given[1], up ? high : low);
+    if (b.start < 0 && given[0].kind != V_NONE)
+        b.start += n;
+    if (b.stop < 0 && given[1].kind != V_NONE)
+        b.stop += n;
+    b.start = clamp(b.start, low, high);
+    b.stop = clamp(b.stop, low, high);
+    int64_t distance = up ? b.stop - b.start : b.start - b.stop;
+    int64_t step = up ? b.step : -b.step;
+    b.count = distance > 0 && step ? (size_t)((distance - 1) / step + 1) : 0;
+    return b;
 }
 
 static bool slice_items(struct render *r, struct value v, struct bounds b, struct value *out)
@@ -269,18 +261,28 @@ static bool slice_range(struct render *r, struct value v, struct bounds b, struc
     return true;
 }
 
+static bool can_bound(struct value v)
+{
+    return v.kind == V_NONE || value_is_whole(v);
+}
+
+/* Unlike a[b], this fails where Python does. */
 bool attribute_slice(struct render *r, struct value v, const struct value given[3], struct value *out)
 {
-    struct bounds b = {0};
     int64_t n;
     if (v.kind == V_UNDEFINED)
         return render_fail_undefined(r, v);
     bool can_slice =
         v.kind == V_STRING || v.kind == V_LIST || v.kind == V_TUPLE || v.kind == V_RANGE;
     if (!can_slice)
-        return render_fail(r, E_INVALID, "'%s' object is not subscriptable", value_type_name(v));
-    if (!value_length(r, v, &n) || !resolve_slice(r, given, n, &b))
+        return render_fail(r, E_INVALID, "'%s' object cannot be sliced", value_type_name(v));
+    if (!can_bound(given[0]) || !can_bound(given[1]) || !can_bound(given[2]))
+        return render_fail(r, E_INVALID, "slice indices must be integers or None");
+    if (!value_length(r, v, &n))
         return false;
+    struct bounds b = resolve_slice(given, n);
+    if (b.step == 0)
+        return render_fail(r, E_INVALID, "slice step cannot be zero");
     if (v.kind == V_STRING)
         return slice_string(r, v, b, out);
     return v.kind == V_RANGE ? slice_range(r, v, b, out) : slice_items(r, v, b, out);

@@ -192,9 +192,10 @@ static bool next_argument(struct percent *p, struct value *out)
 
 static bool named_argument(struct percent *p, struct slice s, size_t *at, struct value *out)
 {
-    size_t start = ++*at, depth = 1;
+    size_t start = ++*at;
+    int depth = 1;
     for (; *at < s.len && depth > 0; ++*at)
-        depth += s.ptr[*at] == '(' ? 1u : s.ptr[*at] == ')' ? -1u : 0u;
+        depth += s.ptr[*at] == '(' ? 1 : s.ptr[*at] == ')' ? -1 : 0;
     if (depth > 0)
         return render_fail(p->r, E_INVALID, "incomplete format key");
     struct slice name = {s.ptr + start, *at - start - 1};
@@ -560,9 +561,9 @@ static bool expand_field(struct braces *f, struct buf *b, struct slice s, int de
 /* End of the field that starts behind a brace, or s.len. */
 static size_t field_end(struct slice s, size_t at)
 {
-    size_t depth = 1;
+    int depth = 1;
     for (; at < s.len; at++) {
-        depth += s.ptr[at] == '{' ? 1u : s.ptr[at] == '}' ? -1u : 0u;
+        depth += s.ptr[at] == '{' ? 1 : s.ptr[at] == '}' ? -1 : 0;
         if (depth == 0)
             return at;
     }

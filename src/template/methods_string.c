@@ -356,10 +356,8 @@ static bool split_blanks(struct render *r, struct slice s, int64_t most, struct 
 {
     for (s = unicode_strip(s, true, false); s.len > 0; s = unicode_strip(s, true, false)) {
         size_t end = 0, next = 0;
-        if (most-- == 0) {
-            s = unicode_strip(s, false, true);
+        if (most-- == 0)
             return add_piece(r, l, s, 0, s.len);
-        }
         while (next < s.len && !unicode_is_space(unicode_next(s, &next, NULL)))
             end = next;
         if (!add_piece(r, l, s, 0, end))
@@ -431,7 +429,6 @@ static bool rsplit_blanks(struct render *r, struct slice s, int64_t most, struct
         struct slice head = s;
         size_t start;
         if (most-- == 0) {
-            s = unicode_strip(s, true, false);
             if (!add_piece(r, l, s, 0, s.len))
                 return false;
             break;
