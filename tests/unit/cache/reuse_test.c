@@ -193,7 +193,7 @@ static void test_forks(void **state)
     struct cache_match m;
     for (int no_cache = 0; no_cache < 2; no_cache++) {
         struct cache_request q = {
-            .tokens = t, .n_tokens = 300, .max_resume = 300, .no_cache = no_cache};
+            .tokens = t, .n_tokens = 300, .max_resume = 300, .no_cache = no_cache != 0};
         assert_int_equal(cache_begin(r.cache, &q, &s, &m, &e), OK);
         assert_int_equal(rig_compute(&r, s, t, 300, 128), OK);
         assert_int_equal(sequence_fork(s, &f, &e), OK);
