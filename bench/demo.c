@@ -154,7 +154,7 @@ static enum status ask(struct demo *d, enum turn turn, struct chat_reply *replie
     a.messages = buf_slice(&messages);
     if (turn == SAMPLED_TURN) { /* wide open, so that equal tokens are no accident */
         a.temperature = 1.5;
-        a.more = "\"seed\":20250101,\"top_k\":0,\"top_p\":1,\"min_p\":0";
+        a.more = "\"seed\":20250101,\"top_k\":0,\"top_p\":1,\"min_p\":0,\"ignore_eos\":true";
     }
     show_work_begin(what);
     enum status st = chat_send(d->server.url, d->server.http, &a, &replies[turn], e);
