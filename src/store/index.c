@@ -142,11 +142,10 @@ static enum status prepare_all(sqlite3 *db, const char *const *sql, int n, sqlit
     return OK;
 }
 
-static enum status connect(const char *path, const char *vfs, bool is_read_only, sqlite3 **db,
-                           struct err *e)
+static enum status connect(const char *path, bool is_read_only, sqlite3 **db, struct err *e)
 {
     int flags = is_read_only ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE;
-    int rc = sqlite3_open_v2(path, db, flags | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_PRIVATECACHE, vfs);
+    int rc = sqlite3_open_v2(path, db, flags | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_PRIVATECACHE, NULL);
     if (rc != SQLITE_OK)
         return db_error(*db, rc, e);
     sqlite3_busy_timeout(*db, BUSY_TIMEOUT_MS);
@@ -194,8 +193,7 @@ static enum status check_format(struct index *ix, struct err *e)
     return OK;
 }
 
-enum status index_open(const char *path, const char *vfs, bool is_read_only, struct index **out,
-                       struct err *e)
+enum status index_open(const char *path, bool is_read_only, struct index **out, struct err *e)
 {
     static const char *const sql[] = {
 #define TEXT(name, text) text,
@@ -211,7 +209,7 @@ enum status index_open(const char *path, const char *vfs, bool is_read_only, str
     snprintf(pragma, sizeof pragma,
              "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA cache_size=-%d",
              CACHE_KIB);
-    enum status st = connect(path, vfs, is_read_only, &ix->db, e);
+    enum status st = connect(path, is_read_only, &ix->db, e);
     if (st == OK && !is_read_only)
         st = run_sql(ix->db, pragma, e);
     if (st == OK && !is_read_only)
@@ -221,7 +219,7 @@ enum status index_open(const char *path, const char *vfs, bool is_read_only, str
     if (st == OK)
         st = check_format(ix, e);
     if (st == OK)
-        st = connect(path, vfs, true, &ix->read_db, e);
+        st = connect(path, true, &ix->read_db, e);
     if (st == OK)
         st = prepare_all(ix->read_db, read_sql, R_COUNT, ix->read_statements, e);
     if (st != OK) {

@@ -305,7 +305,7 @@ static enum status try_index(struct store *s, struct loading *l, struct err *e)
     char path[FS_PATH_BYTES_MAX];
     struct index_facts facts;
     index_path(s, "", path);
-    enum status st = index_open(path, s->vfs, s->is_read_only, &s->index, e);
+    enum status st = index_open(path, s->is_read_only, &s->index, e);
     if (st != OK)
         return st;
     st = index_facts(s->index, &facts, e);
@@ -654,7 +654,7 @@ static enum status open_index(struct store *s, struct loading *l, struct err *e)
     return try_index(s, l, e);
 }
 
-enum status recover_open(struct store *s, struct err *e)
+static enum status try_open(struct store *s, struct err *e)
 {
     struct loading l = {.s = s};
     s->next_sequence = 1;
@@ -674,11 +674,40 @@ enum status recover_open(struct store *s, struct err *e)
     if (st == OK)
         st = recover_tails(s, &l, e);
     if (st == OK && !s->is_read_only && !commit_changes(s))
-        st = err_set(e, E_IO, "index.db cannot be written");
+        st = s->is_index_lost ? err_set(e, E_CORRUPT, "index.db is damaged")
+                              : err_set(e, E_IO, "index.db cannot be written");
     if (st == OK && s->index)
         st = index_count_quarantined(s->index, &s->stat.n_quarantined, e);
     loading_release(&l);
     return st;
+}
+
+/* Back to before try_open(); the files may have a segment more. */
+static void undo_open(struct store *s)
+{
+    index_close(s->index);
+    s->index = NULL;
+    for (uint32_t i = 0; i < s->n_slots; i++)
+        segment_drop(s->segments[i]);
+    s->n_slots = 0;
+    s->current = NULL;
+    table_release(&s->table);
+    s->stat = (struct store_stat){0};
+    s->kv_live_bytes = 0;
+    s->n_changes = 0;
+    s->is_index_lost = false;
+    s->failed_number = 0;
+    s->n_bad_rows = s->n_bad_segments = 0;
+}
+
+enum status recover_open(struct store *s, struct err *e)
+{
+    enum status st = try_open(s, e);
+    if (st != E_CORRUPT || s->is_read_only || s->is_rebuild)
+        return st;
+    undo_open(s); /* the damage showed only when the index was written to */
+    s->is_rebuild = true;
+    return try_open(s, e);
 }
 
 /* ---- a reader beside a writer ---- */

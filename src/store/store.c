@@ -221,7 +221,6 @@ static void store_release(struct store *s)
     pthread_mutex_destroy(&s->queue_lock);
     pthread_cond_destroy(&s->queue_wake);
     pthread_cond_destroy(&s->queue_room);
-    mem_free(s->vfs);
     mem_free(s->dir);
     mem_free(s);
 }
@@ -234,7 +233,6 @@ static struct store *store_new(const struct os_fs *fs, const char *dir,
         return NULL;
     s->fs = fs;
     s->dir = mem_text(dir, strlen(dir));
-    s->vfs = options->index_vfs ? mem_text(options->index_vfs, strlen(options->index_vfs)) : NULL;
     s->is_read_only = options->is_read_only;
     s->max_bytes = options->max_bytes;
     s->keep_free_bytes = options->keep_free_bytes;

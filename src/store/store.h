@@ -35,7 +35,6 @@ struct store_options {
     bool is_read_only;    /* no lock, no writes, no thread */
     uint64_t keep_free_bytes; /* 0: max(2 GiB, 5 % of the disk) stays free of KV */
     uint64_t segment_bytes;   /* 0: the default; tests use small ones */
-    const char *index_vfs;    /* SQLite's VFS for index.db; NULL: the default; tests simulate one */
 };
 
 /* Opens or creates dir (0700).  E_BUSY: another process writes; the message names it.  Recovers:

@@ -88,7 +88,6 @@ struct item {
 struct store {
     const struct os_fs *fs;
     char *dir;
-    char *vfs; /* of SQLite; NULL: the default */
     struct store_id id;
     bool is_read_only;
     bool is_rebuild; /* open as if the index were damaged */

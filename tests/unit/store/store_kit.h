@@ -17,12 +17,20 @@
 
 #include <cmocka.h>
 
+#include "base/log.h"
 #include "base/mem.h"
 #include "base/prng.h"
 #include "os/clock.h"
 #include "store/store.h"
 
 #define KIT __attribute__((unused)) static
+
+/* The store warns of what these tests do to it. */
+KIT void kit_quiet(void)
+{
+    if (!getenv("KIT_LOUD"))
+        log_set_level(LOG_ERROR);
+}
 
 /* ---- folders ---- */
 KIT void kit_run(const char *format, const char *path)
