@@ -26,6 +26,7 @@
 
 #include "base/check.h"
 #include "model/model_int.h"
+#include "os/clock.h"
 
 /* Tiles of weights are claimed in blocks: this many blocks a worker and matmul stage. */
 #define BLOCKS_PER_WORKER 8u
@@ -38,7 +39,8 @@ struct step {
     const struct model *m;
     const struct kernels *kernels;
     struct model_workspace *w;
-    struct team *team;
+    struct team *team;  /* of this step: the engine's, or the workspace's team of one */
+    uint32_t n_workers; /* its size */
     const struct model_batch *batch;
     struct act_rows normed, attended, gated; /* inputs of matmuls; they share the 8-bit buffers */
     struct kv_layout layouts[MODEL_GROUPS_MAX];
@@ -95,7 +97,7 @@ static void multiply(const struct step *s, const struct act_rows *x, uint32_t n_
     uint32_t n_tiles = 0;
     for (uint32_t i = 0; i < n_products; i++)
         n_tiles += packed_tiles(products[i].w->n_out);
-    uint32_t wanted = s->w->n_workers * BLOCKS_PER_WORKER;
+    uint32_t wanted = s->n_workers * BLOCKS_PER_WORKER;
     uint32_t tiles_per_block = n_tiles / wanted > 0 ? n_tiles / wanted : 1;
     uint32_t n_tile_blocks = (n_tiles + tiles_per_block - 1) / tiles_per_block;
     /* Many workers, narrow matrix: cut the rows as well. */
@@ -229,7 +231,7 @@ static void ask_before_layer(struct step *s, uint32_t layer, uint32_t worker)
     const struct model_batch *b = s->batch;
     if (!b->before_layer)
         return;
-    enum status st = b->before_layer(b->before_layer_arg, layer, worker, s->w->n_workers);
+    enum status st = b->before_layer(b->before_layer_arg, layer, worker, s->n_workers);
     int none = OK;
     if (st != OK)
         atomic_compare_exchange_strong(&s->failure, &none, (int)st);
@@ -364,7 +366,7 @@ static void attend(struct step *s, uint32_t layer, const struct attention_plan *
     team_barrier(s->team);
     if (!p->is_split)
         return;
-    fold_split(s, p, share(p->n_tiles * s->m->spec.n_kv_heads, worker, s->w->n_workers));
+    fold_split(s, p, share(p->n_tiles * s->m->spec.n_kv_heads, worker, s->n_workers));
     team_barrier(s->team);
 }
 
@@ -403,7 +405,7 @@ static void run_block_rest(struct step *s, uint32_t layer, float *x, uint32_t n_
     const uint32_t n_embd = s->m->spec.n_embd, n_ff = s->m->spec.n_ff;
     const struct packed *out_readers[] = {&l->matrix[M_OUT]};
     const struct packed *ff_readers[] = {&l->matrix[M_GATE], &l->matrix[M_UP]};
-    struct range rows = share(n_rows, worker, s->w->n_workers);
+    struct range rows = share(n_rows, worker, s->n_workers);
     for (uint32_t r = rows.begin; r < rows.end; r++)
         quantize(s, &s->attended, r, out_readers, 1);
     finish_rows(s, worker);
@@ -462,7 +464,7 @@ static void run_tail(struct step *s, uint32_t layer, uint32_t worker)
 {
     struct model_workspace *w = s->w;
     const struct model_spec *spec = &s->m->spec;
-    struct range rows = share(w->n_tail, worker, w->n_workers);
+    struct range rows = share(w->n_tail, worker, s->n_workers);
     for (uint32_t r = rows.begin; r < rows.end; r++)
         memcpy(w->x_tail + (size_t)r * spec->n_embd, w->x + (size_t)w->tail[r] * spec->n_embd,
                spec->n_embd * sizeof(float));
@@ -484,9 +486,10 @@ static void run_tail(struct step *s, uint32_t layer, uint32_t worker)
 static void run_step(void *arg, uint32_t worker, uint32_t n_workers)
 {
     struct step *s = arg;
+    DCHECK(n_workers == s->n_workers);
     struct model_workspace *w = s->w;
     const uint32_t n_embd = s->m->spec.n_embd, last = s->m->spec.n_layers - 1;
-    struct range rows = share(w->n_rows, worker, n_workers);
+    struct range rows = share(w->n_rows, worker, s->n_workers);
     for (uint32_t r = rows.begin; r < rows.end; r++)
         embed_row(s, r);
     for (uint32_t layer = 0; layer < last; layer++) {
@@ -533,6 +536,14 @@ static void check_batch(const struct model *m, const struct model_batch *batch)
     CHECK(!batch->residuals || batch->sequences[batch->n_sequences - 1].n_logits > 0);
 }
 
+static uint32_t count_rows(const struct model_batch *batch)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < batch->n_sequences; i++)
+        n += batch->sequences[i].n_tokens;
+    return n;
+}
+
 static struct act_rows act_rows_of(const struct model_workspace *w, const float *f32,
                                    uint32_t n_rows, uint32_t n_in)
 {
@@ -553,12 +564,17 @@ enum status model_forward(const struct model *m, struct model_workspace *w, stru
     const struct model_spec *spec = &m->spec;
     CHECK(team_size(team) == w->n_workers);
     check_batch(m, batch);
-    plan_step(m, w, batch);
+    const struct pace_step cost = {count_rows(batch), plan_bytes(m, batch),
+                                   (double)m->info.packed_bytes};
+    const enum model_pace pace = pace_choose(&w->pace, cost, spec->n_layers, w->n_workers);
+    const uint64_t start_ns = clock_now_ns();
+    plan_step(m, w, batch, pace == PACE_ALONE ? 1 : w->n_workers);
     struct step s = {
         .m = m,
         .kernels = m->kernels,
         .w = w,
-        .team = team,
+        .team = pace == PACE_ALONE ? w->alone : team,
+        .n_workers = pace == PACE_ALONE ? 1 : w->n_workers,
         .batch = batch,
         .normed = act_rows_of(w, w->normed, w->n_rows, spec->n_embd),
         .attended = act_rows_of(w, w->attended, w->n_rows, spec->n_heads * spec->head_dim),
@@ -568,7 +584,9 @@ enum status model_forward(const struct model *m, struct model_workspace *w, stru
     for (uint32_t g = 0; g < m->info.n_groups; g++)
         s.layouts[g] = model_kv_layout(m, g, batch->kv_type);
     atomic_init(&s.failure, OK);
-    team_run(team, run_step, &s);
+    team_run(s.team, run_step, &s);
     enum status st = (enum status)atomic_load(&s.failure);
+    if (st == OK)
+        pace_learn(&w->pace, cost, pace, (double)(clock_now_ns() - start_ns));
     return st == OK ? OK : err_set(e, st, "the KV cache of a layer cannot be read");
 }

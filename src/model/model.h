@@ -99,10 +99,10 @@ struct model_batch {
     float *logits;
     /* Tests: the residual stream of the last sequence's last token, [n_layers + 1][n_embd]: row 0
      * the (scaled) embedding, row i after block i, the last row after the final norm instead of the
-     * raw output of the last block.  NULL otherwise. */
+     * raw output of the last block.  Wants n_logits ≥ 1 there.  NULL otherwise. */
     float *residuals;
-    /* Called by every worker before it reads the KV of a layer, e.g. to verify mapped pages; work is
-     * split by worker.  A status other than OK ends the step with it.  May be NULL. */
+    /* Called by every worker of the step (n_workers: 1 when it runs alone) before it reads the KV of
+     * a layer, e.g. to verify mapped pages; work is split by worker.  A status other than OK ends the step with it.  May be NULL. */
     enum status (*before_layer)(void *arg, uint32_t layer, uint32_t worker, uint32_t n_workers);
     void *before_layer_arg;
 };
@@ -111,6 +111,10 @@ struct model_workspace; /* scratch of one step; sized for MODEL_BATCH_TOKENS_MAX
 NODISCARD enum status model_workspace_new(const struct model *m, uint32_t n_workers,
                                           struct model_workspace **out, struct err *e);
 void model_workspace_free(struct model_workspace *w);
+/* Whether steps run on the whole team or on the calling thread alone.  PACE_LEARN (the default)
+ * takes what was faster; the others are for tests and measurements.  Never changes a bit. */
+enum model_pace { PACE_LEARN, PACE_ALONE, PACE_TOGETHER };
+void model_workspace_set_pace(struct model_workspace *w, enum model_pace pace);
 
 /* Runs the batch: writes K and V of its tokens into the pages and the logits asked for.
  * CHECKs counts and token ids.  E_*: what before_layer returned; pages of the batch's own tokens

@@ -173,8 +173,36 @@ struct row {
     uint32_t sequence, token, position;
 };
 
+/* ---- alone or together (pace.c) ---- */
+#define PACE_ROW_CLASSES 10u
+#define PACE_DEPTH_CLASSES 8u
+
+struct pace_step {
+    uint32_t n_rows;
+    double bytes;        /* touched: plan_bytes() */
+    double weight_bytes; /* of all matrices */
+};
+
+struct pace_way {
+    double ns_per_byte; /* 0: never tried */
+    double steps_since; /* steps of the class that went the other way since it was tried */
+};
+struct pace_class {
+    struct pace_way alone, together;
+};
+struct pace {
+    enum model_pace forced; /* PACE_LEARN: not forced */
+    struct pace_class classes[PACE_ROW_CLASSES][PACE_DEPTH_CLASSES];
+};
+/* PACE_ALONE or PACE_TOGETHER. */
+enum model_pace pace_choose(struct pace *p, struct pace_step step, uint32_t n_layers,
+                            uint32_t n_workers);
+void pace_learn(struct pace *p, struct pace_step step, enum model_pace way, double ns);
+
 struct model_workspace {
-    uint32_t n_workers;
+    uint32_t n_workers;  /* of the team; a step may run on fewer */
+    struct team *alone;  /* a team of one: the calling thread */
+    struct pace pace;
     uint32_t act_columns_max;
     float *x, *x_tail;       /* [rows][n_embd] residual stream; of the tail rows in the last layer */
     float *normed;           /* [rows][n_embd] */
@@ -201,6 +229,9 @@ struct model_workspace {
 };
 
 /* Fills rows, tail and plans from a batch that was CHECKed. */
-void plan_step(const struct model *m, struct model_workspace *w, const struct model_batch *batch);
+void plan_step(const struct model *m, struct model_workspace *w, const struct model_batch *batch,
+               uint32_t n_workers);
+/* Bytes of weights and KV that the step's rows touch: what it costs, roughly. */
+double plan_bytes(const struct model *m, const struct model_batch *batch);
 
 #endif

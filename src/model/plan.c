@@ -42,6 +42,11 @@ enum status model_workspace_new(const struct model *m, uint32_t n_workers,
     struct model_workspace *w = mem_try_new(1, sizeof *w);
     if (!w)
         return err_set(e, E_NOMEM, "workspace");
+    enum status st = team_new(1, &w->alone, e);
+    if (st != OK) {
+        mem_free(w);
+        return st;
+    }
     w->n_workers = n_workers;
     w->act_columns_max = max_u32(max_u32(s->n_embd, n_q), s->n_ff);
     w->partial_floats = partials_wanted(s);
@@ -78,7 +83,7 @@ enum status model_workspace_new(const struct model *m, uint32_t n_workers,
     w->memory_bytes = total;
     w->memory = mem_try_large(total);
     if (!w->memory) {
-        mem_free(w);
+        model_workspace_free(w);
         return err_set(e, E_NOMEM, "%llu MiB of scratch for a step",
                        (unsigned long long)(total >> 20));
     }
@@ -96,6 +101,7 @@ void model_workspace_free(struct model_workspace *w)
     if (!w)
         return;
     mem_free_large(w->memory, w->memory_bytes);
+    team_free(w->alone);
     mem_free(w);
 }
 
@@ -139,7 +145,7 @@ static void add_tiles(struct attention_plan *p, const struct model_sequence *s, 
 }
 
 static void choose_split(struct attention_plan *p, const struct model_spec *s,
-                         const struct model_workspace *w)
+                         size_t partial_floats, uint32_t n_workers)
 {
     uint32_t n_whole = p->n_tiles * s->n_kv_heads, n_split = 0;
     size_t floats = 0;
@@ -151,12 +157,30 @@ static void choose_split(struct attention_plan *p, const struct model_spec *s,
         n_split += t->n_partitions * s->n_kv_heads;
         floats += state * t->n_partitions * s->n_kv_heads;
     }
-    p->is_split = w->n_workers > 1 && n_whole < TASKS_PER_WORKER_MIN * w->n_workers &&
-                  n_split > n_whole && floats <= w->partial_floats;
+    p->is_split = n_workers > 1 && n_whole < TASKS_PER_WORKER_MIN * n_workers &&
+                  n_split > n_whole && floats <= partial_floats;
     p->n_tasks = p->is_split ? n_split : n_whole;
 }
 
-void plan_step(const struct model *m, struct model_workspace *w, const struct model_batch *batch)
+double plan_bytes(const struct model *m, const struct model_batch *batch)
+{
+    double bytes = 0;
+    for (uint32_t i = 0; i < batch->n_sequences; i++) {
+        const struct model_sequence *s = &batch->sequences[i];
+        double rows = s->n_tokens, seen = s->first_position + rows / 2;
+        bytes += rows * (double)m->info.packed_bytes;
+        for (uint32_t g = 0; g < m->info.n_groups; g++) {
+            double window = m->info.groups[g].window;
+            double tokens = window != 0 && window < seen ? window : seen;
+            double page_bytes = (double)model_kv_layout(m, g, batch->kv_type).page_bytes;
+            bytes += rows * tokens * page_bytes / KV_PAGE_TOKENS;
+        }
+    }
+    return bytes;
+}
+
+void plan_step(const struct model *m, struct model_workspace *w, const struct model_batch *batch,
+               uint32_t n_workers)
 {
     plan_rows(w, batch);
     uint32_t last_group = m->layers[m->spec.n_layers - 1].group;
@@ -175,6 +199,6 @@ void plan_step(const struct model *m, struct model_workspace *w, const struct mo
             add_tiles(p, s, j, n, row - n, out_row);
             out_row += n;
         }
-        choose_split(p, &m->spec, w);
+        choose_split(p, &m->spec, w->partial_floats, n_workers);
     }
 }

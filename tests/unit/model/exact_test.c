@@ -74,6 +74,7 @@ static void test_chunks_threads_isas(void **state)
                     .activations = a,
                     .isa = has_avx2 ? ISA_AVX2 : ISA_REF,
                     .n_workers = 1 + (uint32_t)i % 3,
+                    .may_run_alone = i % 2 == 0,
                 };
                 char what[256];
                 snprintf(what, sizeof what, "%s activations %s chunk %u workers %u isa %d",
@@ -147,6 +148,34 @@ static void test_mixed_batch(void **state)
     }
 }
 
+/* The choice between alone and together is by the clock: forced either way, and left to learn over
+ * enough steps that it tries both, the bits are the same. */
+static void test_pace(void **state)
+{
+    (void)state;
+    static const enum model_pace paces[] = {PACE_TOGETHER, PACE_ALONE, PACE_LEARN};
+    for (size_t m = 0; m < 2; m++) {
+        struct rig_options o = {.n_workers = 2, .may_run_alone = true};
+        struct rig r = rig_open(models[m], o);
+        uint32_t n = 400, n_vocab = r.info->n_vocab, tokens[400];
+        make_tokens(tokens, n, n_vocab, 5);
+        float *want = mem_new((size_t)n * n_vocab, sizeof *want);
+        float *got = mem_new((size_t)n * n_vocab, sizeof *got);
+        for (size_t i = 0; i < ARRAY_COUNT(paces); i++) {
+            struct rig_kv kv;
+            model_workspace_set_pace(r.workspace, paces[i]);
+            rig_kv_init(&kv, &r, KV_F16, n);
+            rig_run(&r, &kv, tokens, 0, n, 1, i == 0 ? want : got);
+            if (i > 0)
+                assert_same(models[m], want, got, n, n_vocab);
+            rig_kv_release(&kv);
+        }
+        mem_free(want);
+        mem_free(got);
+        rig_close(&r);
+    }
+}
+
 /* Rows without logits are skipped in the last layer; that must not show in those that have them,
  * nor in the KV pages. */
 static void test_fewer_logits(void **state)
@@ -188,6 +217,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_chunks_threads_isas),
         cmocka_unit_test(test_mixed_batch),
+        cmocka_unit_test(test_pace),
         cmocka_unit_test(test_fewer_logits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -32,6 +32,7 @@ struct rig_options {
     enum activations activations;
     enum isa isa;
     uint32_t n_workers;
+    bool may_run_alone; /* false: every step goes to the whole team, however small */
 };
 
 static inline void rig_fail(const char *what, const struct err *e)
@@ -52,6 +53,8 @@ static inline struct rig rig_from(struct gguf *g, struct rig_options o)
         rig_fail("load", &e);
     if (model_workspace_new(r.model, o.n_workers, &r.workspace, &e) != OK)
         rig_fail("workspace", &e);
+    if (!o.may_run_alone)
+        model_workspace_set_pace(r.workspace, PACE_TOGETHER);
     r.info = model_info(r.model);
     return r;
 }
