@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: MIT
+ * numerics_test.c — no bit of any logit changes without a raised NUMERICS_VERSION.
+ * Goal:   pages stored by an older version must not be continued with other bits.
+ * Method: SHA-256 of the logits of 80 tokens for each tiny model × activations × KV type, against
+ *         tests/golden/numerics/logits.txt ("version model activations kv digest", one a line).
+ *         After a deliberate change: raise NUMERICS_VERSION and put the lines printed here there. */
+#include "rig.h"
+
+#define TOKENS 80u
+#define VOCAB_MAX 1024u
+
+static const char *const models[] = {
+    "tiny-gemma3-F32", "tiny-gemma3-Q8_0", "tiny-llama-F32", "tiny-llama-Q4_0", "tiny-llama-KMIX",
+    "tiny-qwen2-F32",  "tiny-qwen2-Q5_1",  "tiny-qwen3-F32", "tiny-qwen3-F16",
+};
+
+static void line_of(const char *name, bool is_f32, bool has_f32_kv, char *line, size_t size)
+{
+    static float logits[TOKENS * VOCAB_MAX];
+    char path[256], hex[DIGEST_HEX_BYTES];
+    snprintf(path, sizeof path, "tests/golden/tiny/%s.gguf", name);
+    struct rig_options o = {.activations = is_f32 ? ACTIVATIONS_F32 : ACTIVATIONS_Q8,
+                            .n_workers = 2};
+    struct rig r = rig_open(path, o);
+    uint32_t tokens[TOKENS];
+    for (uint32_t i = 0; i < TOKENS; i++)
+        tokens[i] = (i * 53 + 17) % r.info->n_vocab;
+    struct rig_kv kv;
+    rig_kv_init(&kv, &r, has_f32_kv ? KV_F32 : KV_F16, TOKENS);
+    CHECK(r.info->n_vocab <= VOCAB_MAX);
+    rig_run(&r, &kv, tokens, 0, TOKENS, 33, logits);
+    struct digester d = {0};
+    digest_begin(&d);
+    digest_bytes(&d, logits, (size_t)TOKENS * r.info->n_vocab * sizeof logits[0]);
+    struct digest digest = digest_end(&d);
+    digester_release(&d);
+    digest_hex(&digest, hex);
+    snprintf(line, size, "%u %s %s %s %s\n", NUMERICS_VERSION, name, is_f32 ? "f32" : "q8",
+             has_f32_kv ? "f32" : "f16", hex);
+    rig_kv_release(&kv);
+    rig_close(&r);
+}
+
+static void test_digests(void **state)
+{
+    (void)state;
+    static const char path[] = "tests/golden/numerics/logits.txt";
+    static char golden[1 << 16];
+    FILE *f = fopen(path, "rb");
+    if (f) {
+        golden[fread(golden, 1, sizeof golden - 1, f)] = 0;
+        fclose(f);
+    }
+    uint32_t n_missing = 0;
+    for (size_t i = 0; i < ARRAY_COUNT(models) * 4; i++) {
+        char line[256];
+        line_of(models[i / 4], (i & 1) != 0, (i & 2) != 0, line, sizeof line);
+        if (!strstr(golden, line)) {
+            n_missing++;
+            fputs(line, stdout);
+        }
+    }
+    if (n_missing > 0)
+        fprintf(stderr, "%u digests are not in %s\n", n_missing, path);
+    assert_int_equal(n_missing, 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_digests)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
