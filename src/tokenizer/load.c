@@ -7,6 +7,8 @@
 #include "tokenizer/classes.h"
 #include "tokenizer/load_int.h"
 
+#define PREFETCH_IDS 16 /* a memory access apart */
+
 /* ---- texts ---- */
 
 static enum status get_tokens(struct loader *l, struct gguf_array *tokens)
@@ -227,6 +229,16 @@ static bool is_mergeable(const struct tokenizer *t, uint32_t id)
     return undo_alphabet(strings_at(&t->texts, id), scratch, &n);
 }
 
+/* The slots that the insert of this id will look at, asked for ahead of time. */
+static void prefetch_slots(const struct tokenizer *t, uint32_t id)
+{
+    if (id >= t->texts.count)
+        return;
+    struct slice text = strings_at(&t->texts, id), piece = strings_at(&t->pieces, id);
+    words_prefetch(&t->by_text, words_hash(text.ptr, text.len));
+    words_prefetch(&t->by_piece, words_hash(piece.ptr, piece.len));
+}
+
 static enum status load_tables(struct loader *l)
 {
     struct tokenizer *t = l->t;
@@ -235,6 +247,7 @@ static enum status load_tables(struct loader *l)
     if (st == OK)
         st = words_init(&t->by_piece, &t->pieces, n, l->e);
     for (uint32_t id = 0; st == OK && id < n; id++) {
+        prefetch_slots(t, id + PREFETCH_IDS);
         st = words_add(&t->by_text, id, &other, l->e);
         if (st == OK && other != WORDS_NONE)
             return load_error(l, E_INVALID, "tokens %u and %u are the same text", other, id);
@@ -247,7 +260,7 @@ static enum status load_tables(struct loader *l)
         if (bytes > t->piece_bytes_max)
             t->piece_bytes_max = bytes;
     }
-    return st;
+    return load_status(l, st);
 }
 
 static void find_short_pieces(struct tokenizer *t)
@@ -284,7 +297,7 @@ static enum status load_specials(struct loader *l)
         ids[n] = id;
         is_control[n++] = t->types[id] != TOKEN_USER_DEFINED;
     }
-    return specials_init(&t->specials, &t->texts, ids, is_control, n, l->e);
+    return load_status(l, specials_init(&t->specials, &t->texts, ids, is_control, n, l->e));
 }
 
 /* ---- the whole ---- */

@@ -96,6 +96,9 @@ enum status load_ids(struct loader *l)
         st = get_id(l, ids[i].key, ids[i].id);
     for (size_t i = 0; st == OK && i < ARRAY_COUNT(flags); i++)
         st = get_flag(l, flags[i].key, flags[i].otherwise, flags[i].flag);
+    for (uint32_t id = 0; t->is_spm && t->unk == TOKEN_NONE && id < t->texts.count; id++)
+        if (t->types[id] == TOKEN_UNKNOWN)
+            t->unk = id;
     if (st == OK)
         find_ends(t);
     return st;

