@@ -22,9 +22,9 @@ enum status field_fail(struct fields *f, enum status st, const char *name, const
     PRINTF_LIKE(4, 5);
 
 struct api_choice {
-    struct buf text;     /* whole replies: the content so far */
-    struct buf calls;    /* whole replies: the tool calls so far, as JSON */
-    struct buf logprobs; /* JSON of the tokens not yet shown (stream) or all (whole) */
+    struct buf text;             /* whole replies: the content so far */
+    struct buf calls;            /* whole replies: the tool calls so far, as JSON */
+    struct buf logprobs;         /* JSON of the tokens not yet shown (stream) or all (whole) */
     struct buf more_logprobs[3]; /* text completions keep four arrays: API_LOGPROBS_* */
     struct tool_text tools;
     size_t text_bytes; /* shown so far, for text_offset */
@@ -46,10 +46,10 @@ struct api_call {
     bool wants_logprobs;
     uint32_t n_top_logprobs;
 
-    struct buf head;  /* of each chunk: {"id":…,"model":…, */
-    struct buf chunk; /* the one being written */
+    struct buf head;            /* of each chunk: {"id":…,"model":…, */
+    struct buf chunk;           /* the one being written */
     struct api_choice *choices; /* [n_choices] */
-    uint32_t last_choice; /* whose end is shown with the usage; set when all have ended */
+    uint32_t last_choice;       /* whose end is shown with the usage; set when all have ended */
     bool is_stream_begun;
 };
 
@@ -66,10 +66,11 @@ void read_text(struct fields *f, const struct api_context *context, struct api_c
 void write_usage(struct json_writer *w, const struct api_call *c, const struct engine_usage *u);
 
 /* logprobs.c */
-#define API_LOGPROBS_TOKENS 0 /* more_logprobs: "tokens", "token_logprobs", "text_offset" */
-#define API_LOGPROBS_VALUES 1
+#define API_LOGPROBS_TOKENS  0 /* more_logprobs: "tokens", "token_logprobs", "text_offset" */
+#define API_LOGPROBS_VALUES  1
 #define API_LOGPROBS_OFFSETS 2
-void logprobs_add(const struct api_call *c, struct api_choice *choice, const struct engine_event *ev);
+void logprobs_add(const struct api_call *c, struct api_choice *choice,
+                  const struct engine_event *ev);
 /* The value of "logprobs": null when none were asked for.  Clears what it wrote. */
 void logprobs_write(struct json_writer *w, const struct api_call *c, struct api_choice *choice);
 

@@ -29,8 +29,8 @@ static enum status read_session(struct slice session, struct api_call *c, struct
     if (session.len == 0)
         return OK;
     if (session.len > ENGINE_SESSION_NAME_MAX)
-        return api_error_set(error, E_INVALID, "X-Session-Id", "X-Session-Id: at most %u characters",
-                             ENGINE_SESSION_NAME_MAX);
+        return api_error_set(error, E_INVALID, "X-Session-Id",
+                             "X-Session-Id: at most %u characters", ENGINE_SESSION_NAME_MAX);
     for (size_t i = 0; i < session.len; i++)
         if (!is_session_char(session.ptr[i]))
             return api_error_set(error, E_INVALID, "X-Session-Id",
@@ -42,8 +42,8 @@ static enum status read_session(struct slice session, struct api_call *c, struct
     return OK;
 }
 
-static enum status read_body(struct slice body, const struct api_context *context, struct api_call *c,
-                             struct engine_request *r, struct api_error *error)
+static enum status read_body(struct slice body, const struct api_context *context,
+                             struct api_call *c, struct engine_request *r, struct api_error *error)
 {
     struct err e = {.pos = ERR_NO_POS};
     struct json *v = NULL;

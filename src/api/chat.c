@@ -56,7 +56,8 @@ static struct slice part_text(struct fields *f, struct json *part, size_t i, siz
                                                     : NULL;
     const struct json *text = key ? member(part, key) : NULL;
     if (!key)
-        field_fail(f, E_UNSUPPORTED, at.text, "parts of type \"%.32s\" are not supported", type->text.ptr);
+        field_fail(f, E_UNSUPPORTED, at.text, "parts of type \"%.32s\" are not supported",
+                   type->text.ptr);
     else if (!text || text->kind != JSON_STRING)
         field_fail(f, E_INVALID, at.text, "%s must be a string", key);
     return text && text->kind == JSON_STRING ? text->text : none;
@@ -110,7 +111,8 @@ static void check_calls(struct fields *f, struct json *calls, size_t i)
 
 static void check_message(struct fields *f, struct arena *a, struct json *message, size_t i)
 {
-    static const char *const roles[] = {"system", "developer", "user", "assistant", "tool", "function"};
+    static const char *const roles[] = {"system",    "developer", "user",
+                                        "assistant", "tool",      "function"};
     struct json *role = message->kind == JSON_OBJECT ? member(message, "role") : NULL;
     if (!role || role->kind != JSON_STRING) {
         field_fail(f, E_INVALID, place("messages[%zu].role", i).text, "must be a string");
@@ -160,7 +162,8 @@ static void check_tool(struct fields *f, const struct json *tool, size_t i)
     if (!type || type->kind != JSON_STRING)
         field_fail(f, E_INVALID, at.text, "must be an object with a type");
     else if (!slice_is(type->text, "function"))
-        field_fail(f, E_UNSUPPORTED, at.text, "tools of type \"%.40s\" are not supported", type->text.ptr);
+        field_fail(f, E_UNSUPPORTED, at.text, "tools of type \"%.40s\" are not supported",
+                   type->text.ptr);
     else if (!name || name->kind != JSON_STRING || name->text.len == 0)
         field_fail(f, E_INVALID, at.text, "function.name must be a string");
 }
@@ -226,7 +229,8 @@ static void read_logprobs(struct fields *f, struct api_call *c, struct engine_re
 {
     int64_t n = 0;
     field_bool(f, "logprobs", &c->wants_logprobs);
-    if (field_int(f, "top_logprobs", 0, SAMPLER_TOP_LOGPROBS_MAX, &n) && n > 0 && !c->wants_logprobs)
+    if (field_int(f, "top_logprobs", 0, SAMPLER_TOP_LOGPROBS_MAX, &n) && n > 0 &&
+        !c->wants_logprobs)
         field_fail(f, E_INVALID, "top_logprobs", "needs logprobs: true");
     c->n_top_logprobs = (uint32_t)n;
     r->sampling.wants_logprob = c->wants_logprobs;

@@ -34,7 +34,8 @@ static void set_status(struct api_error *x, enum status st)
         .http = by_status[i].http, .type = by_status[i].type, .code = by_status[i].code};
 }
 
-enum status api_error_set(struct api_error *x, enum status st, const char *param, const char *fmt, ...)
+enum status api_error_set(struct api_error *x, enum status st, const char *param, const char *fmt,
+                          ...)
 {
     set_status(x, st);
     snprintf(x->param, sizeof x->param, "%s", param ? param : "");
@@ -58,9 +59,10 @@ void api_error_event(struct api_error *x, const struct engine_event *ev)
         return;
     x->n_prompt = ev->done;
     x->n_context = ev->total;
-    snprintf(x->message, sizeof x->message,
-             "the prompt has %u tokens, the context holds %u; shorten it, or serve with a larger --ctx",
-             ev->done, ev->total);
+    snprintf(
+        x->message, sizeof x->message,
+        "the prompt has %u tokens, the context holds %u; shorten it, or serve with a larger --ctx",
+        ev->done, ev->total);
 }
 
 void api_error_http(struct api_error *x, int http, const char *code, const char *message)

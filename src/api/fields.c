@@ -57,7 +57,8 @@ bool field_int(struct fields *f, const char *name, int64_t min, int64_t max, int
         return false;
     }
     if (value < min || value > max) {
-        field_fail(f, E_INVALID, name, "%" PRId64 " is not in %" PRId64 "…%" PRId64, value, min, max);
+        field_fail(f, E_INVALID, name, "%" PRId64 " is not in %" PRId64 "…%" PRId64, value, min,
+                   max);
         return false;
     }
     *out = value;

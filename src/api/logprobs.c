@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * logprobs.c — both shapes of log probabilities, gathered token by token.
- * A token's text may be part of a character: it is then written with U+FFFD, and `bytes` is exact. */
+ * A token's text may be part of a character: it is then written with U+FFFD, and `bytes` is exact.
+ */
 #include <inttypes.h>
 
 #include "api/api_int.h"
@@ -87,7 +88,8 @@ static void add_text(const struct api_call *c, struct api_choice *choice, uint32
     jw_end_object(&w);
 }
 
-void logprobs_add(const struct api_call *c, struct api_choice *choice, const struct engine_event *ev)
+void logprobs_add(const struct api_call *c, struct api_choice *choice,
+                  const struct engine_event *ev)
 {
     if (!c->wants_logprobs || !ev->sampled || ev->token == TOKEN_NONE)
         return;

@@ -69,7 +69,8 @@ struct number {
     uint64_t value;
 };
 
-static void write_numbers(struct json_writer *w, const char *key, const struct number *numbers, size_t n)
+static void write_numbers(struct json_writer *w, const char *key, const struct number *numbers,
+                          size_t n)
 {
     jw_key(w, key);
     jw_begin_object(w);
@@ -79,14 +80,16 @@ static void write_numbers(struct json_writer *w, const char *key, const struct n
     }
     jw_end_object(w);
 }
-#define NUMBERS(w, key, ...)                                                                       \
-    write_numbers(w, key, (const struct number[]){__VA_ARGS__},                                    \
+#define NUMBERS(w, key, ...)                                    \
+    write_numbers(w, key, (const struct number[]){__VA_ARGS__}, \
                   sizeof((const struct number[]){__VA_ARGS__}) / sizeof(struct number))
 
 static void write_store(struct json_writer *w, const struct store_stat *s)
 {
-    static const struct number kinds[] = {{"page", RECORD_PAGE}, {"head", RECORD_HEAD},
-                                          {"tokens", RECORD_TOKENS}, {"session", RECORD_SESSION},
+    static const struct number kinds[] = {{"page", RECORD_PAGE},
+                                          {"head", RECORD_HEAD},
+                                          {"tokens", RECORD_TOKENS},
+                                          {"session", RECORD_SESSION},
                                           {"tenant", RECORD_TENANT}};
     jw_key(w, "store");
     jw_begin_object(w);

@@ -50,7 +50,8 @@ static void begin_choice(struct json_writer *w, const struct api_call *c, uint32
     }
 }
 
-static void end_choice(struct json_writer *w, struct api_call *c, uint32_t index, const char *finish)
+static void end_choice(struct json_writer *w, struct api_call *c, uint32_t index,
+                       const char *finish)
 {
     if (c->dialect == API_CHAT)
         jw_end_object(w);
@@ -85,8 +86,8 @@ static void chunk_content(struct api_call *c, uint32_t index, struct slice text,
 }
 
 /* One tool call as an object; index < 0: whole replies have none. */
-static void write_call(struct json_writer *w, const struct api_call *c, uint32_t choice, uint32_t number,
-                       const struct tool_text_item *item, bool has_index)
+static void write_call(struct json_writer *w, const struct api_call *c, uint32_t choice,
+                       uint32_t number, const struct tool_text_item *item, bool has_index)
 {
     char id[64];
     const char *tail = strchr(c->id, '-') + 1;
@@ -173,7 +174,8 @@ static void put_call(struct api_call *c, uint32_t index, const struct tool_text_
     choice->n_calls++;
 }
 
-static void put_text(struct api_call *c, uint32_t index, struct slice text, bool is_end, struct buf *out)
+static void put_text(struct api_call *c, uint32_t index, struct slice text, bool is_end,
+                     struct buf *out)
 {
     struct api_choice *choice = &c->choices[index];
     choice->text_bytes += text.len;

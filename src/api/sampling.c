@@ -9,7 +9,7 @@
 
 #include "api/api_int.h"
 
-#define PENALTY_MAX 100.0
+#define PENALTY_MAX     100.0
 #define TEMPERATURE_MAX 1000.0
 
 static void read_bias_value(struct fields *f, const struct json *v, struct logit_bias *out)
@@ -22,8 +22,8 @@ static void read_bias_value(struct fields *f, const struct json *v, struct logit
         field_fail(f, E_INVALID, "logit_bias", "each bias must be a number, or false to forbid");
 }
 
-static void read_bias_token(struct fields *f, const struct json *v, struct slice key, uint32_t n_vocab,
-                            struct logit_bias *out)
+static void read_bias_token(struct fields *f, const struct json *v, struct slice key,
+                            uint32_t n_vocab, struct logit_bias *out)
 {
     char *end = NULL;
     int64_t id = -1;
@@ -86,7 +86,8 @@ static void read_seed(struct fields *f, struct engine_request *r)
     int64_t seed = 0;
     if (read_unsigned_seed(field(f, "seed"), &r->sampling.seed))
         r->has_seed = true;
-    else if (field_int(f, "seed", INT64_MIN, INT64_MAX, &seed) && seed != -1) { /* −1: llama-server's "any" */
+    else if (field_int(f, "seed", INT64_MIN, INT64_MAX, &seed) &&
+             seed != -1) { /* −1: llama-server's "any" */
         r->has_seed = true;
         r->sampling.seed = (uint64_t)seed;
     }
@@ -119,7 +120,8 @@ static void add_stop(struct fields *f, const struct json *v, struct engine_reque
         field_fail(f, E_LIMIT, "stop", "at most %u bytes each", ENGINE_STOP_BYTES_MAX);
     else if (r->n_stops == ENGINE_STOPS_MAX)
         field_fail(f, E_LIMIT, "stop", "at most %u of them", ENGINE_STOPS_MAX);
-    else if (v->text.len > 0) /* an empty one would stop before the first token; clients mean none */
+    else if (v->text.len >
+             0) /* an empty one would stop before the first token; clients mean none */
         r->stops[r->n_stops++] = v->text;
 }
 
@@ -204,14 +206,15 @@ static bool is_text_format(const struct json *v)
  * be worse than none. */
 void read_refused(struct fields *f)
 {
-    static const char *const refused[] = {"grammar", "json_schema", "functions", "suffix", "audio",
-                                          "prediction", "web_search_options"};
+    static const char *const refused[] = {"grammar", "json_schema", "functions",         "suffix",
+                                          "audio",   "prediction",  "web_search_options"};
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++)
         if (is_set(field(f, refused[i])))
             field_fail(f, E_UNSUPPORTED, refused[i], "is not supported yet");
     const struct json *format = field(f, "response_format");
     if (format && !is_text_format(format))
-        field_fail(f, E_UNSUPPORTED, "response_format", "only {\"type\": \"text\"} is supported yet");
+        field_fail(f, E_UNSUPPORTED, "response_format",
+                   "only {\"type\": \"text\"} is supported yet");
     int64_t best_of = 1, n = 1;
     field_int(f, "n", INT64_MIN, INT64_MAX, &n);
     if (field_int(f, "best_of", 1, INT64_MAX, &best_of) && best_of != n)

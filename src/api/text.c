@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * text.c — the request of /v1/completions: a prompt as text or token ids, echo, the old logprobs. */
+ * text.c — the request of /v1/completions: a prompt as text or token ids, echo, the old logprobs.
+ */
 #include "api/api_int.h"
 
 static void read_token_ids(struct fields *f, const struct json *v, uint32_t n_vocab,
@@ -17,7 +18,8 @@ static void read_token_ids(struct fields *f, const struct json *v, uint32_t n_vo
     for (size_t i = 0; i < v->count; i++) {
         const struct json *id = &v->items[i];
         if (id->kind != JSON_INT || id->integer < 0 || id->integer >= n_vocab) {
-            field_fail(f, E_INVALID, "prompt", "item %zu is not a token id from 0 to %u", i, n_vocab - 1);
+            field_fail(f, E_INVALID, "prompt", "item %zu is not a token id from 0 to %u", i,
+                       n_vocab - 1);
             return;
         }
         ids[i] = (uint32_t)id->integer;

@@ -44,7 +44,8 @@ static size_t maybe_tag(struct slice s)
     while (n > 0 && memcmp(s.ptr + s.len - n, OPEN.ptr, n) != 0)
         n--;
     size_t blanks = 0;
-    while (n + blanks < s.len && blanks < TOOL_TEXT_BLANKS_MAX && is_blank(s.ptr[s.len - n - blanks - 1]))
+    while (n + blanks < s.len && blanks < TOOL_TEXT_BLANKS_MAX &&
+           is_blank(s.ptr[s.len - n - blanks - 1]))
         blanks++;
     return n + blanks;
 }
@@ -140,7 +141,8 @@ static struct tool_text_item next_call(struct tool_text *t, bool is_end)
     }
     t->is_in_call = false;
     /* The end of generation may stand for the closing tag. */
-    if (!is_hopeless && parse_call(t, (struct slice){held.ptr + t->call_at, held.len - t->call_at}, &item)) {
+    if (!is_hopeless &&
+        parse_call(t, (struct slice){held.ptr + t->call_at, held.len - t->call_at}, &item)) {
         t->n_calls++;
         t->done = held.len;
         return item;

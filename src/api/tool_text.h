@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT
  * tool_text.h — tool calls in the text that a model writes: content …<tool_call>{"name": …,
  * "arguments": …}</tool_call>… (Qwen, Hermes, skald), found while it streams.
- * Holds back what may become a call: blanks followed by a beginning of the tag, then the call itself.
- * A call that does not parse is content, byte for byte, tags and all.
- * Order:   tool_text_init → (tool_text_feed → tool_text_next until TOOL_TEXT_NOTHING)* → the same
- *          once more with is_end → tool_text_release. */
+ * Holds back what may become a call: blanks followed by a beginning of the tag, then the call
+ * itself. A call that does not parse is content, byte for byte, tags and all. Order: tool_text_init
+ * → (tool_text_feed → tool_text_next until TOOL_TEXT_NOTHING)* → the same once more with is_end →
+ * tool_text_release. */
 #ifndef KVASIR_API_TOOL_TEXT_H
 #define KVASIR_API_TOOL_TEXT_H
 
@@ -12,16 +12,16 @@
 #include "base/buf.h"
 
 #define TOOL_TEXT_CALL_BYTES_MAX (1u << 20)
-#define TOOL_TEXT_BLANKS_MAX 256u   /* held back before a tag */
-#define TOOL_TEXT_TRIES_MAX 16u     /* closing tags tried for one call (strings may hold some) */
+#define TOOL_TEXT_BLANKS_MAX     256u /* held back before a tag */
+#define TOOL_TEXT_TRIES_MAX      16u  /* closing tags tried for one call (strings may hold some) */
 
 struct tool_text {
     struct buf held;
-    struct arena arena;  /* the call last returned */
-    size_t done;         /* bytes of held that the item last returned covers */
+    struct arena arena; /* the call last returned */
+    size_t done;        /* bytes of held that the item last returned covers */
     bool is_in_call;
-    size_t call_at;      /* in held: behind the opening tag */
-    size_t searched_at;  /* no closing tag before */
+    size_t call_at;     /* in held: behind the opening tag */
+    size_t searched_at; /* no closing tag before */
     uint32_t n_tries;
     uint32_t n_calls;
 };

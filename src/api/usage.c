@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * usage.c — what a request cost: OpenAI's usage, llama-server's timings, and kvasir's own account of
- * where each prompt token came from (docs/api/openai.md). */
+ * usage.c — what a request cost: OpenAI's usage, llama-server's timings, and kvasir's own account
+ * of where each prompt token came from (docs/api/openai.md). */
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -61,7 +61,8 @@ static void write_timings(struct json_writer *w, const struct engine_usage *u)
     jw_end_object(w);
 }
 
-static void write_kvasir(struct json_writer *w, const struct api_call *c, const struct engine_usage *u)
+static void write_kvasir(struct json_writer *w, const struct api_call *c,
+                         const struct engine_usage *u)
 {
     jw_key(w, "kvasir");
     jw_begin_object(w);

@@ -12,7 +12,7 @@
 
 /* Headers twice (libmicrohttpd's and ours), target, bookkeeping. */
 #define EXCHANGE_ARENA_BYTES (64u << 10)
-#define STREAM_BLOCK_BYTES 16384u
+#define STREAM_BLOCK_BYTES   16384u
 #define STREAM_COMPACT_BYTES (64u << 10)
 
 static const char PING[] = ": waiting\n\n";
@@ -229,7 +229,8 @@ static enum status append(struct http_exchange *x, struct slice bytes)
         x->out_at = 0;
     }
     buf_add_slice(&x->out, bytes);
-    if (x->out.failed) { /* the client is too slow, or no memory: the stream can't go on either way */
+    if (x->out
+            .failed) { /* the client is too slow, or no memory: the stream can't go on either way */
         x->is_overfull = true;
         return E_LIMIT;
     }
@@ -312,18 +313,18 @@ static struct MHD_Response *whole_response(struct http_exchange *x)
 
 enum MHD_Result exchange_queue(struct http_exchange *x)
 {
-    struct MHD_Response *r =
-        x->phase == PHASE_REPLYING
-            ? whole_response(x)
-            : MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, STREAM_BLOCK_BYTES, read_stream, x,
-                                                NULL);
+    struct MHD_Response *r = x->phase == PHASE_REPLYING
+                                 ? whole_response(x)
+                                 : MHD_create_response_from_callback(
+                                       MHD_SIZE_UNKNOWN, STREAM_BLOCK_BYTES, read_stream, x, NULL);
     if (!r)
         return MHD_NO;
     (void)MHD_add_response_header(r, "Content-Type", x->type);
     if (x->phase == PHASE_STREAMING)
         (void)MHD_add_response_header(r, "Cache-Control", "no-cache");
     for (uint32_t i = 0; i < x->n_reply_headers; i++)
-        (void)MHD_add_response_header(r, x->reply_headers[i].name.ptr, x->reply_headers[i].value.ptr);
+        (void)MHD_add_response_header(r, x->reply_headers[i].name.ptr,
+                                      x->reply_headers[i].value.ptr);
     enum MHD_Result result = MHD_queue_response(x->connection, (unsigned)x->status, r);
     MHD_destroy_response(r);
     return result;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
  * guard.c — what libmicrohttpd 0.9.75 lets pass and we don't.
- *   Two Content-Lengths, or one beside Transfer-Encoding (CWE-444, fixed upstream in 1.0.4): behind a
- *   proxy that reads the other one, the rest of the body is a second request.
- *   NUL in the request line or a header: the checks see another string than the user of it.
- *   Two Hosts: which one was checked? */
+ *   Two Content-Lengths, or one beside Transfer-Encoding (CWE-444, fixed upstream in 1.0.4): behind
+ * a proxy that reads the other one, the rest of the body is a second request. NUL in the request
+ * line or a header: the checks see another string than the user of it. Two Hosts: which one was
+ * checked? */
 #include <strings.h>
 
 #include "http/http_int.h"
@@ -28,9 +28,10 @@ static bool is_digits(struct slice s)
     return s.len > 0;
 }
 
-/* libmicrohttpd takes a value up to its first NUL, in place in its read buffer, where it has replaced
- * the line's CR LF by two NULs.  Anything else behind the value is what a NUL hid (or the next line,
- * after a bare LF; or a folded line: refused as well, as RFC 9112 §2.2 and §5.2 allow). */
+/* libmicrohttpd takes a value up to its first NUL, in place in its read buffer, where it has
+ * replaced the line's CR LF by two NULs.  Anything else behind the value is what a NUL hid (or the
+ * next line, after a bare LF; or a folded line: refused as well, as RFC 9112 §2.2 and §5.2 allow).
+ */
 static bool is_cut(const char *value, size_t len)
 {
     return value[len] != '\0' || value[len + 1] != '\0';

@@ -1,17 +1,16 @@
 /* SPDX-License-Identifier: MIT
  * http.h — an HTTP/1.1 server: whole requests in, whole replies or streams out.
- * For:     server (glue).   Not for: models, APIs, JSON.   Inside: libmicrohttpd, which no one else sees.
- * Threads: one loop thread owns the sockets; one watch thread sees clients hang up (also while their
- *          connection is suspended) and keeps idle event streams alive; a small pool of workers runs
- *          `handle`.  All http_* calls on an exchange are for any thread, one at a time per exchange.
+ * For:     server (glue).   Not for: models, APIs, JSON.   Inside: libmicrohttpd, which no one else
+ * sees. Threads: one loop thread owns the sockets; one watch thread sees clients hang up (also
+ * while their connection is suspended) and keeps idle event streams alive; a small pool of workers
+ * runs `handle`.  All http_* calls on an exchange are for any thread, one at a time per exchange.
  * Order:   http_server_start → (handle(x) → [http_attach] → http_reply
- *                                        | http_stream_begin → http_stream_write* → http_stream_end)*
- *          → http_server_stop.
- * Life:    the answer may come later, from another thread.  http_reply and http_stream_end give x
- *          back: after them it must not be touched.  x outlives the connection, and the server, until
- *          then; writing to a client that left is harmless.
- * Guards:  two Content-Lengths, Content-Length beside Transfer-Encoding, NUL bytes, two Hosts → 400;
- *          headers over HTTP_HEADER_BYTES_MAX → 431; bodies over body_bytes_max → 413; see guard.c. */
+ *                                        | http_stream_begin → http_stream_write* →
+ * http_stream_end)* → http_server_stop. Life:    the answer may come later, from another thread.
+ * http_reply and http_stream_end give x back: after them it must not be touched.  x outlives the
+ * connection, and the server, until then; writing to a client that left is harmless. Guards:  two
+ * Content-Lengths, Content-Length beside Transfer-Encoding, NUL bytes, two Hosts → 400; headers
+ * over HTTP_HEADER_BYTES_MAX → 431; bodies over body_bytes_max → 413; see guard.c. */
 #ifndef KVASIR_HTTP_HTTP_H
 #define KVASIR_HTTP_HTTP_H
 
@@ -19,21 +18,21 @@
 #include "base/slice.h"
 #include "base/status.h"
 
-#define HTTP_HEADER_BYTES_MAX (16u << 10)
-#define HTTP_HEADERS_MAX 100u       /* of a request */
+#define HTTP_HEADER_BYTES_MAX  (16u << 10)
+#define HTTP_HEADERS_MAX       100u /* of a request */
 #define HTTP_REPLY_HEADERS_MAX 8u   /* added by http_add_header */
-#define HTTP_CONNECTIONS_MAX 65536u
+#define HTTP_CONNECTIONS_MAX   65536u
 
 struct http_server;
 struct http_exchange;
 
 struct http_options {
-    const char *host;  /* name or address to bind */
-    uint16_t port;     /* 0: a free one, see http_server_port */
+    const char *host; /* name or address to bind */
+    uint16_t port;    /* 0: a free one, see http_server_port */
     uint32_t connections_max, connections_per_ip_max;
-    uint32_t idle_s;   /* a connection that neither sends nor takes bytes for so long is closed;
-                          waiting for our answer does not count */
-    uint32_t ping_ms;  /* an event stream idle for so long gets a comment line */
+    uint32_t idle_s;  /* a connection that neither sends nor takes bytes for so long is closed;
+                         waiting for our answer does not count */
+    uint32_t ping_ms; /* an event stream idle for so long gets a comment line */
     uint32_t n_workers;
     uint64_t body_bytes_max;
     uint64_t bodies_bytes_max; /* all bodies in memory together; beyond: 503 */
@@ -57,9 +56,10 @@ void http_server_drain(struct http_server *s, uint32_t ms);
 void http_server_stop(struct http_server *s);
 
 /* ---- the request; slices live until x is given back ---- */
-struct slice http_method(const struct http_exchange *x); /* HEAD comes as GET, its body is not sent */
-struct slice http_path(const struct http_exchange *x);   /* percent-decoded, without the query */
-struct slice http_query(const struct http_exchange *x);  /* as sent, without '?' */
+struct slice
+http_method(const struct http_exchange *x);            /* HEAD comes as GET, its body is not sent */
+struct slice http_path(const struct http_exchange *x); /* percent-decoded, without the query */
+struct slice http_query(const struct http_exchange *x); /* as sent, without '?' */
 /* First value; name in any case.  {NULL, 0} when absent. */
 struct slice http_header(const struct http_exchange *x, const char *name);
 struct slice http_body(const struct http_exchange *x);

@@ -9,7 +9,7 @@
 #include "base/slice.h"
 #include "base/status.h"
 
-#define HTTP_CLIENT_REPLY_MAX (256u << 20)
+#define HTTP_CLIENT_REPLY_MAX   (256u << 20)
 #define HTTP_CLIENT_HEADERS_MAX (64u << 10)
 
 struct http_client;
@@ -45,8 +45,8 @@ void http_answer_release(struct http_answer *a); /* a zeroed one is fine */
 /* Value of the last header of that name, into text; false when absent. */
 bool http_answer_header(const struct http_answer *a, const char *name, char *text, size_t size);
 
-/* OK for any HTTP status.  E_IO: no connection, or it broke; E_CANCELLED: chunk said so; E_LIMIT: time
- * or size; E_INVALID: the URL.  answer is filled as far as it came, release it in any case. */
+/* OK for any HTTP status.  E_IO: no connection, or it broke; E_CANCELLED: chunk said so; E_LIMIT:
+ * time or size; E_INVALID: the URL.  answer is filled as far as it came, release it in any case. */
 NODISCARD enum status http_client_call(struct http_client *c, const struct http_call *call,
                                        struct http_answer *answer, struct err *e);
 

@@ -7,8 +7,8 @@
  *
  * While the answer is not there, or the stream has nothing to send, the connection is suspended; it
  * suspends itself, from its own callback only (libmicrohttpd < 1.0.3 skips connections otherwise),
- * and whoever changes the state resumes it.  x->mutex guards everything below it in the struct and is
- * held over MHD_suspend/resume_connection, so that no resume is lost. */
+ * and whoever changes the state resumes it.  x->mutex guards everything below it in the struct and
+ * is held over MHD_suspend/resume_connection, so that no resume is lost. */
 #ifndef KVASIR_HTTP_HTTP_INT_H
 #define KVASIR_HTTP_HTTP_INT_H
 
@@ -36,7 +36,7 @@ struct http_pair {
 };
 
 struct http_exchange {
-    atomic_uint refs; /* connection, owner of the answer, watch thread for a moment */
+    atomic_uint refs;           /* connection, owner of the answer, watch thread for a moment */
     struct http_server *server; /* not to be used once connection is NULL */
     uint32_t slot;              /* in the server's table */
 
@@ -47,7 +47,7 @@ struct http_exchange {
     uint32_t n_headers;
     bool is_bad_uri;
 
-    pthread_mutex_t mutex; /* guards all below */
+    pthread_mutex_t mutex;             /* guards all below */
     struct MHD_Connection *connection; /* NULL once libmicrohttpd is done with it */
     int socket;                        /* open as long as there is a connection */
     enum phase phase;
@@ -63,7 +63,7 @@ struct http_exchange {
     const char *type;
     struct http_pair reply_headers[HTTP_REPLY_HEADERS_MAX];
     uint32_t n_reply_headers;
-    struct buf out;   /* the reply, or what a stream still has to send from out_at on */
+    struct buf out; /* the reply, or what a stream still has to send from out_at on */
     size_t out_at;
     uint64_t last_write_ns;
     void *user;
@@ -88,7 +88,7 @@ struct http_server {
     struct os_thread *watcher;
     int watch_epoll, watch_wake; /* eventfd */
 
-    pthread_mutex_t table_mutex; /* guards slots; taken before no other lock */
+    pthread_mutex_t table_mutex;  /* guards slots; taken before no other lock */
     struct http_exchange **slots; /* [options.connections_max] */
     uint32_t *generations;        /* counts the uses of a slot, so that a late event misses */
     uint32_t first_free;          /* slots below are in use */

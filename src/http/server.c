@@ -5,9 +5,9 @@
  *     worker: handle(x) … answer: resume → on_request: queue the response → (read_stream)*
  *   → on_completed, whatever happened. */
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <stdio.h>
 #include <unistd.h>
 
 #include "base/check.h"
@@ -18,10 +18,11 @@
 
 /* libmicrohttpd's memory of one connection: header, reply head and a block of the stream. */
 #define CONNECTION_MEMORY_BYTES (HTTP_HEADER_BYTES_MAX + (16u << 10))
-/* A chunked body says its size at its end only; this much too much is read, then the line is cut. */
+/* A chunked body says its size at its end only; this much too much is read, then the line is cut.
+ */
 #define BODY_EXCESS_BYTES_MAX (16u << 20)
-#define WORKERS_MAX 64u
-#define DRAIN_POLL_MS 2u
+#define WORKERS_MAX           64u
+#define DRAIN_POLL_MS         2u
 
 struct http_options http_defaults(void)
 {
@@ -93,7 +94,8 @@ static enum next on_headers(struct http_exchange *x, const char *method)
         return refuse(x, status, reason);
     struct slice length = http_header(x, "content-length");
     /* Digits only, by the guard; NUL-terminated, by the arena. */
-    if (length.ptr && (length.len > 18 || strtoull(length.ptr, NULL, 10) > s->options.body_bytes_max))
+    if (length.ptr &&
+        (length.len > 18 || strtoull(length.ptr, NULL, 10) > s->options.body_bytes_max))
         return refuse(x, 413, "the request's body is too large");
     x->phase = PHASE_READING;
     return NEXT_GO_ON;
@@ -201,10 +203,10 @@ static enum status start_daemon(struct http_server *s, int fd, struct err *e)
         MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, NULL, NULL,
         on_request, s, MHD_OPTION_EXTERNAL_LOGGER, quiet, NULL, MHD_OPTION_LISTEN_SOCKET, fd,
         MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_CONNECTION_LIMIT, o->connections_max,
-        MHD_OPTION_PER_IP_CONNECTION_LIMIT, o->connections_per_ip_max, MHD_OPTION_CONNECTION_TIMEOUT,
-        o->idle_s, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_MEMORY_BYTES,
-        MHD_OPTION_URI_LOG_CALLBACK, uri_seen, s, MHD_OPTION_NOTIFY_COMPLETED, on_completed, s,
-        MHD_OPTION_END);
+        MHD_OPTION_PER_IP_CONNECTION_LIMIT, o->connections_per_ip_max,
+        MHD_OPTION_CONNECTION_TIMEOUT, o->idle_s, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+        (size_t)CONNECTION_MEMORY_BYTES, MHD_OPTION_URI_LOG_CALLBACK, uri_seen, s,
+        MHD_OPTION_NOTIFY_COMPLETED, on_completed, s, MHD_OPTION_END);
     return s->daemon ? OK : err_set(e, E_IO, "the HTTP daemon does not start");
 }
 
@@ -336,7 +338,7 @@ void http_server_stop(struct http_server *s)
     if (!s)
         return;
     quiesce(s);
-    atomic_store(&s->is_stopping, true);    /* no new requests or suspensions on the old ones */
+    atomic_store(&s->is_stopping, true); /* no new requests or suspensions on the old ones */
     watch_stop(s);
     stop_workers(s);
     struct http_exchange **list = mem_new(s->options.connections_max, sizeof *list);

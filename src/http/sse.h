@@ -11,11 +11,11 @@
 /* "data: …\n\n"; data without line breaks (JSON has none). */
 void sse_add(struct buf *out, struct slice data);
 
-/* Bytes in, events out.  Comments, ids and retry times are dropped; several data lines of an event are
- * joined by \n.  Line ends: \n, \r\n or \r, also when cut between two feeds. */
+/* Bytes in, events out.  Comments, ids and retry times are dropped; several data lines of an event
+ * are joined by \n.  Line ends: \n, \r\n or \r, also when cut between two feeds. */
 struct sse_reader {
     struct buf line, data;
-    char event[64];     /* type of the event being read, "" when not given */
+    char event[64]; /* type of the event being read, "" when not given */
     bool is_after_return;
     bool has_data;
     void (*each)(void *arg, const char *event, struct slice data);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
- * watch.c — sees what a suspended connection can't: that its client hung up (libmicrohttpd notices at
- * the next resume only: seconds of prefill for nobody).  An epoll of our own holds the sockets of all
- * live exchanges, edge-triggered, for EPOLLRDHUP alone.  A client that shuts down its sending side
- * counts as gone: none of the known ones does so and waits.
- * An event names slot and generation, not a pointer: the exchange may have ended meanwhile. */
+ * watch.c — sees what a suspended connection can't: that its client hung up (libmicrohttpd notices
+ * at the next resume only: seconds of prefill for nobody).  An epoll of our own holds the sockets
+ * of all live exchanges, edge-triggered, for EPOLLRDHUP alone.  A client that shuts down its
+ * sending side counts as gone: none of the known ones does so and waits. An event names slot and
+ * generation, not a pointer: the exchange may have ended meanwhile. */
 #include <errno.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -14,9 +14,9 @@
 #include "http/http_int.h"
 #include "os/clock.h"
 
-#define WATCH_EVENTS 64
+#define WATCH_EVENTS  64
 #define WATCH_TICK_MS 500
-#define WATCH_WAKE UINT64_MAX
+#define WATCH_WAKE    UINT64_MAX
 
 static int socket_of(struct http_exchange *x)
 {

@@ -48,7 +48,8 @@ bool admit_host(const struct server *s, const struct http_exchange *x, struct ap
     return false;
 }
 
-static bool is_origin_trusted(const struct server *s, const struct http_exchange *x, struct slice origin)
+static bool is_origin_trusted(const struct server *s, const struct http_exchange *x,
+                              struct slice origin)
 {
     struct slice http = SLICE_LIT("http://"), https = SLICE_LIT("https://");
     bool is_web = slice_starts(origin, http) || slice_starts(origin, https);
@@ -58,7 +59,8 @@ static bool is_origin_trusted(const struct server *s, const struct http_exchange
         return true;
     if (s->n_keys > 0) /* a foreign page does not know them */
         return true;
-    if (!is_web) /* app://, vscode-webview://: programs; "null" may be a sandboxed frame of any site */
+    /* app://, vscode-webview://: programs; "null" may be a sandboxed frame of any site. */
+    if (!is_web)
         return !slice_is(origin, "null");
     size_t skip = slice_starts(origin, http) ? http.len : https.len;
     struct slice host = {origin.ptr + skip, origin.len - skip};
@@ -158,12 +160,11 @@ static enum status load_key_file(struct server *s, const char *path, struct err 
     bool has_failed = ferror(f) != 0;
     fclose(f);
     uint32_t before = s->n_keys;
-    enum status st = !text ? err_set(e, E_NOMEM, "API keys")
-                     : has_failed
-                         ? err_set(e, E_IO, "API keys: %s: can't be read", path)
-                     : n > SERVER_KEY_FILE_MAX
-                         ? err_set(e, E_LIMIT, "API keys: %s: over %u bytes", path, SERVER_KEY_FILE_MAX)
-                         : add_key_lines(s, (struct slice){text, n}, e);
+    enum status st = !text        ? err_set(e, E_NOMEM, "API keys")
+                     : has_failed ? err_set(e, E_IO, "API keys: %s: can't be read", path)
+                     : n > SERVER_KEY_FILE_MAX ? err_set(e, E_LIMIT, "API keys: %s: over %u bytes",
+                                                         path, SERVER_KEY_FILE_MAX)
+                                               : add_key_lines(s, (struct slice){text, n}, e);
     mem_free(text);
     /* An empty file must not open the door that it was meant to close. */
     if (st == OK && s->n_keys == before)

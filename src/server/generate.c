@@ -5,9 +5,9 @@
  *                                   ▲
  *   http's watch thread: on_gone ───┘ engine_cancel (also when the reader is too slow)
  *
- * The engine may end a request before engine_submit has returned, and the client may leave before its
- * id is known; so the id and the wish to cancel meet under g->mutex, and the struct lives until both
- * the exchange and the submitter have let go of it. */
+ * The engine may end a request before engine_submit has returned, and the client may leave before
+ * its id is known; so the id and the wish to cancel meet under g->mutex, and the struct lives until
+ * both the exchange and the submitter have let go of it. */
 #include "base/check.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -21,7 +21,8 @@ struct generation {
     struct server *server;
     atomic_uint refs; /* exchange, submitter */
 
-    /* Between http_attach and the last event one thread at a time: the submitter, then the engine's. */
+    /* Between http_attach and the last event one thread at a time: the submitter, then the
+     * engine's. */
     struct http_exchange *x;
     struct api_call *call;
     struct buf out;
@@ -153,12 +154,13 @@ static void answer_whole(struct generation *g)
 
 static void log_end(const struct generation *g, const struct engine_usage *u, const char *how)
 {
-    log_info("server",
-             "%s id=%s stream=%d prompt=%u memory=%u disk=%u computed=%u completion=%u queue_ms=%.1f "
-             "lookup_ms=%.2f prefill_ms=%.1f decode_ms=%.1f total_ms=%.1f",
-             how, api_call_id(g->call), api_call_is_stream(g->call), u->prompt_tokens, u->memory_tokens,
-             u->disk_tokens, u->computed_tokens, u->completion_tokens, u->queue_ms, u->lookup_ms,
-             u->prefill_ms, u->decode_ms, clock_ms_since(g->start_ns));
+    log_info(
+        "server",
+        "%s id=%s stream=%d prompt=%u memory=%u disk=%u computed=%u completion=%u queue_ms=%.1f "
+        "lookup_ms=%.2f prefill_ms=%.1f decode_ms=%.1f total_ms=%.1f",
+        how, api_call_id(g->call), api_call_is_stream(g->call), u->prompt_tokens, u->memory_tokens,
+        u->disk_tokens, u->computed_tokens, u->completion_tokens, u->queue_ms, u->lookup_ms,
+        u->prefill_ms, u->decode_ms, clock_ms_since(g->start_ns));
 }
 
 static void on_done(struct generation *g, const struct engine_event *ev)
@@ -225,7 +227,8 @@ static void on_event(void *arg, const struct engine_event *ev)
 }
 
 /* ---- the request ---- */
-static struct generation *generation_new(struct server *s, struct http_exchange *x, struct api_call *call)
+static struct generation *generation_new(struct server *s, struct http_exchange *x,
+                                         struct api_call *call)
 {
     struct generation *g = mem_try_new(1, sizeof *g);
     if (!g)

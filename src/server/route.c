@@ -144,7 +144,8 @@ static void refuse_route(struct http_exchange *x, const char *allow)
     struct api_error error;
     if (allow) {
         http_add_header(x, "Allow", allow);
-        api_error_http(&error, 405, "method_not_allowed", "this path is served with another method");
+        api_error_http(&error, 405, "method_not_allowed",
+                       "this path is served with another method");
     } else {
         api_error_http(&error, 404, "not_found", "nothing is served at this path; see /");
     }

@@ -12,9 +12,9 @@
 #include "os/clock.h"
 #include "server/server_int.h"
 
-#define DRAIN_MS_DEFAULT 10000u
-#define FLUSH_MS_MAX 2000u  /* for clients to take the last bytes */
-#define SIGNAL_POLL_MS 50u
+#define DRAIN_MS_DEFAULT  10000u
+#define FLUSH_MS_MAX      2000u /* for clients to take the last bytes */
+#define SIGNAL_POLL_MS    50u
 #define OPEN_FILES_WANTED 65536u
 
 struct server_options server_defaults(void)
@@ -51,9 +51,11 @@ static struct server *server_new(const struct server_options *options, struct en
     return s;
 }
 
-enum status server_start(const struct server_options *options, struct engine *g, struct server **out,
-                         struct err *e)
+enum status server_start(const struct server_options *options, struct engine *g,
+                         struct server **out, struct err *e)
 {
+    if (options->max_connections > HTTP_CONNECTIONS_MAX)
+        return err_set(e, E_INVALID, "at most %u connections", HTTP_CONNECTIONS_MAX);
     struct server *s = server_new(options, g);
     if (!s)
         return err_set(e, E_NOMEM, "server");

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: MIT
- * server.h — the glue between http, api and engine: routes, admission, keys, back-pressure, cancel on
- * hang-up, drain.
- * For:     app (`kvasir serve`), and tests.   Not for: dialects (api), sockets (http).
- * Threads: http's workers parse and submit; events arrive on the engine's threads and are written to
- *          http's streams; a hang-up arrives on http's watch thread and cancels in the engine.
+ * server.h — the glue between http, api and engine: routes, admission, keys, back-pressure, cancel
+ * on hang-up, drain. For:     app (`kvasir serve`), and tests.   Not for: dialects (api), sockets
+ * (http). Threads: http's workers parse and submit; events arrive on the engine's threads and are
+ * written to http's streams; a hang-up arrives on http's watch thread and cancels in the engine.
  * Order:   server_start → server_stop, or server_run for both and the signals between. */
 #ifndef KVASIR_SERVER_SERVER_H
 #define KVASIR_SERVER_SERVER_H
@@ -11,21 +10,22 @@
 #include "base/status.h"
 #include "engine/engine.h"
 
-#define SERVER_KEYS_MAX 256u
+#define SERVER_KEYS_MAX      256u
 #define SERVER_KEY_BYTES_MAX 4096u
-#define SERVER_KEY_FILE_MAX (1u << 20)
+#define SERVER_KEY_FILE_MAX  (1u << 20)
 
 struct server;
 
 struct server_options {
-    const char *host;  /* NULL: 127.0.0.1 */
-    uint16_t port;     /* 0: a free one */
+    const char *host;            /* NULL: 127.0.0.1 */
+    uint16_t port;               /* 0: a free one */
     const char *const *api_keys; /* [n_api_keys]; none here and in the file: open to all */
     uint32_t n_api_keys;
     const char *api_key_file; /* one key a line; # begins a comment line; NULL: none */
     const char *alias;        /* the model's name for clients; NULL: the engine's */
-    const char *allow_origin; /* web pages of other sites that may call: "*" or one origin; NULL: only
-                                 this server's own page, pages on localhost, and desktop programs */
+    const char
+        *allow_origin; /* web pages of other sites that may call: "*" or one origin; NULL: only
+                          this server's own page, pages on localhost, and desktop programs */
     uint64_t max_body_bytes;  /* 0: http's default */
     uint32_t max_connections; /* 0: http's default */
     uint32_t drain_ms;        /* how long running requests may go on after SIGTERM */
@@ -40,8 +40,8 @@ const char *server_url(const struct server *s);
 /* Refuses new requests with 503, lets running ones go on for drain_ms, then cancels them. */
 void server_stop(struct server *s, uint32_t drain_ms);
 
-/* Starts, prints "kvasir: listening on URL" to stdout, waits for SIGTERM or SIGINT, drains (a second
- * signal hurries it) and stops.  Call it from the main thread; blocks these signals. */
+/* Starts, prints "kvasir: listening on URL" to stdout, waits for SIGTERM or SIGINT, drains (a
+ * second signal hurries it) and stops.  Call it from the main thread; blocks these signals. */
 NODISCARD enum status server_run(const struct server_options *options, struct engine *g,
                                  struct err *e);
 

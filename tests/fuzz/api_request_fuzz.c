@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * api_request_fuzz.c — any body, either dialect, then a short reply by what it asked for.
- * First byte: dialect and how the reply's text is cut; rest: the body.  The reply's text is taken from
- * the body too, so that tool calls are fuzzed along. */
+ * First byte: dialect and how the reply's text is cut; rest: the body.  The reply's text is taken
+ * from the body too, so that tool calls are fuzzed along. */
 #include <stdlib.h>
 
 #include "api/api.h"
@@ -18,7 +18,8 @@ static void reply(struct api_call *call, struct slice text, size_t piece, uint32
     enum status st = api_reply_event(call, &ev, &out);
     for (size_t at = 0; at < text.len && st == OK; at += piece) {
         size_t len = text.len - at < piece ? text.len - at : piece;
-        ev = (struct engine_event){.kind = EVENT_TEXT, .text = {text.ptr + at, len}, .token = TOKEN_NONE};
+        ev = (struct engine_event){
+            .kind = EVENT_TEXT, .text = {text.ptr + at, len}, .token = TOKEN_NONE};
         st = api_reply_event(call, &ev, &out);
     }
     for (uint32_t c = 0; c < n_choices && st == OK; c++) {
@@ -42,10 +43,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct api_error error = {0};
     struct slice body = {(const char *)data + 1, size - 1};
     arena_init(&r.arena, 64u << 20);
-    enum status st = api_call_new(data[0] & 1 ? API_TEXT : API_CHAT, body, (struct slice){"", 0}, &context,
-                                  &r, &call, &error);
+    enum status st = api_call_new(data[0] & 1 ? API_TEXT : API_CHAT, body, (struct slice){"", 0},
+                                  &context, &r, &call, &error);
     if (st == OK) {
-        CHECK(r.n_choices >= 1 && r.n_choices <= ENGINE_CHOICES_MAX && r.n_stops <= ENGINE_STOPS_MAX);
+        CHECK(r.n_choices >= 1 && r.n_choices <= ENGINE_CHOICES_MAX &&
+              r.n_stops <= ENGINE_STOPS_MAX);
         reply(call, body, 1 + (data[0] >> 1) % 32, r.n_choices);
         api_call_free(call);
     } else {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * reply_test.c — goal: what clients read has the shape that they expect, a stream adds up to the whole
- * reply, and every reply tells what it cost.  Method: the same script of events through both ways;
- * output parsed as JSON, compared field by field. */
+ * reply_test.c — goal: what clients read has the shape that they expect, a stream adds up to the
+ * whole reply, and every reply tells what it cost.  Method: the same script of events through both
+ * ways; output parsed as JSON, compared field by field. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -12,15 +12,24 @@
 #include "fake_engine.h"
 
 #define CHOICES_MAX 4
-#define TOOLS ",\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"f\"}}]"
-#define CHAT(fields) "{\"model\":\"m\\\"1\",\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]" fields "}"
+#define TOOLS       ",\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"f\"}}]"
+#define CHAT(fields) \
+    "{\"model\":\"m\\\"1\",\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]" fields "}"
 
 static struct engine *engine;
 static struct arena arena;
-static const struct engine_usage usage = {.prompt_tokens = 100, .memory_tokens = 64, .disk_tokens = 20,
-                                          .computed_tokens = 16, .completion_tokens = 10, .replayed = 2,
-                                          .diverged_at = -1, .queue_ms = 0.1234567, .lookup_ms = 0.5,
-                                          .prefill_ms = 8, .decode_ms = 20, .seed = UINT64_MAX};
+static const struct engine_usage usage = {.prompt_tokens = 100,
+                                          .memory_tokens = 64,
+                                          .disk_tokens = 20,
+                                          .computed_tokens = 16,
+                                          .completion_tokens = 10,
+                                          .replayed = 2,
+                                          .diverged_at = -1,
+                                          .queue_ms = 0.1234567,
+                                          .lookup_ms = 0.5,
+                                          .prefill_ms = 8,
+                                          .decode_ms = 20,
+                                          .seed = UINT64_MAX};
 
 static int set_up(void **state)
 {
@@ -106,7 +115,8 @@ static void see(struct seen *s, const struct json *v, bool is_chat, bool is_stre
 {
     s->n_chunks++;
     assert_true(slice_is(at(v, "model")->text, is_chat ? "m\"1" : "default-name"));
-    assert_true(slice_starts(at(v, "id")->text, is_chat ? SLICE_LIT("chatcmpl-") : SLICE_LIT("cmpl-")));
+    assert_true(
+        slice_starts(at(v, "id")->text, is_chat ? SLICE_LIT("chatcmpl-") : SLICE_LIT("cmpl-")));
     assert_true(slice_is(at(v, "object")->text, !is_chat    ? "text_completion"
                                                 : is_stream ? "chat.completion.chunk"
                                                             : "chat.completion"));
@@ -141,8 +151,10 @@ static void see_events(struct seen *s, struct slice out, bool is_chat)
 static struct seen play(const char *body, const char *const *pieces, enum finish_reason finish)
 {
     bool is_chat = strstr(body, "\"messages\"") != NULL;
-    struct api_context context = {.model_name = "default-name", .n_vocab = FAKE_VOCAB,
-                                  .tokenizer = engine_tokenizer(engine), .now_unix_s = 1234567};
+    struct api_context context = {.model_name = "default-name",
+                                  .n_vocab = FAKE_VOCAB,
+                                  .tokenizer = engine_tokenizer(engine),
+                                  .now_unix_s = 1234567};
     struct engine_request *r = engine_request_new(engine);
     struct api_call *call = NULL;
     struct api_error error;
@@ -153,16 +165,19 @@ static struct seen play(const char *body, const char *const *pieces, enum finish
         buf_init(&s.content[i], 1 << 24);
         buf_init(&s.calls[i], 1 << 24);
     }
-    if (api_call_new(is_chat ? API_CHAT : API_TEXT, slice_of(body), SLICE_LIT("a-session"), &context, r,
-                     &call, &error) != OK)
+    if (api_call_new(is_chat ? API_CHAT : API_TEXT, slice_of(body), SLICE_LIT("a-session"),
+                     &context, r, &call, &error) != OK)
         fail_msg("%s: %s", body, error.message);
-#define EVENT(...)                                                                                 \
+#define EVENT(...) \
     assert_int_equal(api_reply_event(call, &(struct engine_event){__VA_ARGS__}, &out), OK)
     EVENT(.kind = EVENT_STARTED, .usage = &usage);
     EVENT(.kind = EVENT_PROGRESS, .done = 1, .total = 2);
     for (uint32_t i = 0; pieces[i]; i++) {
         for (uint32_t c = 0; c < r->n_choices; c++) {
-            struct sampled sampled = {.token = i, .logprob = -0.25f, .n_top = 2, .top_tokens = {i, 900},
+            struct sampled sampled = {.token = i,
+                                      .logprob = -0.25f,
+                                      .n_top = 2,
+                                      .top_tokens = {i, 900},
                                       .top_logprobs = {-0.25f, -2}};
             EVENT(.kind = EVENT_TEXT, .choice = c, .text = slice_of(pieces[i]), .token = i,
                   .sampled = r->sampling.wants_logprob ? &sampled : NULL);
@@ -221,7 +236,8 @@ static void a_stream_adds_up_to_the_whole(void **state)
         {CHAT(",\"logprobs\":true,\"top_logprobs\":2"),
          CHAT(",\"logprobs\":true,\"top_logprobs\":2,\"stream\":true")},
         {"{\"prompt\":\"Once\"}", "{\"prompt\":\"Once\",\"stream\":true}"},
-        {"{\"prompt\":\"Once\",\"echo\":true}", "{\"prompt\":\"Once\",\"stream\":true,\"echo\":true}"},
+        {"{\"prompt\":\"Once\",\"echo\":true}",
+         "{\"prompt\":\"Once\",\"stream\":true,\"echo\":true}"},
         {"{\"prompt\":\"Once\",\"logprobs\":2,\"n\":2}",
          "{\"prompt\":\"Once\",\"logprobs\":2,\"n\":2,\"stream\":true}"},
     };
@@ -252,8 +268,8 @@ static void usage_has_a_chunk_of_its_own_when_asked(void **state)
 {
     (void)state;
     static const char *const pieces[] = {"a", NULL};
-    struct seen s = play(CHAT(",\"stream\":true,\"stream_options\":{\"include_usage\":true}"), pieces,
-                         FINISH_LENGTH);
+    struct seen s = play(CHAT(",\"stream\":true,\"stream_options\":{\"include_usage\":true}"),
+                         pieces, FINISH_LENGTH);
     assert_int_equal(at(s.last, "choices")->count, 0);
     assert_int_equal(s.n_usage, 1);
     assert_int_equal(s.n_chunks, 4); /* role, text, end, usage */
@@ -265,8 +281,13 @@ static void usage_has_a_chunk_of_its_own_when_asked(void **state)
 static void finds_tool_calls(void **state)
 {
     (void)state;
-    static const char *const pieces[] = {"Look", "ing.", "\n<tool", "_call>", "{\"name\": \"f\", \"argu",
-                                         "ments\": {\"k\": \"v\"}}</tool_call>", NULL};
+    static const char *const pieces[] = {"Look",
+                                         "ing.",
+                                         "\n<tool",
+                                         "_call>",
+                                         "{\"name\": \"f\", \"argu",
+                                         "ments\": {\"k\": \"v\"}}</tool_call>",
+                                         NULL};
     static const char *const bodies[] = {CHAT(TOOLS), CHAT(TOOLS ",\"stream\":true")};
     for (size_t i = 0; i < 2; i++) {
         struct seen s = play(bodies[i], pieces, FINISH_STOP);
@@ -276,7 +297,8 @@ static void finds_tool_calls(void **state)
         seen_release(&s);
     }
     /* Not asked for, not found. */
-    static const char *const plain[] = {CHAT(""), CHAT(",\"stream\":true"), CHAT(TOOLS ",\"tool_choice\":\"none\"")};
+    static const char *const plain[] = {CHAT(""), CHAT(",\"stream\":true"),
+                                        CHAT(TOOLS ",\"tool_choice\":\"none\"")};
     for (size_t i = 0; i < 3; i++) {
         struct seen s = play(plain[i], pieces, FINISH_STOP);
         assert_int_equal(s.calls[0].len, 0);
@@ -284,7 +306,8 @@ static void finds_tool_calls(void **state)
         assert_string_equal(s.finish[0], "stop");
         seen_release(&s);
     }
-    static const char *const alone[] = {"<tool_call>\n{\"name\": \"f\", \"arguments\": {}}\n</tool_call>", NULL};
+    static const char *const alone[] = {
+        "<tool_call>\n{\"name\": \"f\", \"arguments\": {}}\n</tool_call>", NULL};
     struct seen s = play(CHAT(TOOLS), alone, FINISH_STOP);
     const struct json *message = at(&at(s.last, "choices")->items[0], "message");
     assert_int_equal(at(message, "content")->kind, JSON_NULL);
@@ -330,8 +353,11 @@ int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
-        T(a_stream_adds_up_to_the_whole), T(usage_has_a_chunk_of_its_own_when_asked),
-        T(finds_tool_calls), T(writes_both_shapes_of_logprobs), T(says_nothing_when_cancelled),
+        T(a_stream_adds_up_to_the_whole),
+        T(usage_has_a_chunk_of_its_own_when_asked),
+        T(finds_tool_calls),
+        T(writes_both_shapes_of_logprobs),
+        T(says_nothing_when_cancelled),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

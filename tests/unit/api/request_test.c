@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * request_test.c — goal: each field of a request reaches the engine as docs/api/openai.md says, or is
- * refused with its name.  Method: tables of bodies. */
+ * request_test.c — goal: each field of a request reaches the engine as docs/api/openai.md says, or
+ * is refused with its name.  Method: tables of bodies. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -46,12 +46,15 @@ static int tear_down(void **state)
 
 static enum status read_as(enum api_dialect dialect, const char *body, const char *session)
 {
-    struct api_context context = {.model_name = "m", .n_vocab = FAKE_VOCAB,
-                                  .tokenizer = engine_tokenizer(engine), .now_unix_s = 1};
+    struct api_context context = {.model_name = "m",
+                                  .n_vocab = FAKE_VOCAB,
+                                  .tokenizer = engine_tokenizer(engine),
+                                  .now_unix_s = 1};
     drop();
     request = engine_request_new(engine);
     error = (struct api_error){0};
-    return api_call_new(dialect, slice_of(body), slice_of(session), &context, request, &call, &error);
+    return api_call_new(dialect, slice_of(body), slice_of(session), &context, request, &call,
+                        &error);
 }
 
 static void expect_ok(enum api_dialect dialect, const char *body)
@@ -92,29 +95,34 @@ static void keeps_defaults(void **state)
     assert_null(request->variables);
     assert_false(api_call_is_stream(call));
     /* null is absent */
-    expect_ok(API_CHAT, CHAT(",\"temperature\":null,\"stop\":null,\"max_tokens\":null,\"seed\":null,"
-                             "\"logit_bias\":null,\"stream\":null,\"stream_options\":null,\"tools\":null,"
-                             "\"response_format\":null,\"tool_choice\":null,\"n\":null,\"user\":null"));
+    expect_ok(API_CHAT,
+              CHAT(",\"temperature\":null,\"stop\":null,\"max_tokens\":null,\"seed\":null,"
+                   "\"logit_bias\":null,\"stream\":null,\"stream_options\":null,\"tools\":null,"
+                   "\"response_format\":null,\"tool_choice\":null,\"n\":null,\"user\":null"));
     assert_memory_equal(&request->sampling, &d, sizeof d);
 }
 
 static void reads_sampling(void **state)
 {
     (void)state;
-    expect_ok(API_CHAT, CHAT(",\"temperature\":0,\"top_p\":0.5,\"min_p\":0.1,\"typical_p\":0.9,\"top_k\":7,"
-                             "\"repeat_penalty\":1.1,\"repeat_last_n\":-1,\"presence_penalty\":-0.5,"
-                             "\"frequency_penalty\":2,\"seed\":-7,\"ignore_eos\":true,"
-                             "\"cache_prompt\":false,\"n\":3,\"max_tokens\":12"));
+    expect_ok(API_CHAT,
+              CHAT(",\"temperature\":0,\"top_p\":0.5,\"min_p\":0.1,\"typical_p\":0.9,\"top_k\":7,"
+                   "\"repeat_penalty\":1.1,\"repeat_last_n\":-1,\"presence_penalty\":-0.5,"
+                   "\"frequency_penalty\":2,\"seed\":-7,\"ignore_eos\":true,"
+                   "\"cache_prompt\":false,\"n\":3,\"max_tokens\":12"));
     const struct sampler_params *p = &request->sampling;
-    assert_true(p->temperature == 0 && p->top_p == 0.5f && p->min_p == 0.1f && p->typical_p == 0.9f);
-    assert_true(p->repeat_penalty == 1.1f && p->presence_penalty == -0.5f && p->frequency_penalty == 2);
+    assert_true(p->temperature == 0 && p->top_p == 0.5f && p->min_p == 0.1f &&
+                p->typical_p == 0.9f);
+    assert_true(p->repeat_penalty == 1.1f && p->presence_penalty == -0.5f &&
+                p->frequency_penalty == 2);
     assert_int_equal(p->top_k, 7);
     assert_int_equal(p->repeat_last_n, -1);
     assert_true(request->has_seed && p->seed == (uint64_t)-7);
     assert_true(request->ignore_eos && request->no_cache);
     assert_int_equal(request->n_choices, 3);
     assert_int_equal(request->max_tokens, 12);
-    expect_ok(API_CHAT, CHAT(",\"seed\":-1,\"top_k\":40.0,\"max_tokens\":3,\"max_completion_tokens\":4"));
+    expect_ok(API_CHAT,
+              CHAT(",\"seed\":-1,\"top_k\":40.0,\"max_tokens\":3,\"max_completion_tokens\":4"));
     assert_false(request->has_seed);
     assert_int_equal(request->max_tokens, 4);
     expect_ok(API_CHAT, CHAT(",\"seed\":18446744073709551615"));
@@ -137,7 +145,8 @@ static void reads_stops_and_bias(void **state)
     expect_ok(API_CHAT, CHAT(",\"logit_bias\":{\"5\":-100,\"999\":2.5}"));
     assert_int_equal(request->sampling.n_bias, 2);
     assert_int_equal(request->sampling.bias[1].token, 999);
-    assert_true(request->sampling.bias[0].bias == -100.0f && request->sampling.bias[1].bias == 2.5f);
+    assert_true(request->sampling.bias[0].bias == -100.0f &&
+                request->sampling.bias[1].bias == 2.5f);
     expect_ok(API_CHAT, CHAT(",\"logit_bias\":[[5,1.0],[6,false]]"));
     assert_int_equal(request->sampling.bias[1].token, 6);
     assert_true(isinf(request->sampling.bias[1].bias) && request->sampling.bias[1].bias < 0);
@@ -162,12 +171,13 @@ static const struct json *message(size_t i)
 static void reads_messages(void **state)
 {
     (void)state;
-    expect_ok(API_CHAT,
-              "{\"messages\":[{\"role\":\"developer\",\"content\":\"be brief\"},"
-              "{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"a\"},{\"type\":\"text\",\"text\":\"b\"}]},"
-              "{\"role\":\"assistant\",\"content\":null,\"tool_calls\":[{\"id\":\"1\",\"type\":\"function\","
-              "\"function\":{\"name\":\"f\",\"arguments\":\"{}\"}}]},"
-              "{\"role\":\"tool\",\"tool_call_id\":\"1\",\"content\":\"42\"}]}");
+    expect_ok(API_CHAT, "{\"messages\":[{\"role\":\"developer\",\"content\":\"be brief\"},"
+                        "{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"a\"},{"
+                        "\"type\":\"text\",\"text\":\"b\"}]},"
+                        "{\"role\":\"assistant\",\"content\":null,\"tool_calls\":[{\"id\":\"1\","
+                        "\"type\":\"function\","
+                        "\"function\":{\"name\":\"f\",\"arguments\":\"{}\"}}]},"
+                        "{\"role\":\"tool\",\"tool_call_id\":\"1\",\"content\":\"42\"}]}");
     assert_int_equal(request->messages->count, 4);
     assert_true(slice_is(json_get(message(0), "role")->text, "system"));
     assert_true(slice_is(json_get(message(1), "content")->text, "a\nb"));
@@ -181,13 +191,16 @@ static void reads_tools_and_variables(void **state)
 {
     (void)state;
 #define TOOL "{\"type\":\"function\",\"function\":{\"name\":\"f\",\"parameters\":{}}}"
-    expect_ok(API_CHAT, CHAT(",\"tools\":[" TOOL "],\"tool_choice\":\"auto\",\"parallel_tool_calls\":true"));
+    expect_ok(API_CHAT,
+              CHAT(",\"tools\":[" TOOL "],\"tool_choice\":\"auto\",\"parallel_tool_calls\":true"));
     assert_int_equal(request->tools->count, 1);
     expect_ok(API_CHAT, CHAT(",\"tools\":[" TOOL "],\"tool_choice\":\"none\""));
     assert_int_equal(request->tools->count, 1);
     expect_ok(API_CHAT, CHAT(",\"tools\":[]"));
     assert_null(request->tools);
-    expect_ok(API_CHAT, CHAT(",\"chat_template_kwargs\":{\"enable_thinking\":true},\"reasoning_effort\":\"none\""));
+    expect_ok(
+        API_CHAT,
+        CHAT(",\"chat_template_kwargs\":{\"enable_thinking\":true},\"reasoning_effort\":\"none\""));
     assert_true(json_get(request->variables, "enable_thinking")->boolean); /* said outright: wins */
     assert_true(slice_is(json_get(request->variables, "reasoning_effort")->text, "none"));
     expect_ok(API_CHAT, CHAT(",\"reasoning_effort\":\"none\""));
@@ -202,9 +215,10 @@ static void reads_tools_and_variables(void **state)
 static void ignores_what_it_does_not_know(void **state)
 {
     (void)state;
-    expect_ok(API_CHAT, CHAT(",\"frobnicate\":{\"a\":[1]},\"user\":\"u\",\"store\":true,\"metadata\":{},"
-                             "\"prompt_cache_key\":\"k\",\"response_format\":{\"type\":\"text\"},"
-                             "\"modalities\":[\"text\"],\"functions\":[],\"grammar\":\"\",\"best_of\":1"));
+    expect_ok(API_CHAT,
+              CHAT(",\"frobnicate\":{\"a\":[1]},\"user\":\"u\",\"store\":true,\"metadata\":{},"
+                   "\"prompt_cache_key\":\"k\",\"response_format\":{\"type\":\"text\"},"
+                   "\"modalities\":[\"text\"],\"functions\":[],\"grammar\":\"\",\"best_of\":1"));
 }
 
 static void refuses_chats_by_name(void **state)
@@ -220,11 +234,13 @@ static void refuses_chats_by_name(void **state)
         {"{\"messages\":[{\"role\":\"boss\",\"content\":\"a\"}]}", "messages[0].role", "boss"},
         {"{\"messages\":[{\"role\":\"user\"}]}", "messages[0].content", "missing"},
         {"{\"messages\":[{\"role\":\"user\",\"content\":7}]}", "messages[0].content", "string"},
-        {"{\"messages\":[{\"role\":\"assistant\",\"content\":null}]}", "messages[0].content", "missing"},
-        {"{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"image_url\",\"image_url\":{}}]}]}",
+        {"{\"messages\":[{\"role\":\"assistant\",\"content\":null}]}", "messages[0].content",
+         "missing"},
+        {"{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"image_url\",\"image_url\":{}}]"
+         "}]}",
          "messages[0].content[0]", "image_url"},
-        {"{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"text\"}]}]}", "messages[0].content[0]",
-         "text"},
+        {"{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"text\"}]}]}",
+         "messages[0].content[0]", "text"},
         {"{\"messages\":[{\"role\":\"assistant\",\"tool_calls\":[{\"id\":\"1\"}]}]}",
          "messages[0].tool_calls", "name"},
         {CHAT(",\"temperature\":-1"), "temperature", "-1"},
@@ -241,8 +257,10 @@ static void refuses_chats_by_name(void **state)
         {CHAT(",\"seed\":18446744073709551616"), "seed", "integer"},
         {CHAT(",\"seed\":\"x\""), "seed", "integer"},
         {CHAT(",\"stop\":7"), "stop", "string"},
-        {CHAT(",\"stop\":[\"1\",\"2\",\"3\",\"4\",\"5\",\"6\",\"7\",\"8\",\"9\",\"a\",\"b\",\"c\",\"d\",\"e\","
-              "\"f\",\"g\",\"h\"]"), "stop", "at most 16"},
+        {CHAT(",\"stop\":[\"1\",\"2\",\"3\",\"4\",\"5\",\"6\",\"7\",\"8\",\"9\",\"a\",\"b\",\"c\","
+              "\"d\",\"e\","
+              "\"f\",\"g\",\"h\"]"),
+         "stop", "at most 16"},
         {CHAT(",\"logit_bias\":7"), "logit_bias", "object"},
         {CHAT(",\"logit_bias\":{\"x\":1}"), "logit_bias", "ids"},
         {CHAT(",\"logit_bias\":{\"1000\":1}"), "logit_bias", "999"},
@@ -251,11 +269,11 @@ static void refuses_chats_by_name(void **state)
         {CHAT(",\"top_logprobs\":2"), "top_logprobs", "logprobs"},
         {CHAT(",\"logprobs\":true,\"top_logprobs\":21"), "top_logprobs", "21"},
         {CHAT(",\"response_format\":{\"type\":\"json_object\"}"), "response_format", "supported"},
-        {CHAT(",\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{}}"), "response_format",
-         "supported"},
+        {CHAT(",\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{}}"),
+         "response_format", "supported"},
         {CHAT(",\"tool_choice\":\"required\""), "tool_choice", "supported"},
-        {CHAT(",\"tool_choice\":{\"type\":\"function\",\"function\":{\"name\":\"f\"}}"), "tool_choice",
-         "supported"},
+        {CHAT(",\"tool_choice\":{\"type\":\"function\",\"function\":{\"name\":\"f\"}}"),
+         "tool_choice", "supported"},
         {CHAT(",\"tools\":{}"), "tools", "array"},
         {CHAT(",\"tools\":[{\"type\":\"web_search\"}]"), "tools[0]", "web_search"},
         {CHAT(",\"tools\":[{\"type\":\"function\"}]"), "tools[0]", "name"},
@@ -264,8 +282,8 @@ static void refuses_chats_by_name(void **state)
         {CHAT(",\"json_schema\":{\"type\":\"object\"}"), "json_schema", "supported"},
         {CHAT(",\"modalities\":[\"text\",\"audio\"]"), "modalities", "text"},
         {CHAT(",\"chat_template_kwargs\":[]"), "chat_template_kwargs", "object"},
-        {CHAT(",\"continue_final_message\":true,\"add_generation_prompt\":true"), "continue_final_message",
-         "excludes"},
+        {CHAT(",\"continue_final_message\":true,\"add_generation_prompt\":true"),
+         "continue_final_message", "excludes"},
     };
     EXPECT_REFUSALS(API_CHAT, cases);
 }
@@ -317,7 +335,8 @@ static void checks_session_names(void **state)
     name[ENGINE_SESSION_NAME_MAX] = 'a';
     name[ENGINE_SESSION_NAME_MAX + 1] = '\0';
     assert_int_equal(read_as(API_CHAT, CHAT(""), name), E_INVALID);
-    static const char *const bad[] = {"a b", "a\tb", "\"a\"", "a'b", "é", "a\\b", "<a>", "a;b", "$a"};
+    static const char *const bad[] = {"a b",  "a\tb", "\"a\"", "a'b", "é",
+                                      "a\\b", "<a>",  "a;b",   "$a"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         assert_int_equal(read_as(API_CHAT, CHAT(""), bad[i]), E_INVALID);
         assert_string_equal(error.param, "X-Session-Id");
@@ -331,10 +350,10 @@ static void maps_each_status(void **state)
     static const struct {
         enum status st;
         int http;
-    } cases[] = {{E_INVALID, 400}, {E_SYNTAX, 400}, {E_UNSUPPORTED, 400}, {E_LIMIT, 400},
-                 {E_CONTEXT, 400}, {E_NOT_FOUND, 404}, {E_EXISTS, 409}, {E_BUSY, 429},
-                 {E_CANCELLED, 503}, {E_CORRUPT, 500}, {E_IO, 500}, {E_FULL, 507},
-                 {E_NOMEM, 503}, {E_DENIED, 403}};
+    } cases[] = {{E_INVALID, 400},   {E_SYNTAX, 400},    {E_UNSUPPORTED, 400}, {E_LIMIT, 400},
+                 {E_CONTEXT, 400},   {E_NOT_FOUND, 404}, {E_EXISTS, 409},      {E_BUSY, 429},
+                 {E_CANCELLED, 503}, {E_CORRUPT, 500},   {E_IO, 500},          {E_FULL, 507},
+                 {E_NOMEM, 503},     {E_DENIED, 403}};
     assert_int_equal(sizeof cases / sizeof *cases, STATUS_COUNT - 1);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct err e = {.code = cases[i].st, .msg = "quote \" and\nline"};
@@ -352,10 +371,18 @@ int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
-        T(keeps_defaults), T(reads_sampling), T(reads_stops_and_bias), T(reads_logprobs),
-        T(reads_messages), T(reads_tools_and_variables), T(ignores_what_it_does_not_know),
-        T(refuses_chats_by_name), T(reads_prompts), T(refuses_prompts_by_name),
-        T(checks_session_names), T(maps_each_status),
+        T(keeps_defaults),
+        T(reads_sampling),
+        T(reads_stops_and_bias),
+        T(reads_logprobs),
+        T(reads_messages),
+        T(reads_tools_and_variables),
+        T(ignores_what_it_does_not_know),
+        T(refuses_chats_by_name),
+        T(reads_prompts),
+        T(refuses_prompts_by_name),
+        T(checks_session_names),
+        T(maps_each_status),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

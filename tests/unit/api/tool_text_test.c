@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * tool_text_test.c — goal: calls are found, everything else is content byte for byte, and how the text
- * is cut into pieces changes nothing.  Method: a table of texts, each fed whole, byte by byte, and in
- * pieces of 2, 3, 5, 7 and 13 bytes. */
+ * tool_text_test.c — goal: calls are found, everything else is content byte for byte, and how the
+ * text is cut into pieces changes nothing.  Method: a table of texts, each fed whole, byte by byte,
+ * and in pieces of 2, 3, 5, 7 and 13 bytes. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -62,20 +62,23 @@ static void finds_calls(void **state)
     expect(CALL("\n{\"name\": \"f\", \"arguments\": {}}\n"), "[f|{}]");
     expect("Let me look.\n" CALL("{\"name\":\"f\",\"arguments\":{\"k\":\"v\"}}"),
            "Let me look.[f|{\"k\":\"v\"}]");
-    expect(CALL("{\"name\":\"f\",\"arguments\":{}}") "\n" CALL("{\"name\":\"g\",\"arguments\":{\"x\":[]}}") "\n",
+    expect(CALL("{\"name\":\"f\",\"arguments\":{}}") "\n" CALL(
+               "{\"name\":\"g\",\"arguments\":{\"x\":[]}}") "\n",
            "[f|{}][g|{\"x\":[]}]");
     expect(CALL("{\"name\":\"f\"}"), "[f|{}]");
     expect(CALL("{\"name\":\"f\",\"parameters\":{\"a\":1}}"), "[f|{\"a\":1}]");
     expect(CALL("{\"arguments\":{\"name\":\"x\"},\"name\":\"f\"}"), "[f|{\"name\":\"x\"}]");
     expect(CALL("{\"name\":\"f\",\"arguments\":\"{\\\"a\\\":1}\"}"), "[f|{\"a\":1}]");
     expect(CALL("{\"name\":\"f\",\"arguments\":null}"), "[f|{}]");
-    expect(CALL("{\"name\":\"f\",\"arguments\":{\"q\":\"a}\\\"{b\"}  }"), "[f|{\"q\":\"a}\\\"{b\"}]");
+    expect(CALL("{\"name\":\"f\",\"arguments\":{\"q\":\"a}\\\"{b\"}  }"),
+           "[f|{\"q\":\"a}\\\"{b\"}]");
 }
 
 static void keeps_the_spelling_of_arguments(void **state)
 {
     (void)state;
-    expect(CALL("{\"name\": \"f\", \"arguments\": {\"n\": 1.50, \"b\" : [1,  2], \"u\": \"\\u00e9é\"}}"),
+    expect(CALL("{\"name\": \"f\", \"arguments\": {\"n\": 1.50, \"b\" : [1,  2], \"u\": "
+                "\"\\u00e9é\"}}"),
            "[f|{\"n\": 1.50, \"b\" : [1,  2], \"u\": \"\\u00e9é\"}]");
 }
 
@@ -90,17 +93,28 @@ static void takes_a_call_that_lacks_its_end(void **state)
 static void finds_the_end_behind_a_tag_in_a_string(void **state)
 {
     (void)state;
-    expect(CALL("{\"name\":\"f\",\"arguments\":{\"t\":\"</tool_call>\"}}"), "[f|{\"t\":\"</tool_call>\"}]");
+    expect(CALL("{\"name\":\"f\",\"arguments\":{\"t\":\"</tool_call>\"}}"),
+           "[f|{\"t\":\"</tool_call>\"}]");
 }
 
 static void leaves_the_rest_alone(void **state)
 {
     (void)state;
     static const char *const same[] = {
-        "a < b", "<tool", "<tool_cal", "text  \n ", "  lead", "<tool_call>", "<tool_call></tool_call>",
-        " <tool_call>nonsense</tool_call> after", "<tool_call>[1]</tool_call>",
-        "<tool_call>{\"name\":1}</tool_call>", "<tool_call>{\"name\":\"\"}</tool_call>",
-        "<tool_call>{\"name\":\"f\",\"arguments\":[1]}</tool_call>", "</tool_call>", "<<tool_call",
+        "a < b",
+        "<tool",
+        "<tool_cal",
+        "text  \n ",
+        "  lead",
+        "<tool_call>",
+        "<tool_call></tool_call>",
+        " <tool_call>nonsense</tool_call> after",
+        "<tool_call>[1]</tool_call>",
+        "<tool_call>{\"name\":1}</tool_call>",
+        "<tool_call>{\"name\":\"\"}</tool_call>",
+        "<tool_call>{\"name\":\"f\",\"arguments\":[1]}</tool_call>",
+        "</tool_call>",
+        "<<tool_call",
         "<tool_call>{\"name\":\"f\",\"name\":\"g\"}</tool_call>",
     };
     for (size_t i = 0; i < sizeof same / sizeof *same; i++)
@@ -142,7 +156,8 @@ static void bounds_what_it_holds(void **state)
 static void gives_the_source_of_a_member(void **state)
 {
     (void)state;
-    static const char object[] = " { \"a\" : [1, {\"b\": \"},\"}] , \"b\":\"x\\\"y\" ,\"c\": -1.5e3 }";
+    static const char object[] =
+        " { \"a\" : [1, {\"b\": \"},\"}] , \"b\":\"x\\\"y\" ,\"c\": -1.5e3 }";
     assert_true(slice_is(tool_text_member(slice_of(object), "a"), "[1, {\"b\": \"},\"}]"));
     assert_true(slice_is(tool_text_member(slice_of(object), "b"), "\"x\\\"y\""));
     assert_true(slice_is(tool_text_member(slice_of(object), "c"), "-1.5e3"));

@@ -22,9 +22,9 @@
 #include "os/clock.h"
 #include "os/team.h"
 
-#define BODY_MAX (1u << 20)
+#define BODY_MAX   (1u << 20)
 #define STREAM_MAX (256u << 10)
-#define N_HELD 64
+#define N_HELD     64
 
 static struct http_server *server;
 static struct http_client *client;
@@ -186,8 +186,8 @@ static struct http_answer call(const char *path, const char *method, struct slic
     struct err e = {0};
     struct http_answer a;
     snprintf(url, sizeof url, "%s%s", base_url, path);
-    struct http_call c = {.url = url, .method = method, .body = body, .headers = headers,
-                          .total_ms_max = 20000};
+    struct http_call c = {
+        .url = url, .method = method, .body = body, .headers = headers, .total_ms_max = 20000};
     if (http_client_call(client, &c, &a, &e) != OK)
         fail_msg("%s: %s", path, e.msg);
     return a;
@@ -195,7 +195,8 @@ static struct http_answer call(const char *path, const char *method, struct slic
 
 static int connect_raw(void)
 {
-    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(http_server_port(server)),
+    struct sockaddr_in to = {.sin_family = AF_INET,
+                             .sin_port = htons(http_server_port(server)),
                              .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     int fd = socket(AF_INET, SOCK_STREAM, 0);
     assert_int_equal(connect(fd, (struct sockaddr *)&to, sizeof to), 0);
@@ -288,7 +289,8 @@ static void refuses_smuggling(void **state)
     } cases[] = {
         {"fine", SLICE_LIT(POST "Content-Length: 2\r\n\r\nab"), 200},
         {"two lengths", SLICE_LIT(POST "Content-Length: 2\r\nContent-Length: 3\r\n\r\nabc"), 400},
-        {"same length twice", SLICE_LIT(POST "Content-Length: 2\r\ncontent-length: 2\r\n\r\nab"), 400},
+        {"same length twice", SLICE_LIT(POST "Content-Length: 2\r\ncontent-length: 2\r\n\r\nab"),
+         400},
         {"length and chunked",
          SLICE_LIT(POST "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"), 400},
         {"chunked and length",

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * sse_test.c — goal: events are read as the WHATWG standard says, however the bytes are cut.  Method:
- * streams with the events that they hold, fed in pieces of every size. */
+ * sse_test.c — goal: events are read as the WHATWG standard says, however the bytes are cut.
+ * Method: streams with the events that they hold, fed in pieces of every size. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -26,7 +26,8 @@ static void expect(const char *stream, const char *expected)
         sse_reader_init(&r, note, &b);
         for (size_t at = 0; at < s.len; at += n)
             assert_int_equal(
-                sse_reader_feed(&r, (struct slice){s.ptr + at, s.len - at < n ? s.len - at : n}), OK);
+                sse_reader_feed(&r, (struct slice){s.ptr + at, s.len - at < n ? s.len - at : n}),
+                OK);
         assert_string_equal(buf_slice(&b).ptr, expected);
         sse_reader_release(&r);
         buf_release(&b);

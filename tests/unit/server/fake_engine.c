@@ -26,8 +26,12 @@ struct engine {
 struct engine *fake_engine_new(void)
 {
     struct engine *g = mem_new(1, sizeof *g);
-    g->model = (struct model_info){.arch = "fake", .n_layers = 2, .n_embd = 8, .n_vocab = FAKE_VOCAB,
-                                   .n_ctx_train = 4096, .n_parameters = 12345};
+    g->model = (struct model_info){.arch = "fake",
+                                   .n_layers = 2,
+                                   .n_embd = 8,
+                                   .n_vocab = FAKE_VOCAB,
+                                   .n_ctx_train = 4096,
+                                   .n_parameters = 12345};
     g->info = (struct engine_info){.model_name = "fake-model",
                                    .model_path = "embedded",
                                    .template_origin = "file",
@@ -36,8 +40,12 @@ struct engine *fake_engine_new(void)
                                    .n_ctx = 2048,
                                    .started_unix_s = 1700000000,
                                    .model_bytes = 54321};
-    g->info.sampling = (struct sampler_params){.temperature = 0.8f, .top_k = 40, .top_p = 0.95f,
-                                               .min_p = 0.05f, .typical_p = 1, .repeat_penalty = 1,
+    g->info.sampling = (struct sampler_params){.temperature = 0.8f,
+                                               .top_k = 40,
+                                               .top_p = 0.95f,
+                                               .min_p = 0.05f,
+                                               .typical_p = 1,
+                                               .repeat_penalty = 1,
                                                .repeat_last_n = 64};
     return g;
 }
@@ -150,7 +158,8 @@ static void send_error(const struct run *run, enum status st, const char *messag
     struct err e = {0};
     st = err_set(&e, st, "%s", message);
     CHECK(st != OK);
-    send(run, (struct engine_event){.kind = EVENT_ERROR, .error = &e, .done = done, .total = total});
+    send(run,
+         (struct engine_event){.kind = EVENT_ERROR, .error = &e, .done = done, .total = total});
 }
 
 static struct engine_usage make_usage(const struct run *run, uint32_t n)
@@ -179,13 +188,19 @@ static bool send_pieces(const struct run *run, uint32_t *n_sent)
     for (uint32_t i = 0; i < times * f->n_pieces; i++) {
         for (uint32_t c = 0; c < run->request->n_choices; c++) {
             uint32_t id = i % f->n_pieces;
-            struct sampled s = {.token = id, .logprob = -0.5f, .n_top = 2,
-                                .top_tokens = {id, FAKE_VOCAB - 1}, .top_logprobs = {-0.5f, -1.5f}};
+            struct sampled s = {.token = id,
+                                .logprob = -0.5f,
+                                .n_top = 2,
+                                .top_tokens = {id, FAKE_VOCAB - 1},
+                                .top_logprobs = {-0.5f, -1.5f}};
             if (!pause_step(run))
                 return false;
-            send(run, (struct engine_event){
-                          .kind = EVENT_TEXT, .choice = c, .text = slice_of(f->pieces[id]), .token = id,
-                          .sampled = run->request->sampling.wants_logprob ? &s : NULL});
+            send(run, (struct engine_event){.kind = EVENT_TEXT,
+                                            .choice = c,
+                                            .text = slice_of(f->pieces[id]),
+                                            .token = id,
+                                            .sampled =
+                                                run->request->sampling.wants_logprob ? &s : NULL});
             ++*n_sent;
         }
     }
@@ -204,8 +219,11 @@ static void play_started(const struct run *run)
     if (!is_whole)
         atomic_fetch_add(&fake_n_cancelled, 1);
     for (uint32_t c = 0; c < run->request->n_choices; c++)
-        send(run, (struct engine_event){.kind = EVENT_FINISHED, .choice = c, .text = {"", 0},
-                                        .finish = is_whole ? run->script.finish : FINISH_CANCELLED});
+        send(run,
+             (struct engine_event){.kind = EVENT_FINISHED,
+                                   .choice = c,
+                                   .text = {"", 0},
+                                   .finish = is_whole ? run->script.finish : FINISH_CANCELLED});
     u = make_usage(run, n);
     send(run, (struct engine_event){.kind = EVENT_DONE, .usage = &u});
 }
@@ -269,8 +287,9 @@ void engine_cancel(struct engine *g, uint64_t id)
 void engine_stats(struct engine *g, struct engine_stats *out)
 {
     (void)g;
-    *out = (struct engine_stats){.n_requests = (uint64_t)atomic_load(&fake_n_submitted),
-                                 .memory_tokens = 64,
-                                 .has_store = true,
-                                 .store = {.n_records = {[RECORD_PAGE] = 7}, .max_bytes = 1u << 30}};
+    *out =
+        (struct engine_stats){.n_requests = (uint64_t)atomic_load(&fake_n_submitted),
+                              .memory_tokens = 64,
+                              .has_store = true,
+                              .store = {.n_records = {[RECORD_PAGE] = 7}, .max_bytes = 1u << 30}};
 }

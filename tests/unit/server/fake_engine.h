@@ -9,7 +9,7 @@
 #include "engine/engine.h"
 
 #define FAKE_PIECES_MAX 64u
-#define FAKE_VOCAB 1000u
+#define FAKE_VOCAB      1000u
 
 struct fake_script {
     const char *pieces[FAKE_PIECES_MAX]; /* of every choice; token i is pieces[i] */
@@ -20,8 +20,8 @@ struct fake_script {
     bool waits_before_start; /* neither starts nor ends until cancelled */
     bool waits_after_start;
     enum finish_reason finish;
-    enum status submit;      /* what engine_submit says */
-    enum status fail;        /* EVENT_ERROR instead of EVENT_STARTED */
+    enum status submit; /* what engine_submit says */
+    enum status fail;   /* EVENT_ERROR instead of EVENT_STARTED */
     uint32_t fail_done, fail_total;
     const char *fail_message;
 };

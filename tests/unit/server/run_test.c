@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * run_test.c — goal: what scripts see of a serving process: one line on stdout once it is ready, an
- * answer at the address in it, an orderly end at SIGTERM, a quick one at the second.  Method: server_run
- * in a child process, over the scripted engine. */
+ * answer at the address in it, an orderly end at SIGTERM, a quick one at the second.  Method:
+ * server_run in a child process, over the scripted engine. */
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -79,8 +79,8 @@ static bool call(const char *url, const char *path, const char *body, char text[
     struct http_client *h = NULL;
     assert_int_equal(http_client_new(&h, &e), OK);
     snprintf(full, sizeof full, "%s%s", url, path);
-    struct http_call q = {.url = full, .total_ms_max = 20000,
-                          .body = body ? slice_of(body) : (struct slice){0}};
+    struct http_call q = {
+        .url = full, .total_ms_max = 20000, .body = body ? slice_of(body) : (struct slice){0}};
     enum status st = http_client_call(h, &q, &a, &e);
     bool is_ok = st == OK && a.status == 200;
     snprintf(text, 256, SLICE_FMT, SLICE_ARG(buf_slice(&a.body)));

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  * server_test.c — goal: the glue holds: what the engine says reaches the client whole and once,
  * clients that leave or don't read cancel their request, errors have their status, strangers stay
- * outside, and stopping loses nobody.  Method: the server over a scripted engine, over real sockets. */
+ * outside, and stopping loses nobody.  Method: the server over a scripted engine, over real
+ * sockets. */
 #include <arpa/inet.h>
 #include <pthread.h>
 #include <setjmp.h>
@@ -20,7 +21,7 @@
 #include "server/server.h"
 #include "text/json.h"
 
-#define CHAT "/v1/chat/completions"
+#define CHAT  "/v1/chat/completions"
 #define HELLO "{\"messages\":[{\"role\":\"user\",\"content\":\"hello\"}]"
 
 static struct engine *engine;
@@ -86,7 +87,9 @@ static struct http_answer call(const char *path, const char *body, const char *c
     struct err e = {0};
     struct http_answer a;
     snprintf(url, sizeof url, "%s%s", server_url(server), path);
-    struct http_call c = {.url = url, .headers = headers, .total_ms_max = 20000,
+    struct http_call c = {.url = url,
+                          .headers = headers,
+                          .total_ms_max = 20000,
                           .body = body ? slice_of(body) : (struct slice){0}};
     if (http_client_call(client, &c, &a, &e) != OK)
         fail_msg("%s: %s", path, e.msg);
@@ -174,8 +177,8 @@ static struct stream stream_call(struct http_client *c, const char *path, const 
     buf_init(&s.text, 64 << 20);
     sse_reader_init(&s.reader, on_data, &s);
     snprintf(url, sizeof url, "%s%s", server_url(server), path);
-    struct http_call q = {.url = url, .body = slice_of(body), .chunk = on_chunk, .arg = &s,
-                          .total_ms_max = 30000};
+    struct http_call q = {
+        .url = url, .body = slice_of(body), .chunk = on_chunk, .arg = &s, .total_ms_max = 30000};
     if (http_client_call(c, &q, &a, &e) != OK)
         fail_msg("%s", e.msg);
     assert_int_equal(a.status, 200);
@@ -197,7 +200,8 @@ static int connect_and_send(const char *body)
     char request[1024];
     unsigned port = 0;
     sscanf(strrchr(server_url(server), ':') + 1, "%u", &port);
-    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port),
+    struct sockaddr_in to = {.sin_family = AF_INET,
+                             .sin_port = htons((uint16_t)port),
                              .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     int fd = socket(AF_INET, SOCK_STREAM, 0);
     assert_int_equal(connect(fd, (struct sockaddr *)&to, sizeof to), 0);
@@ -259,7 +263,8 @@ static void completes_text(void **state)
     struct http_answer a = call("/v1/completions", "{\"prompt\":\"Once\",\"max_tokens\":5}", NULL);
     assert_int_equal(a.status, 200);
     const struct json *v = parse(buf_slice(&a.body));
-    assert_string_equal(json_get(&json_get(v, "choices")->items[0], "text")->text.ptr, "Hello wörld!");
+    assert_string_equal(json_get(&json_get(v, "choices")->items[0], "text")->text.ptr,
+                        "Hello wörld!");
     assert_string_equal(fake_seen.text, "Once");
     assert_int_equal(fake_seen.max_tokens, 5);
     http_answer_release(&a);
@@ -376,7 +381,8 @@ static void gives_errors_their_status(void **state)
     fake_script.fail_done = 5000;
     fake_script.fail_total = 2048;
     expect_error(CHAT, HELLO "}", NULL, 400, "context_length_exceeded");
-    a = call(CHAT, HELLO ",\"stream\":true}", NULL); /* before the first byte: a status, not an event */
+    a = call(CHAT, HELLO ",\"stream\":true}",
+             NULL); /* before the first byte: a status, not an event */
     assert_int_equal(a.status, 400);
     assert_non_null(strstr(a.body.ptr, "5000"));
     assert_non_null(strstr(a.body.ptr, "2048"));
@@ -401,10 +407,17 @@ static void refuses_foreign_hosts(void **state)
         const char *host;
         int status;
     } cases[] = {
-        {"Host: localhost", 200},       {"Host: LOCALHOST:9", 200}, {"Host: 127.0.0.1:8080", 200},
-        {"Host: [::1]:8080", 200},      {"Host: [::1]", 200},       {"Host: evil.example", 403},
-        {"Host: localhost.evil.example", 403}, {"Host: 127.0.0.1.evil.example:80", 403},
-        {"Host: 192.168.0.1", 403},     {"Host: [::1].evil.example", 403}, {"Host: [::2]", 403},
+        {"Host: localhost", 200},
+        {"Host: LOCALHOST:9", 200},
+        {"Host: 127.0.0.1:8080", 200},
+        {"Host: [::1]:8080", 200},
+        {"Host: [::1]", 200},
+        {"Host: evil.example", 403},
+        {"Host: localhost.evil.example", 403},
+        {"Host: 127.0.0.1.evil.example:80", 403},
+        {"Host: 192.168.0.1", 403},
+        {"Host: [::1].evil.example", 403},
+        {"Host: [::2]", 403},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         const char *headers[] = {cases[i].host, NULL};
@@ -424,9 +437,12 @@ static void refuses_foreign_pages(void **state)
         const char *origin;
         int status;
     } cases[] = {
-        {"Origin: http://localhost:3000", 200}, {"Origin: http://127.0.0.1:8080", 200},
-        {"Origin: app://obsidian.md", 200},     {"Origin: https://evil.example", 403},
-        {"Origin: null", 403},                  {"Origin: http://localhost.evil.example", 403},
+        {"Origin: http://localhost:3000", 200},
+        {"Origin: http://127.0.0.1:8080", 200},
+        {"Origin: app://obsidian.md", 200},
+        {"Origin: https://evil.example", 403},
+        {"Origin: null", 403},
+        {"Origin: http://localhost.evil.example", 403},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         const char *headers[] = {cases[i].origin, NULL};
