@@ -34,6 +34,29 @@ struct numbers {
     struct store *s;
 };
 
+static enum status keep_number(struct numbers *list, uint64_t number)
+{
+    if (list->count == list->cap) {
+        uint32_t cap = list->cap ? list->cap * 2 : 64;
+        uint64_t *grown =
+            cap <= SEGMENTS_MAX ? mem_try_resize(list->n, cap, sizeof *grown) : NULL;
+        if (!grown)
+            return E_NOMEM;
+        list->n = grown;
+        list->cap = cap;
+    }
+    list->n[list->count++] = number;
+    return OK;
+}
+
+static bool has_number(const struct numbers *list, uint64_t number)
+{
+    for (uint32_t i = 0; i < list->count; i++)
+        if (list->n[i] == number)
+            return true;
+    return false;
+}
+
 static enum status each_name(const char *name, void *arg)
 {
     struct numbers *list = arg;
@@ -48,17 +71,7 @@ static enum status each_name(const char *name, void *arg)
     uint64_t number = segment_number_of(name);
     if (number == 0)
         return OK;
-    if (list->count == list->cap) {
-        uint32_t cap = list->cap ? list->cap * 2 : 64;
-        uint64_t *grown =
-            cap <= SEGMENTS_MAX ? mem_try_resize(list->n, cap, sizeof *grown) : NULL;
-        if (!grown)
-            return E_NOMEM;
-        list->n = grown;
-        list->cap = cap;
-    }
-    list->n[list->count++] = number;
-    return OK;
+    return keep_number(list, number);
 }
 
 static int number_order(const void *a, const void *b)
@@ -67,7 +80,8 @@ static int number_order(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-static enum status open_segments(struct store *s, struct err *e)
+/* unusable: gets the numbers of segments that are there and cannot be used now. */
+static enum status open_segments(struct store *s, struct numbers *unusable, struct err *e)
 {
     char folder[FS_PATH_BYTES_MAX];
     struct numbers list = {.s = s};
@@ -87,7 +101,7 @@ static enum status open_segments(struct store *s, struct err *e)
         } else if (st != E_UNSUPPORTED && st != E_NOMEM && st != E_DENIED) {
             log_warn("store", "segment not usable: %s", e->msg);
             s->n_bad_segments++;
-            st = OK; /* its records are misses; the file stays for a look */
+            st = keep_number(unusable, list.n[i]);
         }
     }
     mem_free(list.n);
@@ -220,8 +234,9 @@ struct loading {
     uint32_t n_rows;
     struct index_row *bad;      /* rows to drop */
     uint32_t n_bad, bad_cap;
-    uint64_t *gone; /* segments that the index knows and nobody has */
-    uint32_t n_gone, gone_cap;
+    struct numbers gone;     /* segments that the index knows and nobody has */
+    struct numbers unusable; /* there, but not to be used now: a bad header, a bad sector.  Rows
+                              * about them stay in the index, for when the disk is well again */
 };
 
 static enum status load_segment(const struct index_segment *row, void *arg)
@@ -233,16 +248,7 @@ static enum status load_segment(const struct index_segment *row, void *arg)
         l->s->segments[slot]->indexed_end = row->end;
         return OK;
     }
-    if (l->n_gone == l->gone_cap) {
-        uint32_t cap = l->gone_cap ? l->gone_cap * 2 : 16;
-        uint64_t *grown = mem_try_resize(l->gone, cap, sizeof *grown);
-        if (!grown)
-            return E_NOMEM;
-        l->gone = grown;
-        l->gone_cap = cap;
-    }
-    l->gone[l->n_gone++] = row->number;
-    return OK;
+    return has_number(&l->unusable, row->number) ? OK : keep_number(&l->gone, row->number);
 }
 
 static bool row_is_plausible(const struct store *s, const struct index_row *row, uint32_t slot)
@@ -266,6 +272,9 @@ static enum status load_record(const struct index_row *row, void *arg)
         pthread_mutex_unlock(&s->lock);
         return is_placed ? OK : E_NOMEM;
     }
+    s->n_bad_rows++;
+    if (has_number(&l->unusable, row->segment))
+        return OK;
     if (l->n_bad == l->bad_cap) {
         uint32_t cap = l->bad_cap ? l->bad_cap * 2 : 64;
         struct index_row *grown = mem_try_resize(l->bad, cap, sizeof *grown);
@@ -275,7 +284,6 @@ static enum status load_record(const struct index_row *row, void *arg)
         l->bad_cap = cap;
     }
     l->bad[l->n_bad++] = *row;
-    s->n_bad_rows = l->n_bad;
     return OK;
 }
 
@@ -296,7 +304,8 @@ static void forget_load(struct loading *l)
     struct store *s = l->s;
     clear_table(s);
     memset(l->rows, 0, (size_t)l->n_rows * sizeof *l->rows);
-    l->n_bad = l->n_gone = 0;
+    l->n_bad = l->gone.count = 0;
+    s->n_bad_rows = 0;
 }
 
 /* Opens index.db and loads it.  E_CORRUPT: nothing was loaded. */
@@ -347,9 +356,9 @@ static void drop_bad_rows(struct store *s, const struct loading *l)
         c.record.old = l->bad[i];
         commit_change(s, &c);
     }
-    for (uint32_t i = 0; i < l->n_gone; i++) {
+    for (uint32_t i = 0; i < l->gone.count; i++) {
         struct change c = {.kind = CHANGE_SEGMENT_GONE};
-        c.gone.segment = l->gone[i];
+        c.gone.segment = l->gone.n[i];
         commit_change(s, &c);
     }
     if (l->n_bad > 0)
@@ -369,7 +378,9 @@ struct tails {
     uint32_t slot;    /* being walked */
     uint64_t durable; /* bytes of it, by the marks seen so far */
     bool is_touched;  /* something was found in it */
+    bool is_partial;  /* some of it could not be read */
 };
+enum tail { TAIL_EMPTY, TAIL_FOUND, TAIL_PARTIAL };
 
 static enum status each_found(const struct record *r, void *arg)
 {
@@ -409,8 +420,10 @@ static enum status walk_tail(struct tails *t, uint32_t slot, uint64_t from, stru
     t->slot = slot;
     t->durable = from;
     t->is_touched = false;
-    enum status st = segment_walk(s->fs, s->dir, g->head.number, &s->id, from, each_found, t, NULL,
-                                  e);
+    struct segment_walked walked;
+    enum status st = segment_walk(s->fs, s->dir, g->head.number, &s->id, from, each_found, t,
+                                  &walked, e);
+    t->is_partial = walked.n_unreadable > 0;
     if (g->state == SEGMENT_FAILED && g->synced > t->durable)
         t->durable = g->synced; /* as its successor says */
     for (size_t i = first; i < t->n; i++) {
@@ -545,16 +558,18 @@ static enum status settle(struct store *s, struct tails *t, struct err *e)
 
 /* Every segment but a cleanly closed last one is sealed: what lies in its unused rest is never
  * looked at again. */
-static enum status finish_segments(struct store *s, const struct loading *l, const bool *has_tail,
-                                   uint32_t n_slots, struct err *e)
+static enum status finish_segments(struct store *s, const struct loading *l,
+                                   const enum tail *tails, uint32_t n_slots, struct err *e)
 {
     for (uint32_t i = 0; i < n_slots; i++) {
         struct segment *g = s->segments[i];
         const struct index_segment *row = &l->rows[i];
         if (row->number && row->state == INDEX_SEGMENT_SEALED)
             continue;
+        if (tails[i] == TAIL_PARTIAL)
+            continue; /* the next open looks again */
         if (i + 1 == n_slots && row->number && row->state == INDEX_SEGMENT_CLOSED &&
-            !has_tail[i] && g->state == SEGMENT_SEALED && !s->current &&
+            tails[i] == TAIL_EMPTY && g->state == SEGMENT_SEALED && !s->current &&
             row->end <= g->file_bytes) {
             enum status st = segment_reopen(g, s->dir, row->end, e);
             if (st != OK)
@@ -574,8 +589,8 @@ static enum status recover_tails(struct store *s, struct loading *l, struct err 
     struct tails t = {.s = s};
     /* Segments that were added since the folder was read are not walked. */
     uint32_t n_slots = s->n_slots < l->n_rows ? s->n_slots : l->n_rows;
-    bool *has_tail = mem_try_new(n_slots ? n_slots : 1, sizeof *has_tail);
-    enum status st = has_tail ? OK : err_set(e, E_NOMEM, "recovery");
+    enum tail *tails = mem_try_new(n_slots ? n_slots : 1, sizeof *tails);
+    enum status st = tails ? OK : err_set(e, E_NOMEM, "recovery");
     for (uint32_t i = 0; i < n_slots && st == OK; i++) {
         const struct index_segment *row = &l->rows[i];
         if (row->number && row->state == INDEX_SEGMENT_SEALED)
@@ -583,13 +598,13 @@ static enum status recover_tails(struct store *s, struct loading *l, struct err 
         if (s->is_read_only && row->number)
             continue; /* the writer's to settle */
         st = walk_tail(&t, i, row->number ? row->end : RECORD_UNIT, e);
-        has_tail[i] = t.is_touched;
+        tails[i] = t.is_partial ? TAIL_PARTIAL : t.is_touched ? TAIL_FOUND : TAIL_EMPTY;
     }
     if (st == OK)
         st = settle(s, &t, e);
     if (st == OK && !s->is_read_only)
-        st = finish_segments(s, l, has_tail, n_slots, e);
-    mem_free(has_tail);
+        st = finish_segments(s, l, tails, n_slots, e);
+    mem_free(tails);
     mem_free(t.found);
     return st;
 }
@@ -598,7 +613,8 @@ static void loading_release(struct loading *l)
 {
     mem_free(l->rows);
     mem_free(l->bad);
-    mem_free(l->gone);
+    mem_free(l->gone.n);
+    mem_free(l->unusable.n);
 }
 
 static enum status put_facts(struct store *s, struct err *e)
@@ -659,9 +675,11 @@ static enum status try_open(struct store *s, struct err *e)
     struct loading l = {.s = s};
     s->next_sequence = 1;
     s->next_number = 1;
-    enum status st = open_segments(s, e);
-    if (st != OK)
+    enum status st = open_segments(s, &l.unusable, e);
+    if (st != OK) {
+        loading_release(&l);
         return st;
+    }
     l.n_rows = s->n_slots;
     l.rows = mem_try_new(l.n_rows ? l.n_rows : 1, sizeof *l.rows);
     st = l.rows ? open_index(s, &l, e) : err_set(e, E_NOMEM, "recovery");

@@ -241,28 +241,29 @@ static enum status walk_fill(struct walk *w, uint64_t offset, size_t want, const
     return OK;
 }
 
-static enum status walk_records(struct walk *w, uint64_t from, uint64_t file_bytes,
+static enum status walk_records(struct walk *w, uint64_t from, struct segment_walked *out,
                                 enum status (*each)(const struct record *r, void *arg), void *arg,
                                 struct err *e)
 {
     uint64_t at = from;
-    while (at + RECORD_UNIT <= file_bytes) {
+    while (at + RECORD_UNIT <= out->file_bytes) {
         const uint8_t *p;
         size_t avail;
         enum status st = walk_fill(w, at, RECORD_UNIT, &p, &avail, e);
-        if (st == E_IO) { /* a bad sector: as damaged as a wrong checksum, one unit of it */
+        uint32_t head = st == OK ? record_claimed_head(p, avail) : 0;
+        if (st == OK && head > avail)
+            st = walk_fill(w, at, head, &p, &avail, e);
+        if (st == E_IO) { /* a bad sector: one unit is passed over */
+            out->n_unreadable++;
             at += RECORD_UNIT;
             continue;
         }
         if (st != OK)
             return st;
-        uint32_t head = record_claimed_head(p, avail);
-        if (head > avail)
-            st = walk_fill(w, at, head, &p, &avail, e);
         struct record r;
         struct err why;
         w->place.offset = at;
-        if (st == OK && head > 0)
+        if (head > 0)
             st = record_parse(p, avail, &w->place, &r, &why);
         if (st == E_UNSUPPORTED)
             return err_at(e, st, at, "segment %llx: %s", (unsigned long long)w->place.segment,
@@ -282,22 +283,20 @@ static enum status walk_records(struct walk *w, uint64_t from, uint64_t file_byt
 enum status segment_walk(const struct os_fs *fs, const char *dir, uint64_t number,
                          const struct store_id *store, uint64_t from,
                          enum status (*each)(const struct record *r, void *arg), void *arg,
-                         uint64_t *n_bytes, struct err *e)
+                         struct segment_walked *out, struct err *e)
 {
     char path[FS_PATH_BYTES_MAX];
     struct walk w = {.place = {.store = *store, .segment = number}};
-    uint64_t file_bytes;
+    *out = (struct segment_walked){0};
     segment_path(dir, number, path, sizeof path);
     enum status st = fs->open(fs, path, FS_READ, &w.f, e);
     if (st != OK)
         return st;
-    st = fs->size(&w.f, &file_bytes, e);
+    st = fs->size(&w.f, &out->file_bytes, e);
     if (st == OK && !(w.buffer = mem_try_new(1, WALK_BUFFER_BYTES)))
         st = err_set(e, E_NOMEM, "walk");
     if (st == OK)
-        st = walk_records(&w, from < RECORD_UNIT ? RECORD_UNIT : from, file_bytes, each, arg, e);
-    if (st == OK && n_bytes)
-        *n_bytes = file_bytes;
+        st = walk_records(&w, from < RECORD_UNIT ? RECORD_UNIT : from, out, each, arg, e);
     mem_free(w.buffer);
     fs->close(&w.f);
     return st;

@@ -62,10 +62,14 @@ uint64_t segment_growth(const struct segment *g, uint64_t bytes);
 /* Walks the records of a file from `from` on: each(record, arg) for every head that parses, in
  * order; `r` points into the walker's buffer.  Between records it looks at each unit, so that one
  * damaged head hides one record only. */
+struct segment_walked {
+    uint64_t file_bytes;
+    uint64_t n_unreadable; /* units that gave E_IO; they may have held records */
+};
 NODISCARD enum status segment_walk(const struct os_fs *fs, const char *dir, uint64_t number,
                                    const struct store_id *store, uint64_t from,
                                    enum status (*each)(const struct record *r, void *arg),
-                                   void *arg, uint64_t *n_bytes, struct err *e);
+                                   void *arg, struct segment_walked *out, struct err *e);
 /* Reads the payload of a record through the file and compares each chunk's checksum. */
 NODISCARD enum status segment_check_payload(const struct os_file *f, const struct record *r,
                                             struct err *e);

@@ -111,7 +111,7 @@ static enum status check_segment(struct audit *a, uint32_t slot, struct err *e)
 {
     const struct store *s = a->s;
     char path[FS_PATH_BYTES_MAX];
-    uint64_t file_bytes = 0;
+    struct segment_walked walked;
     a->g = s->segments[slot];
     a->last_good_end = RECORD_UNIT;
     segment_path(a->dir, a->g->head.number, path, sizeof path);
@@ -131,10 +131,12 @@ static enum status check_segment(struct audit *a, uint32_t slot, struct err *e)
     if (is_gone)
         return OK;
     st = segment_walk(s->fs, a->dir, a->g->head.number, &s->id, RECORD_UNIT, check_found, a,
-                      &file_bytes, e);
+                      &walked, e);
     s->fs->close(&a->f);
-    if (st == OK && file_bytes > a->last_good_end)
-        a->out->unclaimed_bytes += file_bytes - a->last_good_end;
+    if (st == OK && walked.file_bytes > a->last_good_end)
+        a->out->unclaimed_bytes += walked.file_bytes - a->last_good_end;
+    if (walked.n_unreadable > 0)
+        report_bad(a, "parts of a segment cannot be read");
     return st == E_NOT_FOUND ? OK : st; /* reclaimed meanwhile */
 }
 

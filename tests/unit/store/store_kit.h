@@ -175,12 +175,15 @@ KIT enum kit_answer kit_get(struct store *s, const struct kit_record *k, uint32_
     for (uint32_t i = 0; i < pin.n_chunks; i++)
         if (store_verify_chunk(&pin, i, &e) != OK)
             answer = KIT_MISS;
-    for (uint32_t v = 0; v <= k->version && answer == KIT_WRONG; v++) {
-        if (kit_pin_equals(&pin, k, v)) {
-            answer = KIT_RIGHT;
-            if (version)
-                *version = v;
-        }
+    char meta[sizeof((struct kit_put *)0)->meta];
+    unsigned kind, number, v;
+    snprintf(meta, sizeof meta, "%.*s", (int)pin.meta_len, (const char *)pin.meta);
+    if (answer == KIT_WRONG &&
+        sscanf(meta, "kind=%u number=%u version=%u", &kind, &number, &v) == 3 &&
+        v <= k->version && kit_pin_equals(&pin, k, v)) {
+        answer = KIT_RIGHT;
+        if (version)
+            *version = v;
     }
     store_unpin(s, &pin);
     return answer;
