@@ -138,7 +138,8 @@ static void read_simple(struct row_block *o, const uint8_t *s, enum tensor_type 
         break;
     case TYPE_MXFP4: { /* e, qs[16]; the scale 2^(e − 128) is stored as bfloat16, which holds it */
         const uint8_t e = s[0];
-        const uint16_t bits = e < 2 ? (uint16_t)(0x20u << e) : (uint16_t)((e - 1u) << 7);
+        const uint32_t high = e < 2 ? 0x20u << e : (e - 1u) << 7;
+        const uint16_t bits = (uint16_t)high;
         memcpy(o->scale, &bits, 2);
         read_nibbles(o, s + 1);
         break;
