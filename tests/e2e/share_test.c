@@ -10,7 +10,7 @@
 #define N_STREAMS    8u
 #define LONG_ROW     "public-104" /* 20,226 tokens */
 #define TWICE_ROW    "public-009" /* 3,344 tokens */
-#define TWICE_MAX 64           /* a page: what follows the last point that both can resume from */
+#define TWICE_MAX    64 /* a page: what follows the last point that both can resume from */
 #define HANG_UP_MS   700u
 #define FREE_MS_MAX  2000u
 #define SHORT_MS_MAX 5000u
