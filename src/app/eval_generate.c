@@ -2,6 +2,8 @@
  * eval_generate.c — tokens that follow tokens, several lines at a time, answered in order.
  * A window of --parallel lines: the oldest is waited for and written, then the next line is read.
  */
+#include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "app/app_int.h"
@@ -23,12 +25,29 @@ struct generator {
     struct buf out;
 };
 
+/* All 64 bits: a seed that an answer reported must be good to be given again. */
+static enum status read_seed(const struct json *line, struct engine_request *r, struct err *e)
+{
+    const struct json *v = json_get(line, "seed");
+    if (!v || v->kind == JSON_NULL)
+        return OK;
+    char *end = NULL;
+    errno = 0;
+    bool is_number = v->kind == JSON_INT || v->kind == JSON_REAL;
+    r->sampling.seed = is_number ? strtoull(v->text.ptr, &end, 10) : 0;
+    if (!is_number || errno != 0 || v->text.ptr[0] == '-' || end != v->text.ptr + v->text.len)
+        return err_set(e, E_INVALID, "\"seed\" must be a whole number from 0 to %llu",
+                       (unsigned long long)UINT64_MAX);
+    r->has_seed = true;
+    return OK;
+}
+
 static enum status read_sampling(const struct json *line, struct engine_request *r, struct err *e)
 {
     struct sampler_params *p = &r->sampling;
     *p = sampler_defaults();
     /* The bare model is what is asked for: every filter is off unless the line sets it. */
-    uint64_t top_k = 0, seed = 0;
+    uint64_t top_k = 0;
     const struct {
         const char *key;
         float absent, *out;
@@ -48,10 +67,7 @@ static enum status read_sampling(const struct json *line, struct engine_request 
     }
     enum status st = line_count(line, "top_k", 0, INT32_MAX, &top_k, e);
     if (st == OK)
-        st = line_count(line, "seed", 0, SEED_MAX, &seed, e);
-    const struct json *given = json_get(line, "seed");
-    r->has_seed = given && given->kind == JSON_INT;
-    p->seed = seed;
+        st = read_seed(line, r, e);
     p->top_k = (int32_t)top_k;
     return st;
 }

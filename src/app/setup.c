@@ -138,6 +138,11 @@ enum status engine_of(const struct config *c, bool is_quiet, struct engine **out
     progress_end(&progress);
     if (st == OK && !is_quiet)
         announce(c, *out);
+    if (st == E_BUSY && e->code == E_BUSY) {
+        struct err why = *e;
+        return err_set(e, E_BUSY, "%.150s; stop that, or use --store-read-only or another --store",
+                       why.msg);
+    }
     return st;
 }
 
