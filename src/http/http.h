@@ -43,7 +43,8 @@ struct http_options {
 };
 struct http_options http_defaults(void);
 
-/* E_BUSY: the port is taken; E_DENIED, E_NOT_FOUND (no such host), E_IO, E_NOMEM. */
+/* *out is set before handle() is called for the first time, NULL on failure.
+ * E_BUSY: the port is taken; E_DENIED, E_NOT_FOUND (no such host), E_IO, E_NOMEM. */
 NODISCARD enum status http_server_start(const struct http_options *options,
                                         struct http_server **out, struct err *e);
 uint16_t http_server_port(const struct http_server *s);

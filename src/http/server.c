@@ -94,9 +94,10 @@ static enum next on_headers(struct http_exchange *x, const char *method)
         return refuse(x, status, reason);
     struct slice length = http_header(x, "content-length");
     /* Digits only, by the guard; NUL-terminated, by the arena. */
-    if (length.ptr &&
-        (length.len > 18 || strtoull(length.ptr, NULL, 10) > s->options.body_bytes_max))
+    uint64_t n = !length.ptr ? 0 : length.len > 18 ? UINT64_MAX : strtoull(length.ptr, NULL, 10);
+    if (n > s->options.body_bytes_max + BODY_EXCESS_BYTES_MAX)
         return refuse(x, 413, "the request's body is too large");
+    x->body.failed = n > s->options.body_bytes_max;
     x->phase = PHASE_READING;
     return NEXT_GO_ON;
 }
@@ -106,9 +107,8 @@ static enum next on_body(struct http_exchange *x, const char *bytes, size_t *n)
     uint64_t max = x->server->options.body_bytes_max;
     if (x->body.failed || x->body.len + *n > max) {
         x->body.failed = true;
-        x->body_counted += *n; /* of what nobody keeps, until the client's patience is shown */
-        atomic_fetch_add(&x->server->bodies_bytes, *n);
-        if (x->body_counted > max + BODY_EXCESS_BYTES_MAX)
+        x->excess_bytes += *n;
+        if (x->excess_bytes > max + BODY_EXCESS_BYTES_MAX)
             return NEXT_CLOSE;
     } else if (!count_body(x, *n)) {
         return NEXT_CLOSE; /* a response can't be queued in the middle of a body */
@@ -281,12 +281,13 @@ enum status http_server_start(const struct http_options *options, struct http_se
         st = start_workers(s, e);
     if (st == OK)
         st = watch_start(s, e);
-    if (st == OK)
-        st = start_daemon(s, fd, e);
     if (st == OK) {
-        *out = s;
-        return OK;
+        *out = s; /* before the first request may come */
+        st = start_daemon(s, fd, e);
     }
+    if (st == OK)
+        return OK;
+    *out = NULL;
     atomic_store(&s->is_stopping, true);
     watch_stop(s);
     stop_workers(s);
