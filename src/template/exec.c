@@ -29,6 +29,14 @@ static bool put_value(struct render *r, struct value v)
     return text_str(r, v, &text) && render_put(r, text);
 }
 
+/* What a filter or call block gives must be text; jinja2 joins it with the rest. */
+static bool put_block(struct render *r, struct value v)
+{
+    if (v.kind != V_STRING)
+        return render_fail(r, E_INVALID, "expected str instance, %s found", value_type_name(v));
+    return render_put(r, value_slice(v));
+}
+
 /* ---- assignment ---- */
 
 static bool set_in_namespace(struct render *r, struct scope *s, const struct node *target,
@@ -128,7 +136,7 @@ static enum flow exec_filter_block(struct render *r, struct scope *s, const stru
     enum flow flow = exec_captured(r, s, &n->list, &text);
     if (flow != FLOW_ON)
         return flow;
-    return flow_of(eval_filters(r, s, n->b, text, &text) && put_value(r, text));
+    return flow_of(eval_filters(r, s, n->b, text, &text) && put_block(r, text));
 }
 
 /* All values are evaluated outside of the new scope. */
@@ -168,7 +176,7 @@ static enum flow exec_call_block(struct render *r, struct scope *s, const struct
     named[c.n_named] = (struct named_value){SLICE_LIT("caller"), new_macro(r, s, n)};
     c.named = named;
     c.n_named++;
-    return flow_of(r->status == OK && eval_call(r, callee, &c, &result) && put_value(r, result));
+    return flow_of(r->status == OK && eval_call(r, callee, &c, &result) && put_block(r, result));
 }
 
 /* ---- dispatch ---- */

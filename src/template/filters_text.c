@@ -211,13 +211,12 @@ FILTER(filter_indent)
     return render_buf(r, &b, out);
 }
 
+/* Anything with a length is given back as it is when it is short enough. */
 FILTER(filter_truncate)
 {
     int64_t length = 255, leeway = 5, n;
     struct slice end = SLICE_LIT("...");
     (void)c;
-    if (self.kind != V_STRING)
-        return render_fail(r, E_INVALID, "truncate wants a string, not %s", value_type_name(self));
     if ((is_given(p[0]) && !strings_index(r, p[0], &length)) ||
         (is_given(p[2]) && !text_str(r, p[2], &end)) ||
         (is_given(p[3]) && p[3].kind != V_NONE && !strings_index(r, p[3], &leeway)) ||
@@ -230,6 +229,8 @@ FILTER(filter_truncate)
         *out = self;
         return true;
     }
+    if (self.kind != V_STRING)
+        return render_fail(r, E_INVALID, "truncate wants a string, not %s", value_type_name(self));
     struct slice s = value_slice(self);
     s.len = unicode_offset(s, (size_t)(length - end_length));
     bool kill_words = is_given(p[1]) && value_truth(p[1]);

@@ -120,6 +120,26 @@ static void format_int(struct buf *b, const struct spec *f, struct value v)
     buf_release(&digits);
 }
 
+/* format(v, '.3'): like g, but with an exponent already when no digit would be left for the
+ * fraction, and with a fraction always (Py_DTSF_ADD_DOT_0). */
+static void general_with_fraction(char *text, size_t size, int precision, double v)
+{
+    precision = precision > 0 ? precision : 1;
+    snprintf(text, size, "%.*e", precision - 1, v);
+    char *e = strchr(text, 'e');
+    if (!e || atoi(e + 1) < precision - 1) {
+        snprintf(text, size, "%.*g", precision, v);
+        if (isfinite(v) && !strpbrk(text, ".e"))
+            strcat(text, ".0");
+        return;
+    }
+    char *end = e;
+    while (strchr(text, '.') && (end[-1] == '0' || end[-1] == '.'))
+        if (*--end == '.')
+            break;
+    memmove(end, e, strlen(e) + 1);
+}
+
 static bool format_float(struct render *r, struct buf *b, const struct spec *f, double v)
 {
     char text[FORMAT_PRECISION_MAX + 400];
@@ -135,14 +155,14 @@ static bool format_float(struct render *r, struct buf *b, const struct spec *f, 
         text_float(&plain, magnitude);
         snprintf(text, sizeof text, "%s", plain.ptr);
         buf_release(&plain);
+    } else if (!type) {
+        general_with_fraction(text, sizeof text - 3, (int)precision, magnitude);
     } else {
-        snprintf(how, sizeof how, f->is_alternate ? "%%#.*%c" : "%%.*%c", type ? type : 'g');
+        snprintf(how, sizeof how, f->is_alternate ? "%%#.*%c" : "%%.*%c", type);
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wformat-nonliteral"
         snprintf(text, sizeof text - 3, how, (int)precision, magnitude);
 #pragma GCC diagnostic pop
-        if (!type && isfinite(v) && !strpbrk(text, ".e"))
-            strcat(text, ".0");
     }
     if (f->type == '%')
         strcat(text, "%");
@@ -360,7 +380,8 @@ bool format_percent(struct render *r, struct slice s, struct value args, struct 
     struct buf b;
     struct percent p = {.r = r, .b = &b, .args = args};
     bool ok = render_steps(r, s.len / 16);
-    p.is_mapping = args.kind == V_DICT || args.kind == V_LIST;
+    p.is_mapping = args.kind == V_DICT || args.kind == V_LIST || args.kind == V_RANGE ||
+                   args.kind == V_UNDEFINED; /* what has a [] but is no str or tuple */
     render_buf_init(r, &b);
     for (size_t at = 0; ok && at < s.len;) {
         const char *percent = memchr(s.ptr + at, '%', s.len - at);

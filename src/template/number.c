@@ -308,6 +308,42 @@ enum number_result number_power(struct arena *a, struct value x, uint64_t expone
     return st;
 }
 
+static int bit_length(struct value v)
+{
+    if (v.kind == V_BIG)
+        return (int)(32 * v.big->count) - __builtin_clz(v.big->limb[v.big->count - 1]);
+    int64_t i = v.kind == V_BOOL ? v.boolean : v.integer;
+    uint64_t m = i < 0 ? 0 - (uint64_t)i : (uint64_t)i;
+    return m ? 64 - __builtin_clzll(m) : 0;
+}
+
+/* Beyond 53 bits: an integer quotient of some 66 bits, the rest in its lowest bit, rounded once. */
+enum number_result number_true_divide(struct arena *a, struct value x, struct value y, double *out)
+{
+    struct value scale, quotient, rest;
+    if (number_sign(y) == 0)
+        return NUMBER_ZERO_DIVISION;
+    if (bit_length(x) == 0 || (bit_length(x) <= 53 && bit_length(y) <= 53)) {
+        *out = number_to_double(x) / number_to_double(y);
+        return NUMBER_OK;
+    }
+    int shift = 66 - (bit_length(x) - bit_length(y));
+    enum number_result st = number_power(a, value_int(2), (uint64_t)abs(shift), &scale);
+    if (st == NUMBER_OK)
+        st = number_multiply(a, shift > 0 ? x : y, scale, shift > 0 ? &x : &y);
+    if (st == NUMBER_OK)
+        st = number_divide(a, x, y, &quotient, &rest);
+    if (st == NUMBER_OK && number_sign(rest) != 0) { /* towards minus infinity: make it sticky */
+        st = number_multiply(a, quotient, value_int(2), &quotient);
+        if (st == NUMBER_OK)
+            st = number_add(a, quotient, value_int(1), false, &quotient);
+        shift++;
+    }
+    if (st == NUMBER_OK)
+        *out = ldexp(number_to_double(quotient), -shift);
+    return st;
+}
+
 int number_sign(struct value v)
 {
     if (v.kind == V_BIG)

@@ -39,6 +39,8 @@ enum number_result number_multiply(struct arena *a, struct value x, struct value
 /* Towards minus infinity, as Python does; either may be NULL. */
 enum number_result number_divide(struct arena *a, struct value x, struct value y,
                                  struct value *quotient, struct value *rest);
+/* The float nearest to the exact quotient. */
+enum number_result number_true_divide(struct arena *a, struct value x, struct value y, double *out);
 enum number_result number_power(struct arena *a, struct value x, uint64_t exponent,
                                 struct value *out);
 

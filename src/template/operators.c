@@ -120,10 +120,8 @@ static bool int_operate(struct render *r, enum binary_op op, struct value a, str
     case OP_MUL:
         return check_number(r, number_multiply(&r->arena, a, b, out));
     case OP_DIV:
-        if (number_sign(b) == 0)
-            return render_fail(r, E_INVALID, "division by zero");
-        *out = value_float(number_to_double(a) / number_to_double(b));
-        return true;
+        *out = value_float(0);
+        return check_number(r, number_true_divide(&r->arena, a, b, &out->real));
     case OP_FLOOR_DIV:
         return check_number(r, number_divide(&r->arena, a, b, out, NULL));
     case OP_MOD:
