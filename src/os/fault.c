@@ -23,7 +23,6 @@ static atomic_ullong n_faults;
 static struct sigaction before;
 static uintptr_t page_bytes;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* guards adding and removing */
-static bool is_installed;
 
 static bool is_guarded(uintptr_t at)
 {
@@ -57,8 +56,13 @@ static void on_bus_error(int number, siginfo_t *info, void *context)
     sigaction(SIGBUS, &before, NULL);
 }
 
+/* Asked at each guard: someone (a test runner, a library) may have put its own handler over ours. */
 static enum status install(struct err *e)
 {
+    struct sigaction now;
+    if (sigaction(SIGBUS, NULL, &now) == 0 && (now.sa_flags & SA_SIGINFO) &&
+        now.sa_sigaction == on_bus_error)
+        return OK;
     page_bytes = (uintptr_t)sysconf(_SC_PAGESIZE);
     struct sigaction action;
     memset(&action, 0, sizeof action);
@@ -67,17 +71,14 @@ static enum status install(struct err *e)
     sigemptyset(&action.sa_mask);
     if (sigaction(SIGBUS, &action, &before) != 0)
         return err_set(e, E_IO, "cannot catch SIGBUS");
-    is_installed = true;
     return OK;
 }
 
 enum status os_fault_guard_add(const void *p, uint64_t bytes, struct err *e)
 {
     CHECK(p);
-    enum status st = OK;
     pthread_mutex_lock(&lock);
-    if (!is_installed)
-        st = install(e);
+    enum status st = install(e);
     unsigned n = atomic_load(&n_ranges), i = 0;
     while (st == OK && i < n && atomic_load(&ranges[i].start) != 0)
         i++;

@@ -13,7 +13,7 @@
 
 #define OS_FAULT_RANGES_MAX 16384u
 
-/* The first call installs the handler.  E_LIMIT: no slot left; the range stays unguarded. */
+/* Installs the handler where it is not.  E_LIMIT: no slot left; the range stays unguarded. */
 NODISCARD enum status os_fault_guard_add(const void *p, uint64_t bytes, struct err *e);
 /* Before munmap.  A range that was never added is fine. */
 void os_fault_guard_remove(const void *p);

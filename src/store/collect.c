@@ -22,6 +22,10 @@
 
 #define ROOM_TRIES_MAX 64     /* segments reclaimed or slices evicted for one batch */
 #define EVICT_SLACK 32        /* evict 1/32 of the budget more than needed, so that sorting pays */
+/* Copying what will soon be evicted anyway wastes writes: up to 1/8 of the budget is rather evicted
+ * early, oldest first, so that old segments empty themselves.  budget_test, bytes written a byte of
+ * new records: 3.5 without it, 1.55 with it. */
+#define PATIENCE 8
 #define SPARE_SEGMENTS 2      /* above the budget, so that copying has room to work in */
 #define TOMBS_PER_SEGMENT_MAX (1u << 20)
 
@@ -367,15 +371,18 @@ void collect_make_room(struct store *s, uint64_t need)
     if (s->kv_live_bytes + need > s->max_bytes)
         evict(s, s->kv_live_bytes + need - s->max_bytes + slack);
     uint64_t limit = s->max_bytes + small_live_bytes(s) + SPARE_SEGMENTS * s->segment_bytes;
+    uint64_t evicted_for_room = 0;
     for (uint32_t tries = 0; tries < ROOM_TRIES_MAX; tries++) {
         if (total_file_bytes(s) + need <= limit)
             return;
         struct err e;
-        uint32_t slot = emptiest(s, 0.8);
+        bool is_patient = evicted_for_room < s->max_bytes / PATIENCE;
+        uint32_t slot = emptiest(s, is_patient ? 0.5 : 0.8);
         if (slot == TABLE_NONE) {
             if (s->kv_live_bytes == 0)
                 return;
             evict(s, slack > 0 ? slack : 1);
+            evicted_for_room += slack > 0 ? slack : 1;
         } else if (reclaim(s, slot, &e) != OK) {
             log_warn("store", "segment not reclaimed: %s", e.msg);
             return;
