@@ -4,6 +4,14 @@
 
 #define SHARED_PREFIX_MIN KV_PAGE_TOKENS /* waiting for another's prefix pays from a page on */
 
+/* Below 2^53, so that a client that reads numbers as doubles can send it back. */
+static uint64_t drawn_seed(void)
+{
+    uint64_t seed;
+    prng_entropy(&seed, sizeof seed);
+    return seed >> 11;
+}
+
 enum status job_open(struct engine *g, struct engine_request *r, struct job **out, struct err *e)
 {
     struct job *job = mem_try_new(1, sizeof *job);
@@ -29,7 +37,7 @@ enum status job_open(struct engine *g, struct engine_request *r, struct job **ou
     job->usage.diverged_at = -1;
     job->usage.seed = r->sampling.seed;
     if (!r->has_seed)
-        prng_entropy(&job->usage.seed, sizeof job->usage.seed);
+        job->usage.seed = drawn_seed();
     *out = job;
     return OK;
 }

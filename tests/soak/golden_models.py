@@ -7,7 +7,7 @@ For the f32 path and the 8-bit path: mean KL over the listed positions, equal ar
 is decided, greedy continuations step by step with the reference's tokens forced, and the mean NLL of the
 perplexity windows.  Prints one line a figure with its bar; exits 1 if any is missed.
 KL is computed from the reference's 64 best logits and its log-sum-exp (what is left out weighs < 1e-3)."""
-import json, math, struct, subprocess, sys
+import json, math, os, struct, subprocess, sys
 
 BARS = {  # mean KL, margin above which the argmax must agree, |mean NLL - reference|
     "f32": (1e-5, 0.05, 0.0005),
@@ -98,6 +98,9 @@ def main():
     if len(args) != 2:
         sys.exit(__doc__)
     kvasir, model = args
+    if not os.path.exists(model):
+        print(f"skipped: no {model} (./do soak fetches it)")
+        sys.exit(77)
     stem = "gemma-3-270m-q4_k_m" if "gemma" in model else "SmolLM2-135M-Instruct.Q4_1"
     results = []
     for path in ("q8", "f32"):

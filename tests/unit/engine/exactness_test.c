@@ -8,19 +8,31 @@
 
 #include "rig.h"
 
-#define N 500u /* the tiny models hold 512 */
 #define POSITIONS 3u
+#define MODELS_MAX 16u
+#define SKIPPED 77 /* for ctest */
+#define REF_TOKENS_MAX 600u /* plain C takes hours for more, with a real model */
 
-static const char *const models[] = {TINY("gemma3-F32"),  TINY("gemma3-Q8_0"), TINY("llama-F32"),
+/* The subjects: tiny models, or one real model (--soak MODEL LENGTH; "embedded": skald). */
+static uint32_t N = 500; /* tokens; the tiny models hold 512 */
+static uint32_t n_divergences = 200;
+static size_t n_models;
+static const char *models[MODELS_MAX];
+static const char *const tiny[] = {TINY("gemma3-F32"),  TINY("gemma3-Q8_0"), TINY("llama-F32"),
                                      TINY("llama-Q4_0"),  TINY("llama-KMIX"),  TINY("qwen2-Q5_1"),
                                      TINY("qwen3-F16")};
+
+static const char *path_of(const char *model)
+{
+    return strcmp(model, "embedded") == 0 ? NULL : model;
+}
 
 static struct digest reference(const char *path, const uint32_t *t, enum kv_type kv,
                                enum activations activations)
 {
     struct engine_usage u;
     struct engine *g = rig_engine((struct engine_options){
-        .model_path = path, .n_threads = 1, .isa = ISA_REF, .kv_type = kv, .activations = activations});
+        .model_path = path_of(path), .n_threads = 1, .isa = N > REF_TOKENS_MAX ? ISA_AUTO : ISA_REF, .kv_type = kv, .activations = activations});
     struct digest d = rig_score(g, t, N, POSITIONS, 512, true, &u);
     assert_int_equal(u.computed_tokens, N);
     engine_close(g);
@@ -36,7 +48,7 @@ static void assert_same(const struct digest *a, const struct digest *b, const ch
 
 static uint32_t vocabulary_of(const char *path)
 {
-    struct engine *g = rig_engine((struct engine_options){.model_path = path});
+    struct engine *g = rig_engine((struct engine_options){.model_path = path_of(path)});
     uint32_t n = engine_info(g)->model->n_vocab;
     engine_close(g);
     return n;
@@ -46,12 +58,12 @@ static void test_chunks_threads_isas(void **state)
 {
     (void)state;
     static const uint32_t chunks[] = {1, 7, 64, 512};
-    for (size_t i = 0; i < sizeof models / sizeof *models; i++) {
+    for (size_t i = 0; i < n_models; i++) {
         uint32_t *t = rig_tokens(i, N, vocabulary_of(models[i]));
         struct digest ref = reference(models[i], t, KV_F16, ACTIVATIONS_Q8);
         for (uint32_t threads = 1; threads <= 3; threads++) {
             struct engine *g = rig_engine(
-                (struct engine_options){.model_path = models[i], .n_threads = threads});
+                (struct engine_options){.model_path = path_of(models[i]), .n_threads = threads});
             for (size_t c = 0; c < sizeof chunks / sizeof *chunks; c++) {
                 struct engine_usage u;
                 struct digest d = rig_score(g, t, N, POSITIONS, chunks[c], true, &u);
@@ -67,11 +79,11 @@ static void test_chunks_threads_isas(void **state)
 static void test_f32(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < sizeof models / sizeof *models; i++) {
+    for (size_t i = 0; i < n_models; i++) {
         uint32_t *t = rig_tokens(i, N, vocabulary_of(models[i]));
         struct digest ref = reference(models[i], t, KV_F32, ACTIVATIONS_F32);
         struct engine *g = rig_engine((struct engine_options){
-            .model_path = models[i], .kv_type = KV_F32, .activations = ACTIVATIONS_F32});
+            .model_path = path_of(models[i]), .kv_type = KV_F32, .activations = ACTIVATIONS_F32});
         struct engine_usage u;
         struct digest d = rig_score(g, t, N, POSITIONS, 64, true, &u);
         assert_same(&d, &ref, "f32", models[i]);
@@ -84,12 +96,12 @@ static void test_f32(void **state)
 static void test_restart(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < sizeof models / sizeof *models; i++) {
+    for (size_t i = 0; i < n_models; i++) {
         char dir[64];
         rig_make_dir(dir);
         uint32_t *t = rig_tokens(i, N, vocabulary_of(models[i]));
         struct digest ref = reference(models[i], t, KV_F16, ACTIVATIONS_Q8);
-        struct engine_options o = {.model_path = models[i], .store_dir = dir};
+        struct engine_options o = {.model_path = path_of(models[i]), .store_dir = dir};
         struct engine_usage u;
         for (int restart = 0; restart < 3; restart++) {
             struct engine *g = rig_engine(o);
@@ -120,12 +132,12 @@ static void test_restart(void **state)
 static void test_kill(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < sizeof models / sizeof *models; i += 2) {
+    for (size_t i = 0; i < n_models; i += 2) {
         char dir[64];
         rig_make_dir(dir);
         uint32_t *t = rig_tokens(i, N, vocabulary_of(models[i]));
         struct engine_usage u;
-        struct engine_options o = {.model_path = models[i], .store_dir = dir};
+        struct engine_options o = {.model_path = path_of(models[i]), .store_dir = dir};
         pid_t child = fork();
         if (child == 0) {
             struct engine *g = rig_engine(o);
@@ -153,22 +165,22 @@ static void test_kill(void **state)
 static void test_divergence(void **state)
 {
     (void)state;
-    static const char *const some[] = {TINY("gemma3-Q8_0"), TINY("llama-Q4_0"), TINY("qwen2-Q5_1"),
-                                       TINY("qwen3-F16")};
-    for (size_t i = 0; i < sizeof some / sizeof *some; i++) {
+    for (size_t i = 0; i < n_models; i++) {
+        if (strstr(models[i], "F32") || strstr(models[i], "KMIX"))
+            continue; /* one of each family is enough here */
         char dir[64];
         rig_make_dir(dir);
-        uint32_t n_vocab = vocabulary_of(some[i]);
+        uint32_t n_vocab = vocabulary_of(models[i]);
         uint32_t *t = rig_tokens(50 + i, N, n_vocab);
-        struct engine_options o = {.model_path = some[i], .store_dir = dir};
-        struct engine *g = rig_engine(o), *cold = rig_engine((struct engine_options){.model_path = some[i]});
+        struct engine_options o = {.model_path = path_of(models[i]), .store_dir = dir};
+        struct engine *g = rig_engine(o), *cold = rig_engine((struct engine_options){.model_path = path_of(models[i])});
         bool is_windowed = engine_info(g)->model->n_groups > 1;
         struct engine_usage u;
         for (uint32_t n = 80; n <= N; n += 80)
             (void)rig_score(g, t, n, 1, 512, false, &u);
         (void)rig_score(g, t, N, 1, 512, false, &u);
-        for (uint32_t k = 0; k < 200; k++) {
-            uint32_t at = 1 + k * (N - 10) / 200;
+        for (uint32_t k = 0; k < n_divergences; k++) {
+            uint32_t at = 1 + k * (N - 10) / n_divergences;
             uint32_t *other = mem_new(N, sizeof *other);
             memcpy(other, t, N * sizeof *other);
             other[at] = (other[at] + 1 + k) % n_vocab;
@@ -178,11 +190,11 @@ static void test_divergence(void **state)
             struct digest a = rig_score(g, other, n, 1, 512, false, &u);
             uint32_t allowed = is_windowed ? n - at / 80 * 80 : n - at;
             if (u.computed_tokens > allowed)
-                fail_msg("%s: diverging at %u computed %u tokens, allowed %u", some[i], at,
+                fail_msg("%s: diverging at %u computed %u tokens, allowed %u", models[i], at,
                          u.computed_tokens, allowed);
             struct engine_usage v;
             struct digest b = rig_score(cold, other, n, 1, 512, true, &v);
-            assert_same(&a, &b, "divergence", some[i]);
+            assert_same(&a, &b, "divergence", models[i]);
             mem_free(other);
             if (k % 50 == 49) {
                 engine_close(g);
@@ -201,8 +213,8 @@ static void test_batch(void **state)
 {
     (void)state;
     static const uint32_t lengths[5] = {3, 65, 200, 129, 64};
-    for (size_t i = 0; i < sizeof models / sizeof *models; i++) {
-        struct engine *g = rig_engine((struct engine_options){.model_path = models[i], .chunk = 50});
+    for (size_t i = 0; i < n_models; i++) {
+        struct engine *g = rig_engine((struct engine_options){.model_path = path_of(models[i]), .chunk = 50});
         uint32_t n_vocab = engine_info(g)->model->n_vocab;
         struct rig_answer *alone[5], *together[5];
         for (uint32_t k = 0; k < 5; k++) {
@@ -240,8 +252,20 @@ static void test_batch(void **state)
     }
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    if (argc == 4 && strcmp(argv[1], "--soak") == 0) {
+        if (path_of(argv[2]) && access(argv[2], R_OK) != 0) {
+            printf("skipped: no %s (./do soak fetches it)\n", argv[2]);
+            return SKIPPED;
+        }
+        models[n_models++] = argv[2];
+        N = (uint32_t)strtoul(argv[3], NULL, 10);
+        n_divergences = 20;
+    } else {
+        for (size_t i = 0; i < sizeof tiny / sizeof *tiny; i++)
+            models[n_models++] = tiny[i];
+    }
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_kill), /* forks: before this process has threads */
         cmocka_unit_test(test_chunks_threads_isas),
