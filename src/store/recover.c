@@ -308,13 +308,27 @@ static void forget_load(struct loading *l)
     s->n_bad_rows = 0;
 }
 
+/* SQLite would make the file readable to all; made by us it is 0600, and its log follows it. */
+static enum status make_private(struct store *s, const char *path, struct err *e)
+{
+    struct os_file f;
+    if (s->is_read_only)
+        return OK;
+    enum status st = s->fs->open(s->fs, path, FS_WRITE | FS_CREATE, &f, e);
+    if (st == OK)
+        s->fs->close(&f);
+    return st;
+}
+
 /* Opens index.db and loads it.  E_CORRUPT: nothing was loaded. */
 static enum status try_index(struct store *s, struct loading *l, struct err *e)
 {
     char path[FS_PATH_BYTES_MAX];
     struct index_facts facts;
     index_path(s, "", path);
-    enum status st = index_open(path, s->is_read_only, &s->index, e);
+    enum status st = make_private(s, path, e);
+    if (st == OK)
+        st = index_open(path, s->is_read_only, &s->index, e);
     if (st != OK)
         return st;
     st = index_facts(s->index, &facts, e);

@@ -49,6 +49,29 @@ static void test_put_get_reopen(void **state)
     kit_remove(dir);
 }
 
+/* Prompts are nobody else's business. */
+static void test_files_are_private(void **state)
+{
+    (void)state;
+    char dir[256], path[300];
+    struct stat info;
+    static const char *const names[] = {"LOCK", "index.db", "index.db-wal", "index.db-shm",
+                                        "segments/0000000000000001.seg"};
+    kit_dir(dir);
+    snprintf(path, sizeof path, "%s/a/b", dir); /* made by the store, both */
+    struct store *s = kit_open(path, &small);
+    kit_must_put(s, &session);
+    assert_int_equal(stat(path, &info), 0);
+    assert_int_equal(info.st_mode & 0777, 0700);
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        snprintf(path, sizeof path, "%s/a/b/%s", dir, names[i]);
+        assert_int_equal(stat(path, &info), 0);
+        assert_int_equal(info.st_mode & 0777, 0600);
+    }
+    store_close(s);
+    kit_remove(dir);
+}
+
 static void test_replace_and_delete(void **state)
 {
     (void)state;
@@ -433,6 +456,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_put_get_reopen),
+        cmocka_unit_test(test_files_are_private),
         cmocka_unit_test(test_replace_and_delete),
         cmocka_unit_test(test_pin_outlives_record),
         cmocka_unit_test(test_alignment),
