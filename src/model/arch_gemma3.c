@@ -37,8 +37,10 @@ static void read_pattern(struct keys *k, struct model_spec *s, uint32_t window)
             return;
         if ((flags.kind != GGUF_BOOL && !gguf_kind_is_integer(flags.kind)) ||
             flags.count < s->n_layers) {
-            keys_fail(k, E_INVALID, "gemma3.attention.sliding_window_pattern does not name %u"
-                      " layers", s->n_layers);
+            keys_fail(k, E_INVALID,
+                      "gemma3.attention.sliding_window_pattern does not name %u"
+                      " layers",
+                      s->n_layers);
             return;
         }
     }

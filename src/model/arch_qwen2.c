@@ -11,7 +11,7 @@ void arch_qwen2(struct keys *k, struct model_spec *s)
         keys_fail(k, E_UNSUPPORTED, "qwen2.attention.sliding_window is not supported");
     s->gate = GATE_SILU;
     s->rope_style = ROPE_HALVES;
-    s->vectors_required = VECTOR_BIT(V_ATTN_NORM) | VECTOR_BIT(V_FFN_NORM) |
-                          VECTOR_BIT(V_Q_BIAS) | VECTOR_BIT(V_K_BIAS) | VECTOR_BIT(V_V_BIAS);
+    s->vectors_required = VECTOR_BIT(V_ATTN_NORM) | VECTOR_BIT(V_FFN_NORM) | VECTOR_BIT(V_Q_BIAS) |
+                          VECTOR_BIT(V_K_BIAS) | VECTOR_BIT(V_V_BIAS);
     s->vectors_allowed = s->vectors_required;
 }

@@ -11,7 +11,7 @@ void arch_qwen3(struct keys *k, struct model_spec *s)
         keys_fail(k, E_UNSUPPORTED, "qwen3.attention.sliding_window is not supported");
     s->gate = GATE_SILU;
     s->rope_style = ROPE_HALVES;
-    s->vectors_required = VECTOR_BIT(V_ATTN_NORM) | VECTOR_BIT(V_FFN_NORM) |
-                          VECTOR_BIT(V_Q_NORM) | VECTOR_BIT(V_K_NORM);
+    s->vectors_required = VECTOR_BIT(V_ATTN_NORM) | VECTOR_BIT(V_FFN_NORM) | VECTOR_BIT(V_Q_NORM) |
+                          VECTOR_BIT(V_K_NORM);
     s->vectors_allowed = s->vectors_required;
 }

@@ -221,14 +221,18 @@ static void read_heads(struct keys *k, struct model_spec *s)
                   s->n_kv_heads);
     bool has_length = keys_has(k, "attention.key_length");
     if (!has_length && s->n_embd % s->n_heads != 0)
-        keys_fail(k, E_INVALID, "width %u is not a multiple of %u heads, and %s.attention.key_length"
-                  " is missing", s->n_embd, s->n_heads, k->arch);
+        keys_fail(k, E_INVALID,
+                  "width %u is not a multiple of %u heads, and %s.attention.key_length"
+                  " is missing",
+                  s->n_embd, s->n_heads, k->arch);
     uint32_t even_share = s->n_embd / s->n_heads;
     s->head_dim = keys_u32_or(k, "attention.key_length", 2, HEAD_DIM_MAX, even_share);
     uint32_t value_length = keys_u32_or(k, "attention.value_length", 2, HEAD_DIM_MAX, even_share);
     if (k->st == OK && value_length != s->head_dim)
-        keys_fail(k, E_UNSUPPORTED, "keys of %u and values of %u dimensions: different lengths are"
-                  " not supported", s->head_dim, value_length);
+        keys_fail(k, E_UNSUPPORTED,
+                  "keys of %u and values of %u dimensions: different lengths are"
+                  " not supported",
+                  s->head_dim, value_length);
     if (k->st == OK && (s->head_dim < 2 || s->head_dim > HEAD_DIM_MAX || s->head_dim % 2 != 0))
         keys_fail(k, E_INVALID, "a head of %u dimensions is odd or outside 2 to %u", s->head_dim,
                   HEAD_DIM_MAX);

@@ -17,8 +17,8 @@ struct kv_layout model_kv_layout(const struct model *m, uint32_t group, enum kv_
 {
     CHECK(group < m->info.n_groups);
     struct kv_layout l = {.type = type, .n_layers = m->info.groups[group].n_layers};
-    l.chunk_bytes = (uint64_t)m->spec.n_kv_heads * m->spec.head_dim * KV_PAGE_TOKENS *
-                    element_bytes(type);
+    l.chunk_bytes =
+        (uint64_t)m->spec.n_kv_heads * m->spec.head_dim * KV_PAGE_TOKENS * element_bytes(type);
     l.page_bytes = (uint64_t)l.n_layers * 2 * l.chunk_bytes;
     return l;
 }

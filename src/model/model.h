@@ -102,7 +102,8 @@ struct model_batch {
      * raw output of the last block.  Wants n_logits ≥ 1 there.  NULL otherwise. */
     float *residuals;
     /* Called by every worker of the step (n_workers: 1 when it runs alone) before it reads the KV of
-     * a layer, e.g. to verify mapped pages; work is split by worker.  A status other than OK ends the step with it.  May be NULL. */
+     * a layer, e.g. to verify mapped pages; work is split by worker.  A status other than OK ends
+     * the step with it.  May be NULL. */
     enum status (*before_layer)(void *arg, uint32_t layer, uint32_t worker, uint32_t n_workers);
     void *before_layer_arg;
 };

@@ -50,11 +50,13 @@ enum status model_workspace_new(const struct model *m, uint32_t n_workers,
     w->n_workers = n_workers;
     w->act_columns_max = max_u32(max_u32(s->n_embd, n_q), s->n_ff);
     w->partial_floats = partials_wanted(s);
-    w->state_floats = (attention_state_floats(ATTENTION_TILE_TOKENS_MAX, (uint32_t)heads_per_group,
-                                              s->head_dim) + 15) / 16 * 16;
-    w->worker_floats = 2 * w->state_floats +
-                       attention_scratch_floats(ATTENTION_TILE_TOKENS_MAX,
-                                                (uint32_t)heads_per_group, s->head_dim);
+    w->state_floats =
+        (attention_state_floats(ATTENTION_TILE_TOKENS_MAX, (uint32_t)heads_per_group, s->head_dim) +
+         15) /
+        16 * 16;
+    w->worker_floats =
+        2 * w->state_floats +
+        attention_scratch_floats(ATTENTION_TILE_TOKENS_MAX, (uint32_t)heads_per_group, s->head_dim);
     w->worker_floats = (w->worker_floats + 31) / 32 * 32;
     const uint64_t blocks = w->act_columns_max / ACT_BLOCK + 1;
     const struct region regions[] = {
@@ -132,8 +134,7 @@ static void add_tiles(struct attention_plan *p, const struct model_sequence *s, 
         tile->sequence = sequence;
         tile->q_row = q_row + t;
         tile->out_row = out_row + t;
-        tile->n_tokens =
-            n - t < ATTENTION_TILE_TOKENS_MAX ? n - t : ATTENTION_TILE_TOKENS_MAX;
+        tile->n_tokens = n - t < ATTENTION_TILE_TOKENS_MAX ? n - t : ATTENTION_TILE_TOKENS_MAX;
         tile->first_position = first_position + t;
         uint32_t last = tile->first_position + tile->n_tokens - 1;
         uint32_t seen = 0;

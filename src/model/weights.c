@@ -98,10 +98,10 @@ static void add_matrix(struct loader *l, const struct gguf_tensor *t, struct pac
     enum activations activations = l->m->info.activations;
     uint64_t bytes = packed_bytes(t->type, activations, rows, columns);
     if (bytes == 0) {
-        l->st = err_set(l->e, E_UNSUPPORTED,
-                        "%s: tensor " SLICE_FMT " of type %s and %u columns cannot be packed",
-                        gguf_name(l->g), SLICE_ARG(t->name), tensor_type_info(t->type)->name,
-                        columns);
+        l->st =
+            err_set(l->e, E_UNSUPPORTED,
+                    "%s: tensor " SLICE_FMT " of type %s and %u columns cannot be packed",
+                    gguf_name(l->g), SLICE_ARG(t->name), tensor_type_info(t->type)->name, columns);
         return;
     }
     *target = (struct packed){
@@ -209,10 +209,10 @@ static void refuse_unused(struct loader *l)
 {
     for (uint32_t i = 0; l->st == OK && i < gguf_tensor_count(l->g); i++)
         if (!l->is_used[i])
-            l->st = err_set(l->e, E_UNSUPPORTED,
-                            "%s: tensor " SLICE_FMT " is not part of a %s model as known here",
-                            gguf_name(l->g), SLICE_ARG(gguf_tensor_at(l->g, i)->name),
-                            l->m->spec.arch);
+            l->st =
+                err_set(l->e, E_UNSUPPORTED,
+                        "%s: tensor " SLICE_FMT " is not part of a %s model as known here",
+                        gguf_name(l->g), SLICE_ARG(gguf_tensor_at(l->g, i)->name), l->m->spec.arch);
 }
 
 static void find_all(struct loader *l)
@@ -272,8 +272,8 @@ static void pack_worker(void *arg, uint32_t worker, uint32_t n_workers)
     uint32_t n_tiles = packed_tiles(p->n_out);
     for (uint32_t tile; (tile = team_next(run->team, TILES_PER_TASK)) < n_tiles;) {
         uint32_t end = tile + TILES_PER_TASK < n_tiles ? tile + TILES_PER_TASK : n_tiles;
-        packed_fill(run->target, run->job->source->data, p->type, p->activations, p->n_out,
-                    p->n_in, tile, end);
+        packed_fill(run->target, run->job->source->data, p->type, p->activations, p->n_out, p->n_in,
+                    tile, end);
     }
 }
 

@@ -11,16 +11,16 @@
 
 struct tiny {
     const char *name;
-    double tolerance; /* of the f32 path */
+    double tolerance;     /* of the f32 path */
     uint32_t n_sequences; /* with golden logits */
     bool is_quantized;
 };
 
 static const struct tiny tinies[] = {
-    {"tiny-gemma3-F32", 1e-4, 3, false},  {"tiny-gemma3-Q8_0", 1e-3, 1, true},
-    {"tiny-llama-F32", 1e-4, 3, false},   {"tiny-llama-Q4_0", 1e-3, 1, true},
-    {"tiny-llama-KMIX", 1e-3, 1, true},   {"tiny-qwen2-F32", 1e-4, 3, false},
-    {"tiny-qwen2-Q5_1", 1e-3, 1, true},   {"tiny-qwen3-F32", 1e-4, 3, false},
+    {"tiny-gemma3-F32", 1e-4, 3, false}, {"tiny-gemma3-Q8_0", 1e-3, 1, true},
+    {"tiny-llama-F32", 1e-4, 3, false},  {"tiny-llama-Q4_0", 1e-3, 1, true},
+    {"tiny-llama-KMIX", 1e-3, 1, true},  {"tiny-qwen2-F32", 1e-4, 3, false},
+    {"tiny-qwen2-Q5_1", 1e-3, 1, true},  {"tiny-qwen3-F32", 1e-4, 3, false},
     {"tiny-qwen3-F16", 1e-3, 1, false},
 };
 

@@ -212,10 +212,10 @@ static void test_tensors_refused(void **state)
     expect_error((struct plan){.rope_factor = 1e-9f}, E_INVALID, "rope_freqs.weight");
 }
 
-#define KEYS(name, ...)                                                                            \
-    static void name(struct gguf_make *m)                                                          \
-    {                                                                                              \
-        __VA_ARGS__;                                                                               \
+#define KEYS(name, ...)                   \
+    static void name(struct gguf_make *m) \
+    {                                     \
+        __VA_ARGS__;                      \
     }
 KEYS(key_experts, gguf_make_key_u32(m, "llama.expert_count", 8))
 KEYS(key_no_experts, gguf_make_key_u32(m, "llama.expert_count", 0))
@@ -238,9 +238,8 @@ static void test_keys_refused(void **state)
 {
     (void)state;
     static const char *const required[] = {
-        "block_count",          "embedding_length",
-        "feed_forward_length",  "context_length",
-        "attention.head_count", "attention.layer_norm_rms_epsilon",
+        "block_count",    "embedding_length",     "feed_forward_length",
+        "context_length", "attention.head_count", "attention.layer_norm_rms_epsilon",
     };
     for (size_t i = 0; i < ARRAY_COUNT(required); i++)
         expect_error((struct plan){.skip = required[i]}, E_INVALID, required[i]);
@@ -425,8 +424,8 @@ static void test_output_and_bias(void **state)
     run(copy, &y);
     assert_int_equal(y.info.n_parameters - x.info.n_parameters, 32 * VOCAB);
     /* embedding + output norm + two norms + q, k, v, output + feed-forward */
-    assert_int_equal(x.info.n_parameters, 32 * VOCAB + 32 + 2 * 32 + 32 * (32 + 16 + 16) + 32 * 32 +
-                                              3 * 32 * 48);
+    assert_int_equal(x.info.n_parameters,
+                     32 * VOCAB + 32 + 2 * 32 + 32 * (32 + 16 + 16) + 32 * 32 + 3 * 32 * 48);
     assert_string_equal(x.info.arch, "llama");
     assert_int_equal(x.info.n_vocab, VOCAB);
     assert_int_equal(x.info.n_ctx_train, 512);
