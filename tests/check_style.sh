@@ -28,7 +28,9 @@ done
 refuse "tab" "$(printf '\t')" "$@"
 refuse "blank at the end of a line" ' $' "$@"
 refuse "line longer than 120" '^.{121,}' "$@"
-refuse "unbounded string function" '(^|[^_[:alnum:]])(strcpy|strcat|sprintf|vsprintf|gets|strtok|atoi|atol|atof)\(' "$@"
+# shellcheck disable=SC2046
+refuse "unbounded or unchecked function" '(^|[^_[:alnum:]])(strcpy|strcat|sprintf|vsprintf|gets|strtok|atoi|atol|atof)\(' \
+    $(sources | grep -v '^tests/')
 refuse "work left for later" '(^|[^_[:alnum:]])(TODO|FIXME|XXX)([^_[:alnum:]]|$)' "$@"
 # Switches are rows of the option table; nothing below app/ reads the environment.
 # shellcheck disable=SC2046

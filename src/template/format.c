@@ -120,6 +120,12 @@ static void format_int(struct buf *b, const struct spec *f, struct value v)
     buf_release(&digits);
 }
 
+/* text has room for it: its writers leave three bytes. */
+static void append(char *text, const char *tail)
+{
+    memcpy(text + strlen(text), tail, strlen(tail) + 1);
+}
+
 /* format(v, '.3'): like g, but with an exponent already when no digit would be left for the
  * fraction, and with a fraction always (Py_DTSF_ADD_DOT_0). */
 static void general_with_fraction(char *text, size_t size, int precision, double v)
@@ -127,10 +133,10 @@ static void general_with_fraction(char *text, size_t size, int precision, double
     precision = precision > 0 ? precision : 1;
     snprintf(text, size, "%.*e", precision - 1, v);
     char *e = strchr(text, 'e');
-    if (!e || atoi(e + 1) < precision - 1) {
+    if (!e || strtol(e + 1, NULL, 10) < precision - 1) {
         snprintf(text, size, "%.*g", precision, v);
         if (isfinite(v) && !strpbrk(text, ".e"))
-            strcat(text, ".0");
+            append(text, ".0");
         return;
     }
     char *end = e;
@@ -165,7 +171,7 @@ static bool format_float(struct render *r, struct buf *b, const struct spec *f, 
 #pragma GCC diagnostic pop
     }
     if (f->type == '%')
-        strcat(text, "%");
+        append(text, "%");
     finish_number(b, f, signbit(v) && !isnan(v), "", slice_of(text));
     return true;
 }

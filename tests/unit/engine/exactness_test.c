@@ -32,7 +32,11 @@ static struct digest reference(const char *path, const uint32_t *t, enum kv_type
 {
     struct engine_usage u;
     struct engine *g = rig_engine((struct engine_options){
-        .model_path = path_of(path), .n_threads = 1, .isa = N > REF_TOKENS_MAX ? ISA_AUTO : ISA_REF, .kv_type = kv, .activations = activations});
+        .model_path = path_of(path),
+        .n_threads = 1,
+        .isa = N > REF_TOKENS_MAX ? ISA_AUTO : ISA_REF,
+        .kv_type = kv,
+        .activations = activations});
     struct digest d = rig_score(g, t, N, POSITIONS, 512, true, &u);
     assert_int_equal(u.computed_tokens, N);
     engine_close(g);
