@@ -132,6 +132,16 @@ static enum status add_merges(struct loader *l, const struct gguf_array *lines)
     return st;
 }
 
+static void find_byte_ranks(struct tokenizer *t)
+{
+    for (uint32_t two = 0; two < 65536; two++) {
+        uint32_t left = t->byte_ids[two / 256], right = t->byte_ids[two % 256];
+        t->byte_ranks[two] = left == TOKEN_NONE || right == TOKEN_NONE
+                                 ? PAIRS_NONE
+                                 : pairs_get(&t->merges, left, right);
+    }
+}
+
 enum status load_merges(struct loader *l)
 {
     struct tokenizer *t = l->t;
@@ -149,8 +159,13 @@ enum status load_merges(struct loader *l)
                           PAIRS_VALUE_MAX);
     uint32_t n = (uint32_t)lines.count;
     t->merged = mem_try_new(n ? n : 1, sizeof *t->merged);
-    if (!t->merged)
+    t->byte_ranks = mem_try_new(65536, sizeof *t->byte_ranks);
+    if (!t->merged || !t->byte_ranks)
         return load_error(l, E_NOMEM, "%u merges", n);
     st = load_status(l, pairs_init(&t->merges, n, l->e));
-    return st == OK ? add_merges(l, &lines) : st;
+    if (st == OK)
+        st = add_merges(l, &lines);
+    if (st == OK)
+        find_byte_ranks(t);
+    return st;
 }
