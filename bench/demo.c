@@ -14,11 +14,11 @@
 #include <unistd.h>
 
 #include "base/check.h"
+#include "bench/client/handbook.h"
 #include "bench/client/passage.h"
 #include "bench/client/place.h"
 #include "bench/demo_show.h"
 
-#define HANDBOOK_BYTES_MAX  (4u << 20)
 #define DURABLE_MS_MAX      60000u
 #define REAL_TOKENS_MAX     20000u
 #define REAL_TOKENS_RESERVE 512u /* of the context, for questions and answers */
@@ -43,35 +43,21 @@ struct demo {
 };
 
 /* ---- what is asked ---- */
-static struct slice text_member(const struct json *v, const char *key)
-{
-    const struct json *text = json_get(v, key);
-    return text && text->kind == JSON_STRING ? text->text : (struct slice){"", 0};
-}
-
 /* Questions in the wording that skald knows, with the answers that are in the handbook. */
 static enum status read_handbook(struct demo *d, struct err *e)
 {
-    struct buf file;
-    struct json *v = NULL;
-    buf_init(&file, HANDBOOK_BYTES_MAX);
-    enum status st = place_read(KVASIR_HANDBOOK, &file, e);
-    if (st == OK)
-        st = json_parse(buf_slice(&file), &d->arena, &v, e);
-    const struct json *questions = st == OK ? json_get(v, "questions") : NULL;
-    if (st == OK && (!questions || questions->count < N_QUESTIONS))
+    struct handbook h;
+    enum status st = handbook_read(KVASIR_HANDBOOK, &d->arena, &h, e);
+    if (st == OK && h.n_questions < N_QUESTIONS)
         st = err_set(e, E_SYNTAX, "%s: want %u questions", KVASIR_HANDBOOK, N_QUESTIONS);
-    if (st == OK) {
-        d->handbook = text_member(v, "handbook");
-        d->greeting = text_member(v, "reply");
-        for (unsigned i = 0; i < N_QUESTIONS; i++) {
-            d->questions[i] = text_member(&questions->items[i], "question");
-            d->answers[i] = text_member(&questions->items[i], "answer");
-        }
-        d->knows_answers = true;
-    }
-    buf_release(&file);
-    return st;
+    if (st != OK)
+        return st;
+    d->handbook = h.text;
+    d->greeting = h.greeting;
+    memcpy(d->questions, h.questions, sizeof d->questions);
+    memcpy(d->answers, h.answers, sizeof d->answers);
+    d->knows_answers = true;
+    return OK;
 }
 
 static enum status context_of(struct demo *d, uint32_t *n_ctx, struct err *e)
