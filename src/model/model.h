@@ -67,13 +67,6 @@ struct kv_layout {
     uint64_t page_bytes;  /* n_layers × 2 × chunk_bytes */
 };
 struct kv_layout model_kv_layout(const struct model *m, uint32_t group, enum kv_type type);
-/* Compact form of the first n_tokens (1..64) of a page: the same values without the empty slots. */
-uint64_t model_kv_compact_bytes(const struct model *m, const struct kv_layout *l, uint32_t n_tokens);
-void model_kv_compact(const struct model *m, const struct kv_layout *l, void *dst, const void *page,
-                      uint32_t n_tokens);
-void model_kv_expand(const struct model *m, const struct kv_layout *l, void *page, const void *src,
-                     uint32_t n_tokens);
-
 /* The pages of one sequence in one group, covering first_page × 64 up to the last token of the
  * step.  Pages that the step writes (those holding its tokens) must be writable memory. */
 struct kv_pages {

@@ -28,59 +28,9 @@ static void test_layout(void **state)
     struct kv_layout l = model_kv_layout(r.model, 1, KV_F16);
     assert_int_equal(l.chunk_bytes, 2 * 32 * 64 * 2); /* KV heads × dims × tokens × bytes */
     assert_int_equal(l.page_bytes, 6 * 2 * l.chunk_bytes);
-    assert_int_equal(model_kv_compact_bytes(r.model, &l, 64), l.page_bytes);
-    assert_int_equal(model_kv_compact_bytes(r.model, &l, 1) * 64, l.page_bytes);
     l = model_kv_layout(r.model, 0, KV_F32);
     assert_int_equal(l.chunk_bytes, 2 * 32 * 64 * 4);
     rig_close(&r);
-}
-
-/* Compact and back keeps the tokens' values, and nothing else. */
-static void check_compact(const char *path, enum kv_type type, uint32_t n_tokens)
-{
-    struct rig r = rig_open(path, (struct rig_options){.n_workers = 2});
-    uint32_t tokens[TOKENS];
-    fill(tokens, TOKENS);
-    float *want = mem_new((size_t)TOKENS * r.info->n_vocab, sizeof *want);
-    float *got = mem_new((size_t)TOKENS * r.info->n_vocab, sizeof *got);
-    struct rig_kv a, b;
-    rig_kv_init(&a, &r, type, TOKENS);
-    rig_kv_init(&b, &r, type, TOKENS);
-    rig_run(&r, &a, tokens, 0, TOKENS, TOKENS, want);
-    rig_run(&r, &b, tokens, 0, n_tokens, n_tokens, got);
-    for (uint32_t g = 0; g < b.n_groups; g++) {
-        struct kv_layout l = model_kv_layout(r.model, g, type);
-        for (uint32_t page = 0; page * KV_PAGE_TOKENS < n_tokens; page++) {
-            uint32_t n = n_tokens - page * KV_PAGE_TOKENS;
-            n = n < KV_PAGE_TOKENS ? n : KV_PAGE_TOKENS;
-            uint64_t bytes = model_kv_compact_bytes(r.model, &l, n);
-            uint8_t *compact = mem_new(bytes + 1, 1);
-            compact[bytes] = 0xa5;
-            model_kv_compact(r.model, &l, compact, b.pages[g][page], n);
-            assert_int_equal(compact[bytes], 0xa5);
-            memset(b.pages[g][page], 0xee, l.page_bytes);
-            model_kv_expand(r.model, &l, b.pages[g][page], compact, n);
-            mem_free(compact);
-        }
-    }
-    rig_run(&r, &b, tokens + n_tokens, n_tokens, TOKENS - n_tokens, 9, got);
-    assert_memory_equal(want + (size_t)n_tokens * r.info->n_vocab, got,
-                        (size_t)(TOKENS - n_tokens) * r.info->n_vocab * sizeof *want);
-    rig_kv_release(&a);
-    rig_kv_release(&b);
-    mem_free(want);
-    mem_free(got);
-    rig_close(&r);
-}
-
-static void test_compact(void **state)
-{
-    (void)state;
-    static const uint32_t cuts[] = {1, 63, 64, 65, 100, 128};
-    for (size_t i = 0; i < ARRAY_COUNT(cuts); i++) {
-        check_compact(GEMMA, KV_F16, cuts[i]);
-        check_compact(LLAMA, KV_F32, cuts[i]);
-    }
 }
 
 /* Pages that a windowed layer no longer sees may be gone: garbage there changes nothing. */
@@ -160,7 +110,6 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_layout),
-        cmocka_unit_test(test_compact),
         cmocka_unit_test(test_absent_pages),
         cmocka_unit_test(test_before_layer),
     };
