@@ -41,8 +41,8 @@ static void on_bus_error(int number, siginfo_t *info, void *context)
     uintptr_t at = (uintptr_t)info->si_addr;
     if (is_guarded(at)) {
         void *page = (void *)(at & ~(page_bytes - 1));
-        void *zeros = mmap(page, page_bytes, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED,
-                           -1, 0);
+        void *zeros =
+            mmap(page, page_bytes, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
         if (zeros == page) {
             atomic_fetch_add(&n_faults, 1);
             return;
@@ -56,7 +56,8 @@ static void on_bus_error(int number, siginfo_t *info, void *context)
     sigaction(SIGBUS, &before, NULL);
 }
 
-/* Asked at each guard: someone (a test runner, a library) may have put its own handler over ours. */
+/* Asked at each guard: someone (a test runner, a library) may have put its own handler over ours.
+ */
 static enum status install(struct err *e)
 {
     struct sigaction now;

@@ -20,13 +20,13 @@
 #include "os/clock.h"
 #include "store/store_int.h"
 
-#define ROOM_TRIES_MAX 64     /* segments reclaimed or slices evicted for one batch */
-#define EVICT_SLACK 32        /* evict 1/32 of the budget more than needed, so that sorting pays */
+#define ROOM_TRIES_MAX 64 /* segments reclaimed or slices evicted for one batch */
+#define EVICT_SLACK    32 /* evict 1/32 of the budget more than needed, so that sorting pays */
 /* Copying what will soon be evicted anyway wastes writes: up to 1/8 of the budget is rather evicted
  * early, oldest first, so that old segments empty themselves.  budget_test, bytes written a byte of
  * new records: 3.5 without it, 1.55 with it. */
-#define PATIENCE 8
-#define SPARE_SEGMENTS 2      /* above the budget, so that copying has room to work in */
+#define PATIENCE              8
+#define SPARE_SEGMENTS        2 /* above the budget, so that copying has room to work in */
 #define TOMBS_PER_SEGMENT_MAX (1u << 20)
 
 /* ---- eviction ---- */
@@ -56,8 +56,8 @@ static uint32_t gather_victims(struct store *s, struct victim **out)
     for (uint32_t id = 0; v && id < s->table.n_used; id++) {
         const struct entry *entry = table_at(&s->table, id);
         if (kind_is_kv(entry->kind))
-            v[n++] = (struct victim){entry->last_used_ms, id, entry->depth,
-                                     entry->kind == RECORD_HEAD};
+            v[n++] =
+                (struct victim){entry->last_used_ms, id, entry->depth, entry->kind == RECORD_HEAD};
     }
     pthread_mutex_unlock(&s->lock);
     if (n > 0)
@@ -202,11 +202,16 @@ static enum status move_records(struct store *s, uint32_t slot, struct load *l, 
     for (uint32_t i = 0; i < n && st == OK; i++) {
         const struct entry *entry = table_at(&s->table, (uint32_t)found[i]);
         struct digest key = entry->key;
+        pthread_mutex_lock(&s->lock);
+        bool is_quarantined = entry->is_quarantined;
+        pthread_mutex_unlock(&s->lock);
         struct record r;
         struct err why;
         st = read_head(s, g, (uint64_t)entry->unit * RECORD_UNIT,
                        (uint64_t)entry->n_units * RECORD_UNIT, &key, &r, &why);
-        if (st != OK || entry->is_quarantined) {
+        if (st == OK && is_quarantined)
+            st = err_set(&why, E_CORRUPT, "quarantined");
+        if (st != OK) {
             drop_damaged(s, &key, &why);
             st = OK;
             continue;
@@ -253,9 +258,8 @@ static enum status move_tombs(struct store *s, uint64_t number, struct load *l, 
         st = index_has_dead(s->index, &t.rows[i].key, number, &is_needed, e);
         if (st != OK || !is_needed)
             continue;
-        struct record r = {.kind = RECORD_TOMBSTONE,
-                           .key = t.rows[i].key,
-                           .sequence = t.rows[i].sequence};
+        struct record r = {
+            .kind = RECORD_TOMBSTONE, .key = t.rows[i].key, .sequence = t.rows[i].sequence};
         st = record_shape(&r, NULL, e);
         if (st == OK && !load_has_room(l, &r))
             st = load_write(s, l, e);
@@ -423,7 +427,8 @@ static bool is_listed(const struct numbers *list, uint64_t number)
     return false;
 }
 
-/* Asked for by a person: the bytes of deleted records go too, whatever share of a segment they are. */
+/* Asked for by a person: the bytes of deleted records go too, whatever share of a segment they are.
+ */
 enum status collect_all(struct store *s, struct err *e)
 {
     if (s->is_index_lost)
@@ -444,8 +449,8 @@ enum status collect_all(struct store *s, struct err *e)
     /* Two rounds: the first may free what a segment waited for because it names it. */
     for (uint32_t round = 0; round < 2; round++) {
         for (uint32_t i = 0, n = s->n_slots; i < n && st == OK; i++)
-            if (may_go(s, i) && (is_mostly_dead(s->segments[i]) ||
-                                 is_listed(&dead, s->segments[i]->head.number)))
+            if (may_go(s, i) &&
+                (is_mostly_dead(s->segments[i]) || is_listed(&dead, s->segments[i]->head.number)))
                 st = reclaim(s, i, e);
     }
     mem_free(dead.n);

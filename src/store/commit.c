@@ -18,7 +18,7 @@
  *   WAITING ──append──▶ WRITTEN ──sync_current──▶ SYNCED ──commit_publish──▶ in table and index
  *      ▲ │                 │ fail_segment
  *      └─┼─────────────────┘ (a new segment, STORE_WRITE_TRIES_MAX times)
- *        └─▶ FAILED (no space, a ceiling, tries used up): done(reason)                            */
+ *        └─▶ FAILED (no space, a ceiling, tries used up): done(reason) */
 #include <math.h>
 #include <string.h>
 
@@ -43,8 +43,8 @@ static enum status sink_flush(struct sink *k, struct err *e)
 {
     if (k->filled == 0)
         return OK;
-    enum status st = k->s->fs->write_at(&k->g->file, k->s->staging, k->filled,
-                                        k->start + k->at - k->filled, e);
+    enum status st =
+        k->s->fs->write_at(&k->g->file, k->s->staging, k->filled, k->start + k->at - k->filled, e);
     k->filled = 0;
     return st;
 }
@@ -497,8 +497,8 @@ static void forget_sibling(struct store *s, const struct index_row *row, uint32_
 {
     struct record r;
     struct err why;
-    if (kind_is_kv(row->kind) && read_head(s, s->segments[slot], row->offset, row->bytes,
-                                           &row->key, &r, &why) == OK)
+    if (kind_is_kv(row->kind) &&
+        read_head(s, s->segments[slot], row->offset, row->bytes, &row->key, &r, &why) == OK)
         change_sibling(s, CHANGE_SIBLING_REMOVE, &r);
 }
 
@@ -542,9 +542,9 @@ static void publish_record(struct store *s, struct item *item)
 {
     const struct record *r = &item->r;
     struct change c = {.kind = CHANGE_PUT};
-    c.record.row = (struct index_row){r->key, r->kind, r->place.segment, r->place.offset, r->bytes,
-                                      r->sequence, r->depth, sane_cost(r->cost_ms),
-                                      item->last_used_ms, item->hits};
+    c.record.row = (struct index_row){
+        r->key,      r->kind,  r->place.segment,      r->place.offset,    r->bytes,
+        r->sequence, r->depth, sane_cost(r->cost_ms), item->last_used_ms, item->hits};
     uint32_t slot = 0, old_slot = 0;
     while (s->segments[slot] != item->segment)
         slot++;
@@ -616,9 +616,8 @@ void commit_touched(struct store *s)
 /* ---- jobs ---- */
 static void fill_put(struct store *s, const struct job *job, struct item *item)
 {
-    *item = (struct item){.r = job->shape,
-                          .chunks = job->put.chunks,
-                          .last_used_ms = (uint64_t)clock_unix_ms()};
+    *item = (struct item){
+        .r = job->shape, .chunks = job->put.chunks, .last_used_ms = (uint64_t)clock_unix_ms()};
     if (kind_is_kv(job->put.kind) && job->shape.bytes > s->max_bytes) {
         item->state = ITEM_FAILED;
         err_set(&item->e, E_FULL, "a record of %llu bytes, the store keeps %llu",

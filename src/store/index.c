@@ -11,7 +11,8 @@
 #include "base/endian.h"
 #include "base/mem.h"
 
-#define BUSY_TIMEOUT_MS 2000 /* readers of the same file: a checkpoint may hold them for a moment */
+#define BUSY_TIMEOUT_MS 2000 /* readers of the same file: a checkpoint may hold them for a moment \
+                              */
 #define CACHE_KIB 16384      /* of the writing connection */
 
 static const char schema[] =
@@ -32,40 +33,40 @@ static const char schema[] =
     "CREATE TABLE IF NOT EXISTS quarantine(segment INTEGER, offset INTEGER, key BLOB, why TEXT,"
     " PRIMARY KEY(segment, offset)) WITHOUT ROWID;";
 
-#define STATEMENTS(X)                                                                              \
-    X(BEGIN, "BEGIN IMMEDIATE")                                                                    \
-    X(COMMIT, "COMMIT")                                                                            \
-    X(ROLLBACK, "ROLLBACK")                                                                        \
-    X(META_GET, "SELECT value FROM meta WHERE name=?")                                             \
-    X(META_PUT, "INSERT OR REPLACE INTO meta VALUES(?,?)")                                         \
-    X(PUT, "INSERT OR REPLACE INTO records VALUES(?,?,?,?,?,?,?,?,?,?,?)")                         \
-    X(REMOVE, "DELETE FROM records WHERE key=?")                                                   \
-    X(TOUCH, "UPDATE records SET last_used=?,hits=? WHERE key=?")                                  \
-    X(SIBLING_PUT, "INSERT OR REPLACE INTO siblings VALUES(?,?,?)")                                \
-    X(SIBLING_REMOVE, "DELETE FROM siblings WHERE family=? AND ord=? AND key=?")                   \
-    X(SEGMENT_PUT, "INSERT OR REPLACE INTO segments VALUES(?,?,?,?)")                              \
-    X(SEGMENT_REMOVE, "DELETE FROM segments WHERE number=?")                                       \
-    X(TOMBS_DROP, "DELETE FROM tombs WHERE segment=?")                                             \
-    X(DEAD_DROP, "DELETE FROM dead WHERE segment=?")                                               \
-    X(QUARANTINE_DROP, "DELETE FROM quarantine WHERE segment=?")                                   \
-    X(TOMB_PUT, "INSERT OR REPLACE INTO tombs VALUES(?,?,?,?,?)")                                  \
-    X(DEAD_PUT, "INSERT OR REPLACE INTO dead VALUES(?,?)")                                         \
-    X(QUARANTINE_PUT, "INSERT OR REPLACE INTO quarantine VALUES(?,?,?,?)")                         \
-    X(SEGMENTS, "SELECT number,end,state,sum FROM segments")                                       \
-    X(RECORDS, "SELECT key,kind,segment,offset,length,sequence,depth,cost,last_used,hits,sum"      \
-               " FROM records")                                                                    \
-    X(TOMBS, "SELECT key,sequence,segment,offset,length FROM tombs")                               \
-    X(TOMB_FIND, "SELECT sequence FROM tombs WHERE key=?")                                         \
-    X(DEAD_FIND, "SELECT 1 FROM dead WHERE key=? AND segment<>? LIMIT 1")                          \
-    X(DEAD_SEGMENTS, "SELECT DISTINCT dead.segment FROM dead JOIN tombs USING(key)")               \
+#define STATEMENTS(X)                                                                         \
+    X(BEGIN, "BEGIN IMMEDIATE")                                                               \
+    X(COMMIT, "COMMIT")                                                                       \
+    X(ROLLBACK, "ROLLBACK")                                                                   \
+    X(META_GET, "SELECT value FROM meta WHERE name=?")                                        \
+    X(META_PUT, "INSERT OR REPLACE INTO meta VALUES(?,?)")                                    \
+    X(PUT, "INSERT OR REPLACE INTO records VALUES(?,?,?,?,?,?,?,?,?,?,?)")                    \
+    X(REMOVE, "DELETE FROM records WHERE key=?")                                              \
+    X(TOUCH, "UPDATE records SET last_used=?,hits=? WHERE key=?")                             \
+    X(SIBLING_PUT, "INSERT OR REPLACE INTO siblings VALUES(?,?,?)")                           \
+    X(SIBLING_REMOVE, "DELETE FROM siblings WHERE family=? AND ord=? AND key=?")              \
+    X(SEGMENT_PUT, "INSERT OR REPLACE INTO segments VALUES(?,?,?,?)")                         \
+    X(SEGMENT_REMOVE, "DELETE FROM segments WHERE number=?")                                  \
+    X(TOMBS_DROP, "DELETE FROM tombs WHERE segment=?")                                        \
+    X(DEAD_DROP, "DELETE FROM dead WHERE segment=?")                                          \
+    X(QUARANTINE_DROP, "DELETE FROM quarantine WHERE segment=?")                              \
+    X(TOMB_PUT, "INSERT OR REPLACE INTO tombs VALUES(?,?,?,?,?)")                             \
+    X(DEAD_PUT, "INSERT OR REPLACE INTO dead VALUES(?,?)")                                    \
+    X(QUARANTINE_PUT, "INSERT OR REPLACE INTO quarantine VALUES(?,?,?,?)")                    \
+    X(SEGMENTS, "SELECT number,end,state,sum FROM segments")                                  \
+    X(RECORDS, "SELECT key,kind,segment,offset,length,sequence,depth,cost,last_used,hits,sum" \
+               " FROM records")                                                               \
+    X(TOMBS, "SELECT key,sequence,segment,offset,length FROM tombs")                          \
+    X(TOMB_FIND, "SELECT sequence FROM tombs WHERE key=?")                                    \
+    X(DEAD_FIND, "SELECT 1 FROM dead WHERE key=? AND segment<>? LIMIT 1")                     \
+    X(DEAD_SEGMENTS, "SELECT DISTINCT dead.segment FROM dead JOIN tombs USING(key)")          \
     X(QUARANTINE_COUNT, "SELECT count(*) FROM quarantine")
 
-#define READ_STATEMENTS(X)                                                                         \
-    X(BEFORE, "SELECT key FROM siblings WHERE family=? AND ord<=? ORDER BY ord DESC, key DESC"     \
-              " LIMIT ?")                                                                          \
-    X(AFTER, "SELECT key FROM siblings WHERE family=? AND ord>? ORDER BY ord, key LIMIT ?")        \
-    X(FIND, "SELECT key,kind,segment,offset,length,sequence,depth,cost,last_used,hits,sum"         \
-            " FROM records WHERE key=?")                                                           \
+#define READ_STATEMENTS(X)                                                                     \
+    X(BEFORE, "SELECT key FROM siblings WHERE family=? AND ord<=? ORDER BY ord DESC, key DESC" \
+              " LIMIT ?")                                                                      \
+    X(AFTER, "SELECT key FROM siblings WHERE family=? AND ord>? ORDER BY ord, key LIMIT ?")    \
+    X(FIND, "SELECT key,kind,segment,offset,length,sequence,depth,cost,last_used,hits,sum"     \
+            " FROM records WHERE key=?")                                                       \
     X(VERSION, "PRAGMA data_version")
 
 enum {
@@ -145,7 +146,8 @@ static enum status prepare_all(sqlite3 *db, const char *const *sql, int n, sqlit
 static enum status connect(const char *path, bool is_read_only, sqlite3 **db, struct err *e)
 {
     int flags = is_read_only ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE;
-    int rc = sqlite3_open_v2(path, db, flags | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_PRIVATECACHE, NULL);
+    int rc =
+        sqlite3_open_v2(path, db, flags | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_PRIVATECACHE, NULL);
     if (rc != SQLITE_OK)
         return db_error(*db, rc, e);
     sqlite3_busy_timeout(*db, BUSY_TIMEOUT_MS);
@@ -197,8 +199,7 @@ enum status index_open(const char *path, bool is_read_only, struct index **out, 
 {
     static const char *const sql[] = {
 #define TEXT(name, text) text,
-        STATEMENTS(TEXT)
-    };
+        STATEMENTS(TEXT)};
     static const char *const read_sql[] = {READ_STATEMENTS(TEXT)};
 #undef TEXT
     struct index *ix = mem_try_new(1, sizeof *ix);

@@ -54,8 +54,8 @@ struct index_facts { /* of `meta` */
     uint64_t budget_bytes;
 };
 
-/* Through SQLite's default VFS.  Creates when writing.  E_CORRUPT: not a usable index (move it aside);
- * E_UNSUPPORTED: of a newer program. */
+/* Through SQLite's default VFS.  Creates when writing.  E_CORRUPT: not a usable index (move it
+ * aside); E_UNSUPPORTED: of a newer program. */
 NODISCARD enum status index_open(const char *path, bool is_read_only, struct index **out,
                                  struct err *e);
 void index_close(struct index *ix);

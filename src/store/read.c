@@ -11,7 +11,7 @@
 #include "store/store_int.h"
 
 #define NEIGHBOUR_TRIES 8u /* rows looked at for one that still lives */
-#define GET_TRIES_MAX 4u   /* a record may move while it is looked up */
+#define GET_TRIES_MAX   4u /* a record may move while it is looked up */
 
 enum status read_head(const struct store *s, const struct segment *g, uint64_t offset,
                       uint64_t bytes, const struct digest *key, struct record *out, struct err *e)
@@ -180,8 +180,8 @@ uint32_t store_neighbours(struct store *s, const struct digest *family, const ui
         return 0;
     for (int is_after = 0; is_after < 2; is_after++) {
         struct digest found[NEIGHBOUR_TRIES];
-        uint32_t count = index_neighbours(s->index, family, order, order_len, is_after, found,
-                                          NEIGHBOUR_TRIES);
+        uint32_t count =
+            index_neighbours(s->index, family, order, order_len, is_after, found, NEIGHBOUR_TRIES);
         for (uint32_t i = 0; i < count; i++) {
             if (store_has(s, &found[i])) {
                 keys[n++] = found[i];

@@ -9,14 +9,14 @@
 
 #include "store/store.h"
 
-#define RECORD_UNIT 4096u /* records start and end on units */
-#define RECORD_VERSION 1u
-#define SEGMENT_VERSION 1u
+#define RECORD_UNIT        4096u /* records start and end on units */
+#define RECORD_VERSION     1u
+#define SEGMENT_VERSION    1u
 #define RECORD_FIXED_BYTES 256u /* of the head; meta follows */
 #define RECORD_CHUNK_BYTES 32u  /* a row of the chunk table */
 #define RECORD_CHUNK_ALIGN 64u
-#define RECORD_HEAD_MAX                                                                            \
-    (RECORD_FIXED_BYTES + STORE_META_MAX + STORE_CHUNKS_MAX * RECORD_CHUNK_BYTES +                 \
+#define RECORD_HEAD_MAX                                                            \
+    (RECORD_FIXED_BYTES + STORE_META_MAX + STORE_CHUNKS_MAX * RECORD_CHUNK_BYTES + \
      STORE_ORDER_MAX + 16u)
 /* From this payload on, the payload starts on a unit of its own: at most 1/16 is wasted, and a
  * page's bytes can be faulted in and read without its neighbours.  Smaller ones follow the head. */
@@ -46,8 +46,8 @@ struct record {
     struct digest key, chain, parent, family;
     uint32_t order_len, meta_len, n_chunks;
     uint32_t head_bytes;
-    uint64_t payload_at, payload_len; /* from the record's start */
-    uint64_t bytes;                   /* in all, whole units */
+    uint64_t payload_at, payload_len;    /* from the record's start */
+    uint64_t bytes;                      /* in all, whole units */
     const uint8_t *order, *meta, *table; /* into the parsed bytes */
 };
 
@@ -58,7 +58,8 @@ struct record_chunk {
 
 /* Fills head_bytes, payload_at, payload_len and bytes from order_len, meta_len and the chunks.
  * E_LIMIT: a ceiling of store.h. */
-NODISCARD enum status record_shape(struct record *r, const struct store_chunk *chunks, struct err *e);
+NODISCARD enum status record_shape(struct record *r, const struct store_chunk *chunks,
+                                   struct err *e);
 /* Writes the head: r->head_bytes bytes at dst.  rows [n_chunks]; order and meta are read from r. */
 void record_encode(const struct record *r, const struct record_chunk *rows, uint8_t *dst);
 /* Bytes of head that the unit at p claims, or 0 if no record starts here. */

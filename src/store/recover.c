@@ -38,8 +38,7 @@ static enum status keep_number(struct numbers *list, uint64_t number)
 {
     if (list->count == list->cap) {
         uint32_t cap = list->cap ? list->cap * 2 : 64;
-        uint64_t *grown =
-            cap <= SEGMENTS_MAX ? mem_try_resize(list->n, cap, sizeof *grown) : NULL;
+        uint64_t *grown = cap <= SEGMENTS_MAX ? mem_try_resize(list->n, cap, sizeof *grown) : NULL;
         if (!grown)
             return E_NOMEM;
         list->n = grown;
@@ -158,8 +157,8 @@ static void choose_store_id(struct store *s, const struct index_facts *facts)
     for (uint32_t i = 0; i < s->n_slots && !facts; i++) {
         uint32_t same = 0;
         for (uint32_t k = 0; k < s->n_slots; k++)
-            same += memcmp(&s->segments[i]->head.store, &s->segments[k]->head.store,
-                           sizeof s->id) == 0;
+            same +=
+                memcmp(&s->segments[i]->head.store, &s->segments[k]->head.store, sizeof s->id) == 0;
         if (same > most) {
             most = same;
             s->id = s->segments[i]->head.store;
@@ -230,9 +229,10 @@ static void set_index_aside(struct store *s, const struct err *why)
 
 struct loading {
     struct store *s;
-    struct index_segment *rows; /* [n_rows] by slot; number 0: the index does not know the segment */
+    struct index_segment
+        *rows; /* [n_rows] by slot; number 0: the index does not know the segment */
     uint32_t n_rows;
-    struct index_row *bad;      /* rows to drop */
+    struct index_row *bad; /* rows to drop */
     uint32_t n_bad, bad_cap;
     struct numbers gone;     /* segments that the index knows and nobody has */
     struct numbers unusable; /* there, but not to be used now: a bad header, a bad sector.  Rows
@@ -419,9 +419,16 @@ static enum status each_found(const struct record *r, void *arg)
     }
     struct finding *f = &t->found[t->n++];
     *f = (struct finding){.slot = t->slot};
-    f->row = (struct index_row){r->key, r->kind, r->place.segment, r->place.offset, r->bytes,
-                                r->sequence, r->depth, r->cost_ms > 0 ? r->cost_ms : 0,
-                                g->head.created_ms, 0};
+    f->row = (struct index_row){r->key,
+                                r->kind,
+                                r->place.segment,
+                                r->place.offset,
+                                r->bytes,
+                                r->sequence,
+                                r->depth,
+                                r->cost_ms > 0 ? r->cost_ms : 0,
+                                g->head.created_ms,
+                                0};
     return OK;
 }
 
@@ -435,8 +442,8 @@ static enum status walk_tail(struct tails *t, uint32_t slot, uint64_t from, stru
     t->durable = from;
     t->is_touched = false;
     struct segment_walked walked;
-    enum status st = segment_walk(s->fs, s->dir, g->head.number, &s->id, from, each_found, t,
-                                  &walked, e);
+    enum status st =
+        segment_walk(s->fs, s->dir, g->head.number, &s->id, from, each_found, t, &walked, e);
     t->is_partial = walked.n_unreadable > 0;
     if (g->state == SEGMENT_FAILED && g->synced > t->durable)
         t->durable = g->synced; /* as its successor says */
@@ -484,9 +491,7 @@ static void note_dead(struct store *s, const struct index_row *row)
 static void index_in_place(struct store *s, const struct finding *f)
 {
     struct segment *g = s->segments[f->slot];
-    struct item item = {.state = ITEM_SYNCED,
-                        .segment = g,
-                        .last_used_ms = f->row.last_used_ms};
+    struct item item = {.state = ITEM_SYNCED, .segment = g, .last_used_ms = f->row.last_used_ms};
     struct err why;
     if (read_head(s, g, f->row.offset, f->row.bytes, &f->row.key, &item.r, &why) != OK) {
         log_warn("store", "record not indexed: %s", why.msg);
@@ -572,8 +577,8 @@ static enum status settle(struct store *s, struct tails *t, struct err *e)
 
 /* Every segment but a cleanly closed last one is sealed: what lies in its unused rest is never
  * looked at again. */
-static enum status finish_segments(struct store *s, const struct loading *l,
-                                   const enum tail *tails, uint32_t n_slots, struct err *e)
+static enum status finish_segments(struct store *s, const struct loading *l, const enum tail *tails,
+                                   uint32_t n_slots, struct err *e)
 {
     for (uint32_t i = 0; i < n_slots; i++) {
         struct segment *g = s->segments[i];
@@ -667,8 +672,8 @@ static enum status choose_budget(struct store *s, struct err *e)
 
 static enum status open_index(struct store *s, struct loading *l, struct err *e)
 {
-    enum status st = s->is_rebuild ? err_set(e, E_CORRUPT, "a rebuild was asked for")
-                                   : try_index(s, l, e);
+    enum status st =
+        s->is_rebuild ? err_set(e, E_CORRUPT, "a rebuild was asked for") : try_index(s, l, e);
     if (st == OK || st == E_UNSUPPORTED || st == E_NOMEM)
         return st;
     if (s->is_read_only) { /* without an index: the segments alone */

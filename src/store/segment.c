@@ -95,8 +95,8 @@ enum status segment_reserve(struct segment *g, uint64_t bytes, struct err *e)
     return st;
 }
 
-enum status segment_create(const struct os_fs *fs, const char *dir,
-                           const struct segment_head *head, struct segment **out, struct err *e)
+enum status segment_create(const struct os_fs *fs, const char *dir, const struct segment_head *head,
+                           struct segment **out, struct err *e)
 {
     char path[FS_PATH_BYTES_MAX], tmp[FS_PATH_BYTES_MAX], folder[FS_PATH_BYTES_MAX];
     uint8_t unit[RECORD_UNIT];

@@ -11,8 +11,8 @@
 
 #include "store/record.h"
 
-#define SEGMENT_STEP_MIN (1u << 20) /* a file grows by its own size, within these two */
-#define SEGMENT_STEP_MAX (16u << 20)
+#define SEGMENT_STEP_MIN   (1u << 20) /* a file grows by its own size, within these two */
+#define SEGMENT_STEP_MAX   (16u << 20)
 #define SEGMENT_NAME_BYTES 24 /* 16 hex digits, ".seg", NUL */
 
 enum segment_state {
@@ -27,11 +27,11 @@ struct segment {
     struct os_file file; /* open while state is SEGMENT_OPEN */
     const uint8_t *map;  /* [head.capacity]; bytes past the end of the file must not be read */
     enum segment_state state;
-    uint64_t file_bytes; /* allocated */
-    uint64_t used;       /* appended */
-    uint64_t synced;     /* durable */
+    uint64_t file_bytes;  /* allocated */
+    uint64_t used;        /* appended */
+    uint64_t synced;      /* durable */
     uint64_t indexed_end; /* `end` of its row when the index was loaded; 0: none */
-    uint64_t live_bytes; /* of records that the index names; guarded by the store's lock */
+    uint64_t live_bytes;  /* of records that the index names; guarded by the store's lock */
     uint32_t n_live;
     bool is_guarded;
     atomic_uint holds;

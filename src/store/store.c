@@ -13,9 +13,9 @@
 #include "os/clock.h"
 #include "store/store_int.h"
 
-#define IDLE_WAKE_MS 1000            /* how often an idle thread looks for housekeeping */
-#define TOUCHED_EVERY_MS 30000       /* last_used and hits go to the index this often */
-#define LOCK_TEXT_BYTES 256          /* pid and command of the writer, padded */
+#define IDLE_WAKE_MS     1000  /* how often an idle thread looks for housekeeping */
+#define TOUCHED_EVERY_MS 30000 /* last_used and hits go to the index this often */
+#define LOCK_TEXT_BYTES  256   /* pid and command of the writer, padded */
 
 /* ---- the lock ---- */
 static void describe_self(char text[LOCK_TEXT_BYTES])
@@ -141,16 +141,20 @@ static enum status enqueue(struct store *s, struct job *job, bool wait, struct e
     return st;
 }
 
-/* The next jobs of one kind, within the limits of a batch. */
+/* The next jobs of one kind, within the limits of a batch: one that is large against the budget
+ * would have to evict most of what is there at once. */
 static struct job *take_batch(struct store *s)
 {
+    uint64_t bytes_max = s->max_bytes / 8;
+    if (bytes_max > STORE_BATCH_BYTES_MAX)
+        bytes_max = STORE_BATCH_BYTES_MAX;
     struct job *first = s->queue_first, *last = NULL;
     uint64_t bytes = 0;
     uint32_t n = 0;
     for (struct job *job = first; job; job = job->next) {
         bytes += job->shape.bytes;
         if (job->kind != first->kind || n == STORE_BATCH_JOBS_MAX ||
-            (n > 0 && bytes > STORE_BATCH_BYTES_MAX))
+            (n > 0 && bytes > bytes_max))
             break;
         last = job;
         n++;
@@ -297,8 +301,8 @@ static enum status open_store(const struct os_fs *fs, const char *dir,
     return OK;
 }
 
-enum status store_open(const struct os_fs *fs, const char *dir,
-                       const struct store_options *options, struct store **out, struct err *e)
+enum status store_open(const struct os_fs *fs, const char *dir, const struct store_options *options,
+                       struct store **out, struct err *e)
 {
     return open_store(fs, dir, options, false, out, e);
 }

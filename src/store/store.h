@@ -14,11 +14,11 @@
 #include "base/digest.h"
 #include "os/fs.h"
 
-#define STORE_META_MAX 2048u        /* bytes of meta of one record */
-#define STORE_ORDER_MAX 256u        /* bytes of a sibling's sort key */
-#define STORE_CHUNKS_MAX 1024u      /* payload chunks of one record */
+#define STORE_META_MAX   2048u /* bytes of meta of one record */
+#define STORE_ORDER_MAX  256u  /* bytes of a sibling's sort key */
+#define STORE_CHUNKS_MAX 1024u /* payload chunks of one record */
 #define STORE_RECORD_MAX (512u << 20)
-#define STORE_QUEUE_MAX 4096u       /* puts waiting for the store thread */
+#define STORE_QUEUE_MAX  4096u /* puts waiting for the store thread */
 
 enum record_kind {
     RECORD_PAGE = 1, /* a cache of tokens: counted in the budget, evicted */
@@ -31,8 +31,8 @@ enum record_kind {
 struct store;
 
 struct store_options {
-    uint64_t max_bytes;   /* budget of pages and heads; 0: a quarter of free + used, see DESIGN §3 */
-    bool is_read_only;    /* no lock, no writes, no thread */
+    uint64_t max_bytes; /* budget of pages and heads; 0: a quarter of free + used, see DESIGN §3 */
+    bool is_read_only;  /* no lock, no writes, no thread */
     uint64_t keep_free_bytes; /* 0: max(2 GiB, 5 % of the disk) stays free of KV */
     uint64_t segment_bytes;   /* 0: the default; tests use small ones */
 };
@@ -61,7 +61,7 @@ struct store_put {
     struct digest family; /* siblings with one family are ordered by `order`; zero: not indexed */
     uint8_t order[STORE_ORDER_MAX];
     uint32_t order_len;
-    const void *meta;     /* copied by store_put */
+    const void *meta; /* copied by store_put */
     uint32_t meta_len;
     const struct store_chunk *chunks; /* the array is copied, the bytes are not: they must stay */
     uint32_t n_chunks;                /* until done() */
@@ -70,7 +70,8 @@ struct store_put {
     void (*done)(void *arg, enum status st, const struct err *e);
     void *arg;
 };
-/* Queues.  E_BUSY: the queue is full; nothing was taken, done is not called.  E_DENIED: read-only. */
+/* Queues.  E_BUSY: the queue is full; nothing was taken, done is not called.  E_DENIED: read-only.
+ */
 NODISCARD enum status store_put(struct store *s, const struct store_put *put, struct err *e);
 /* The same and waits: on OK the record is durable (acknowledged). */
 NODISCARD enum status store_put_wait(struct store *s, const struct store_put *put, struct err *e);
@@ -95,8 +96,8 @@ struct store_pin {
     uint64_t payload_len;
     void *hold;
 };
-/* E_NOT_FOUND: a miss, also when the header is damaged (the record is then quarantined).  Checks the
- * header's checksum, not the payload's. */
+/* E_NOT_FOUND: a miss, also when the header is damaged (the record is then quarantined).  Checks
+ * the header's checksum, not the payload's. */
 NODISCARD enum status store_get(struct store *s, const struct digest *key, struct store_pin *pin,
                                 struct err *e);
 bool store_has(struct store *s, const struct digest *key);
@@ -108,8 +109,8 @@ struct store_chunk_ref {
     struct checksum sum;
 };
 struct store_chunk_ref store_chunk(const struct store_pin *pin, uint32_t i);
-/* Faults chunk i in and compares its checksum.  E_CORRUPT or E_IO: the caller treats the record as a
- * miss and calls store_quarantine. */
+/* Faults chunk i in and compares its checksum.  E_CORRUPT or E_IO: the caller treats the record as
+ * a miss and calls store_quarantine. */
 NODISCARD enum status store_verify_chunk(const struct store_pin *pin, uint32_t i, struct err *e);
 /* Reads chunk i into dst through pread, verified: for a kernel without MADV_POPULATE_READ. */
 NODISCARD enum status store_read_chunk(struct store *s, const struct store_pin *pin, uint32_t i,

@@ -15,14 +15,14 @@
 #include "store/segment.h"
 #include "store/table.h"
 
-#define STORE_SEGMENT_BYTES (256u << 20)   /* of an ordinary segment */
+#define STORE_SEGMENT_BYTES     (256u << 20) /* of an ordinary segment */
 #define STORE_SEGMENT_BYTES_MIN (1u << 20)
-#define STORE_BATCH_JOBS_MAX 512u
-#define STORE_BATCH_BYTES_MAX (64u << 20)
-#define STORE_STAGING_BYTES (1u << 20)
-#define STORE_WRITE_TRIES_MAX 3u /* segments that one batch may fail in */
-#define STORE_PENDING_MAX 65536u /* changes that wait for a full or busy index */
-#define STORE_KEEP_FREE_MIN (2ull << 30)
+#define STORE_BATCH_JOBS_MAX    512u
+#define STORE_BATCH_BYTES_MAX   (64u << 20)
+#define STORE_STAGING_BYTES     (1u << 20)
+#define STORE_WRITE_TRIES_MAX   3u     /* segments that one batch may fail in */
+#define STORE_PENDING_MAX       65536u /* changes that wait for a full or busy index */
+#define STORE_KEEP_FREE_MIN     (2ull << 30)
 
 /* ---- changes of the index, in order; they wait here when the index cannot take them ---- */
 enum change_kind {
@@ -90,7 +90,7 @@ struct store {
     char *dir;
     struct store_id id;
     bool is_read_only;
-    bool is_rebuild; /* open as if the index were damaged */
+    bool is_rebuild;                     /* open as if the index were damaged */
     uint32_t n_bad_segments, n_bad_rows; /* met by the open */
     uint64_t max_bytes, keep_free_bytes, segment_bytes;
     struct os_file lock_file;

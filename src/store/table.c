@@ -10,7 +10,7 @@
 #include "base/mem.h"
 
 #define TABLE_BLOCK 4096u
-#define SLOTS_MIN 1024u
+#define SLOTS_MIN   1024u
 
 void table_release(struct table *t)
 {

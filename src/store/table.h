@@ -13,20 +13,20 @@
 struct entry {
     struct digest key;
     uint64_t sequence;
-    uint64_t last_used_ms; /* unix */
-    uint32_t slot;         /* of the segment in the store's array */
+    uint64_t last_used_ms;  /* unix */
+    uint32_t slot;          /* of the segment in the store's array */
     uint32_t unit, n_units; /* place and length in the segment, in units of 4 KiB */
     uint32_t depth;
     float cost_ms;
     uint32_t hits;
-    uint8_t kind; /* 0: free */
-    uint8_t is_touched;    /* last_used_ms and hits are newer than the row in the index */
+    uint8_t kind;           /* 0: free */
+    uint8_t is_touched;     /* last_used_ms and hits are newer than the row in the index */
     uint8_t is_quarantined; /* a miss; the store thread removes it soon */
 };
 _Static_assert(sizeof(struct entry) <= 80, "issue 5: at most 200 bytes a page in memory");
 
 struct table {
-    struct entry **blocks; /* of TABLE_BLOCK entries, so that growing copies no entry */
+    struct entry **blocks;     /* of TABLE_BLOCK entries, so that growing copies no entry */
     uint32_t n_blocks, n_used; /* ids handed out: 0..n_used-1, free ones included */
     uint32_t *slots;           /* hash: id + 1, 0 empty; linear probing, no tombstones */
     uint32_t n_slots, count;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  * Bytes of a segment file: headers, then every unit as a record head and every chunk row of those
- * that parse.  Input: 16 bytes of store id, 8 of segment number, 8 of offset (so that the fuzzer can
- * make them match), a flag, then the bytes.  With the flag, checksums are made right first: else
- * nothing but the checksum would ever be tested. */
+ * that parse.  Input: 16 bytes of store id, 8 of segment number, 8 of offset (so that the fuzzer
+ * can make them match), a flag, then the bytes.  With the flag, checksums are made right first:
+ * else nothing but the checksum would ever be tested. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>

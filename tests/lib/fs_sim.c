@@ -14,8 +14,8 @@
 /* ---- files ---- */
 static void *reserve(size_t bytes)
 {
-    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
-                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+                   -1, 0);
     CHECK(p != MAP_FAILED);
     return p;
 }
@@ -93,8 +93,7 @@ static void names_apply(struct sim_names *names, const struct sim_rename *change
     }
 }
 
-static void pending_add(struct fs_sim *sim, const char *from, const char *to,
-                        struct sim_file *file)
+static void pending_add(struct fs_sim *sim, const char *from, const char *to, struct sim_file *file)
 {
     if (sim->n_pending == sim->pending_cap) {
         sim->pending_cap = sim->pending_cap ? sim->pending_cap * 2 : 16;
@@ -102,8 +101,8 @@ static void pending_add(struct fs_sim *sim, const char *from, const char *to,
     }
     if (file)
         file->holds++;
-    sim->pending[sim->n_pending++] = (struct sim_rename){from ? copy_text(from) : NULL,
-                                                         to ? copy_text(to) : NULL, file};
+    sim->pending[sim->n_pending++] =
+        (struct sim_rename){from ? copy_text(from) : NULL, to ? copy_text(to) : NULL, file};
 }
 
 static void pending_free(struct sim_rename *change)
@@ -272,10 +271,10 @@ enum status sim_unlink(struct fs_sim *sim, const char *path, struct err *e)
 }
 
 /* ---- the table ---- */
-#define LOCKED(sim, call)                                                                          \
-    pthread_mutex_lock(&(sim)->lock);                                                              \
-    enum status st = (call);                                                                       \
-    pthread_mutex_unlock(&(sim)->lock);                                                            \
+#define LOCKED(sim, call)               \
+    pthread_mutex_lock(&(sim)->lock);   \
+    enum status st = (call);            \
+    pthread_mutex_unlock(&(sim)->lock); \
     return st
 
 static struct sim_handle *handle_of(const struct os_file *f)

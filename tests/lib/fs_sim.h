@@ -14,7 +14,7 @@
 #include "os/fs.h"
 
 #define FS_SIM_FILE_BYTES_MAX (32u << 20)
-#define FS_SIM_FILES_MAX 256
+#define FS_SIM_FILES_MAX      256
 
 struct fs_sim;
 
@@ -39,7 +39,8 @@ void fs_sim_use(struct fs_sim *sim);
 /* ---- faults ---- */
 /* Calls of the kinds in `mask` are counted from 0 on; the count so far. */
 uint64_t fs_sim_count(struct fs_sim *sim, unsigned mask);
-/* The n-th call from now (0: the next) of a kind in mask fails with `st`; `times` calls in a row. */
+/* The n-th call from now (0: the next) of a kind in mask fails with `st`; `times` calls in a row.
+ */
 void fs_sim_fail(struct fs_sim *sim, unsigned mask, uint64_t n, uint64_t times, enum status st);
 /* From the n-th change on every call fails and changes nothing: the machine is off. */
 void fs_sim_power_off_at(struct fs_sim *sim, uint64_t n);

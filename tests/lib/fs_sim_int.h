@@ -8,12 +8,12 @@
 #include "base/prng.h"
 #include "fs_sim.h"
 
-#define SIM_SECTOR 512u
-#define SIM_SECTORS_MAX (FS_SIM_FILE_BYTES_MAX / SIM_SECTOR)
+#define SIM_SECTOR          512u
+#define SIM_SECTORS_MAX     (FS_SIM_FILE_BYTES_MAX / SIM_SECTOR)
 #define SIM_SHM_REGIONS_MAX 8
-#define SIM_SHM_LOCKS 8
+#define SIM_SHM_LOCKS       8
 
-struct sim_file { /* what a name points to */
+struct sim_file {     /* what a name points to */
     uint8_t *live;    /* [FS_SIM_FILE_BYTES_MAX], sparse: the page cache */
     uint8_t *durable; /* likewise: the disk */
     uint8_t *dirty;   /* [SIM_SECTORS_MAX]: written since the last good sync */
@@ -37,8 +37,8 @@ struct sim_names {
 };
 
 struct sim_rename { /* a change of names that no folder sync has made durable */
-    char *from; /* NULL: a creation */
-    char *to;   /* NULL: an unlink */
+    char *from;     /* NULL: a creation */
+    char *to;       /* NULL: an unlink */
     struct sim_file *file;
 };
 

@@ -6,7 +6,7 @@
 
 #include "store_kit.h"
 
-#define BUDGET (1u << 20)
+#define BUDGET  (1u << 20)
 #define SEGMENT (128u << 10)
 
 static const struct store_options options = {
@@ -23,8 +23,7 @@ static struct kit_record page_of(uint32_t number)
 
 static struct kit_record kind_of(enum record_kind kind, uint32_t number, uint64_t bytes)
 {
-    return (struct kit_record){.kind = kind, .number = number, .n_chunks = 1,
-                               .chunk_bytes = bytes};
+    return (struct kit_record){.kind = kind, .number = number, .n_chunks = 1, .chunk_bytes = bytes};
 }
 
 static bool is_there(struct store *s, struct kit_record k)
@@ -165,8 +164,10 @@ static void test_deleted_bytes_leave(void **state)
     for (uint32_t i = 0; i < 40; i++) {
         snprintf(secret, sizeof secret, "the secret of number %04u", i);
         struct store_chunk chunk = {secret, sizeof secret};
-        struct store_put put = {.kind = RECORD_SESSION, .key = kit_digest("secret", i, 0),
-                                .chunks = &chunk, .n_chunks = 1};
+        struct store_put put = {.kind = RECORD_SESSION,
+                                .key = kit_digest("secret", i, 0),
+                                .chunks = &chunk,
+                                .n_chunks = 1};
         assert_int_equal(store_put_wait(s, &put, &e), OK);
     }
     for (int round = 0; round < 3; round++) {

@@ -8,9 +8,9 @@
 
 #include "store_kit.h"
 
-#define ROUNDS 20
+#define ROUNDS   20
 #define SESSIONS 40
-#define ABSENT UINT32_MAX
+#define ABSENT   UINT32_MAX
 
 static int rounds = ROUNDS;
 static const char *program;
@@ -143,8 +143,8 @@ static void check(const char *dir, uint32_t round, struct reports *reports)
         uint32_t version = ABSENT;
         if (kit_get(s, &k, &version) == KIT_WRONG)
             fail_msg("round %u: session %u: wrong bytes", round, i);
-        bool is_open = !reports->open.is_done && reports->open.number == i &&
-                       version == reports->open.version;
+        bool is_open =
+            !reports->open.is_done && reports->open.number == i && version == reports->open.version;
         if (version != reports->acked[i] && !is_open)
             fail_msg("round %u: session %u: %d instead of %d", round, i, (int)version,
                      (int)reports->acked[i]);
@@ -182,9 +182,9 @@ int main(int argc, char **argv)
     kit_quiet();
     program = argv[0];
     if (argc == 5 && strcmp(argv[1], "--child") == 0)
-        return child(argv[2], (uint32_t)atoi(argv[3]), atoi(argv[4]));
+        return child(argv[2], (uint32_t)strtoul(argv[3], NULL, 10), (int)strtol(argv[4], NULL, 10));
     if (argc == 3 && strcmp(argv[1], "--rounds") == 0)
-        rounds = atoi(argv[2]);
+        rounds = (int)strtol(argv[2], NULL, 10);
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_kill)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -11,8 +11,8 @@
 #include "store_kit.h"
 
 #define ROUNDS 500
-#define PAGES 30
-#define SMALL 40
+#define PAGES  30
+#define SMALL  40
 
 static int rounds = ROUNDS;
 
@@ -152,8 +152,8 @@ static struct counts open_and_read(const char *dir, const char *when)
     if (store_open(os_fs_real(), dir, &options, &s, &e) != OK)
         fail_msg("%s: does not open: %s", when, e.msg);
     struct counts n = read_all(s, when);
-    struct kit_record more = {.kind = RECORD_SESSION, .number = 5000, .n_chunks = 1,
-                              .chunk_bytes = 10};
+    struct kit_record more = {
+        .kind = RECORD_SESSION, .number = 5000, .n_chunks = 1, .chunk_bytes = 10};
     kit_must_put(s, &more);
     store_close(s);
     s = kit_open(dir, &options);
@@ -194,8 +194,8 @@ static void test_bit_flips(void **state)
         } else {
             n_missed += n.pages != PAGES || n.small != SMALL;
             if (n.pages + 1 < PAGES || n.small + 1 < SMALL)
-                fail_msg("%s: one bit cost %u pages and %u small records", when,
-                         PAGES - n.pages, SMALL - n.small);
+                fail_msg("%s: one bit cost %u pages and %u small records", when, PAGES - n.pages,
+                         SMALL - n.small);
         }
     }
     print_message("%d flips, %u in the index, %u cost a record\n", rounds, n_index, n_missed);
@@ -287,9 +287,9 @@ static void do_harm(const char *path, uint64_t size, enum harm harm, struct prng
         for (size_t i = 0; i < sizeof garbage; i++)
             garbage[i] = (uint8_t)prng_next(r);
         fd = open(path, O_WRONLY);
-        assert_int_equal(pwrite(fd, garbage, sizeof garbage,
-                                (off_t)(prng_below(r, size) / 4096 * 4096)),
-                         (ssize_t)sizeof garbage);
+        assert_int_equal(
+            pwrite(fd, garbage, sizeof garbage, (off_t)(prng_below(r, size) / 4096 * 4096)),
+            (ssize_t)sizeof garbage);
         close(fd);
     }
 }
@@ -350,8 +350,8 @@ static void test_cut_while_open(void **state)
     struct counts n = read_all(s, "cut while open");
     assert_int_equal(n.pages, 0);
     /* New records go to what is left or to a new segment, and are there. */
-    struct kit_record more = {.kind = RECORD_SESSION, .number = 7777, .n_chunks = 1,
-                              .chunk_bytes = 10};
+    struct kit_record more = {
+        .kind = RECORD_SESSION, .number = 7777, .n_chunks = 1, .chunk_bytes = 10};
     kit_must_put(s, &more);
     store_close(s);
     open_and_read(dir, "after the cut");
@@ -390,13 +390,11 @@ static void test_read_only_folder(void **state)
 int main(int argc, char **argv)
 {
     if (argc == 3 && strcmp(argv[1], "--rounds") == 0)
-        rounds = atoi(argv[2]);
+        rounds = (int)strtol(argv[2], NULL, 10);
     kit_quiet();
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_bit_flips),
-        cmocka_unit_test(test_verify_finds_flips),
-        cmocka_unit_test(test_files_cut_and_lost),
-        cmocka_unit_test(test_cut_while_open),
+        cmocka_unit_test(test_bit_flips),          cmocka_unit_test(test_verify_finds_flips),
+        cmocka_unit_test(test_files_cut_and_lost), cmocka_unit_test(test_cut_while_open),
         cmocka_unit_test(test_read_only_folder),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -6,8 +6,8 @@
 #include "fs_sim.h"
 #include "store_model.h"
 
-#define DIR "/sim/store"
-#define STEPS 25
+#define DIR    "/sim/store"
+#define STEPS  25
 #define STRIDE 5 /* every 5th call here; --rounds 1000000 takes all */
 
 static uint64_t stride = STRIDE;
@@ -186,7 +186,7 @@ static void test_disk_full(void **state)
 
 int main(int argc, char **argv)
 {
-    if (argc == 3 && strcmp(argv[1], "--rounds") == 0 && atol(argv[2]) > 10000)
+    if (argc == 3 && strcmp(argv[1], "--rounds") == 0 && strtol(argv[2], NULL, 10) > 10000)
         stride = 1;
     kit_quiet();
     const struct CMUnitTest tests[] = {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  * Goal: what an earlier version wrote stays readable.
  * Method: tests/golden/store/v1 is a store that this program wrote once (`golden_test --make DIR`,
- * format version 1); each version since must read the same records from it, with its index and without
- * it, and must find nothing bad in it. */
+ * format version 1); each version since must read the same records from it, with its index and
+ * without it, and must find nothing bad in it. */
 #include "store_kit.h"
 
 #define GOLDEN "tests/golden/store/v1"
@@ -12,8 +12,11 @@ static const struct store_options options = {
 
 static struct kit_record page_of(uint32_t number)
 {
-    return (struct kit_record){.kind = RECORD_PAGE, .number = number, .n_chunks = 3,
-                               .chunk_bytes = 2000 + 10 * number, .depth = number};
+    return (struct kit_record){.kind = RECORD_PAGE,
+                               .number = number,
+                               .n_chunks = 3,
+                               .chunk_bytes = 2000 + 10 * number,
+                               .depth = number};
 }
 
 static const struct kit_record others[] = {

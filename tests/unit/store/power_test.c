@@ -9,8 +9,8 @@
 #include "fs_sim.h"
 #include "store_model.h"
 
-#define DIR "/sim/store"
-#define STEPS 40
+#define DIR    "/sim/store"
+#define STEPS  40
 #define ROUNDS 600
 
 static uint64_t rounds = ROUNDS;

@@ -125,23 +125,23 @@ static void test_contradictions(void **state)
         uint32_t bytes;
         enum status want;
     } cases[] = {
-        {8, 2, 2, E_UNSUPPORTED},           /* version */
-        {10, 0, 2, E_CORRUPT},              /* kind */
+        {8, 2, 2, E_UNSUPPORTED}, /* version */
+        {10, 0, 2, E_CORRUPT},    /* kind */
         {10, 6, 2, E_CORRUPT},
         {10, 63, 2, E_CORRUPT},
-        {48, 4096 * 999, 8, E_CORRUPT},     /* bytes */
-        {64, 8193, 8, E_CORRUPT},           /* synced: behind the record itself */
-        {72, 0, 8, E_CORRUPT},              /* payload_at */
-        {80, 1ull << 40, 8, E_CORRUPT},     /* payload_len */
+        {48, 4096 * 999, 8, E_CORRUPT}, /* bytes */
+        {64, 8193, 8, E_CORRUPT},       /* synced: behind the record itself */
+        {72, 0, 8, E_CORRUPT},          /* payload_at */
+        {80, 1ull << 40, 8, E_CORRUPT}, /* payload_len */
         {104, STORE_ORDER_MAX + 1, 4, E_CORRUPT},
         {108, STORE_META_MAX + 1, 4, E_CORRUPT},
         {108, 0xffffffff, 4, E_CORRUPT},
         {112, STORE_CHUNKS_MAX + 1, 4, E_CORRUPT},
-        {112, 2, 4, E_CORRUPT},             /* the head would be shorter */
-        {116, 1, 4, E_CORRUPT},             /* flags that nobody has defined */
-        {120, 1, 8, E_CORRUPT},             /* reserved */
-        {280, 64, 8, E_CORRUPT},            /* first chunk not at 0 */
-        {288, 1ull << 50, 8, E_CORRUPT},    /* its length */
+        {112, 2, 4, E_CORRUPT},          /* the head would be shorter */
+        {116, 1, 4, E_CORRUPT},          /* flags that nobody has defined */
+        {120, 1, 8, E_CORRUPT},          /* reserved */
+        {280, 64, 8, E_CORRUPT},         /* first chunk not at 0 */
+        {288, 1ull << 50, 8, E_CORRUPT}, /* its length */
     };
     struct store_chunk chunks[3];
     struct record r = example(chunks, 3, 1000), back;
@@ -205,7 +205,7 @@ static void test_segment_head(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_round_trip),   cmocka_unit_test(test_any_changed_byte_is_noticed),
+        cmocka_unit_test(test_round_trip),     cmocka_unit_test(test_any_changed_byte_is_noticed),
         cmocka_unit_test(test_contradictions), cmocka_unit_test(test_shape_limits),
         cmocka_unit_test(test_segment_head),
     };

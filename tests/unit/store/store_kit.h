@@ -156,8 +156,7 @@ KIT bool kit_pin_equals(const struct store_pin *pin, const struct kit_record *k,
                 digest_equal(&pin->chain, &p->put.chain);
     for (uint32_t i = 0; same && i < want.n_chunks; i++) {
         struct store_chunk_ref c = store_chunk(pin, i);
-        same = c.len == want.chunk_bytes &&
-               memcmp(c.bytes, p->chunks[i].bytes, (size_t)c.len) == 0;
+        same = c.len == want.chunk_bytes && memcmp(c.bytes, p->chunks[i].bytes, (size_t)c.len) == 0;
     }
     kit_put_free(p);
     return same;
@@ -182,8 +181,8 @@ KIT enum kit_answer kit_get(struct store *s, const struct kit_record *k, uint32_
     unsigned kind, number, v;
     snprintf(meta, sizeof meta, "%.*s", (int)pin.meta_len, (const char *)pin.meta);
     if (answer == KIT_WRONG &&
-        sscanf(meta, "kind=%u number=%u version=%u", &kind, &number, &v) == 3 &&
-        v <= k->version && kit_pin_equals(&pin, k, v)) {
+        sscanf(meta, "kind=%u number=%u version=%u", &kind, &number, &v) == 3 && v <= k->version &&
+        kit_pin_equals(&pin, k, v)) {
         answer = KIT_RIGHT;
         if (version)
             *version = v;

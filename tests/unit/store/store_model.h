@@ -10,14 +10,14 @@
 #include "store_kit.h"
 
 #define MODEL_RECORDS 24
-#define MODEL_ABSENT (-1)
+#define MODEL_ABSENT  (-1)
 
 struct model {
     uint64_t seed;
     bool may_evict; /* pages and heads may be missing, or back, at any time */
     struct {
         struct kit_record k;
-        int acked;     /* version or MODEL_ABSENT */
+        int acked;      /* version or MODEL_ABSENT */
         uint64_t asked; /* bit v + 1: version v (0: deletion) was asked for since, without an OK */
         int last_version;
     } at[MODEL_RECORDS];
@@ -46,7 +46,7 @@ enum model_step { STEP_PUT, STEP_DELETE, STEP_COLLECT, STEP_REOPEN, STEP_TOUCH }
 KIT enum model_step model_choose(struct prng *r)
 {
     uint64_t dice = prng_below(r, 20);
-    return dice < 13 ? STEP_PUT
+    return dice < 13   ? STEP_PUT
            : dice < 16 ? STEP_DELETE
            : dice < 17 ? STEP_COLLECT
            : dice < 18 ? STEP_REOPEN

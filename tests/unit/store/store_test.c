@@ -141,8 +141,8 @@ static void test_alignment(void **state)
     kit_dir(dir);
     struct store *s = kit_open(dir, &small);
     for (uint32_t i = 0; i < 40; i++) {
-        struct kit_record k = {.kind = RECORD_PAGE, .number = i, .n_chunks = i % 7,
-                               .chunk_bytes = 1 + i * i * 37};
+        struct kit_record k = {
+            .kind = RECORD_PAGE, .number = i, .n_chunks = i % 7, .chunk_bytes = 1 + i * i * 37};
         struct store_pin pin;
         struct digest key = kit_key(&k);
         kit_must_put(s, &k);
