@@ -16,6 +16,7 @@
 
 static const struct template_now golden_now = {2024, 7, 26, 12, 34, 56};
 static struct err last_error;
+static size_t last_length; /* of the text that render_text_of() gave, which may hold NULs */
 
 struct lines {
     struct arena arena;
@@ -78,7 +79,7 @@ static inline char *render_text_of(struct slice source, const struct json *varia
     if (st == OK)
         st = template_render(t, variables, golden_now, &out, &last_error);
     if (st == OK)
-        text = buf_take(&out, NULL);
+        text = buf_take(&out, &last_length);
     if (status)
         *status = st;
     buf_release(&out);
