@@ -11,11 +11,11 @@ enum node_kind {
     /* expressions */
     N_CONST,
     N_NAME,
-    N_TUPLE,   /* list */
-    N_LIST,    /* list */
-    N_DICT,    /* list: key, value, key, value … */
-    N_COND,    /* a if b else c; c may be NULL */
-    N_OR,      /* a, b */
+    N_TUPLE, /* list */
+    N_LIST,  /* list */
+    N_DICT,  /* list: key, value, key, value … */
+    N_COND,  /* a if b else c; c may be NULL */
+    N_OR,    /* a, b */
     N_AND,
     N_NOT,     /* a */
     N_COMPARE, /* a, then list with ops[i] before list[i] */
@@ -31,12 +31,12 @@ enum node_kind {
     N_TEST,    /* a is builtin(args) */
     N_NSREF,   /* name.text: target of set only */
     /* statements */
-    N_TEXT,    /* name is the text */
-    N_PRINT,   /* a */
-    N_FOR,     /* for a in b if c: list; else: more */
-    N_IF,      /* list: condition, N_BODY, condition, N_BODY …, [N_BODY] */
-    N_BODY,    /* list */
-    N_SET,     /* a = b */
+    N_TEXT,         /* name is the text */
+    N_PRINT,        /* a */
+    N_FOR,          /* for a in b if c: list; else: more */
+    N_IF,           /* list: condition, N_BODY, condition, N_BODY …, [N_BODY] */
+    N_BODY,         /* list */
+    N_SET,          /* a = b */
     N_SET_BLOCK,    /* a = list, filtered by b (may be NULL) */
     N_MACRO,        /* macro, list */
     N_CALL_BLOCK,   /* call b, macro, list */
@@ -82,16 +82,16 @@ struct signature { /* of a macro or a call block */
 
 struct node {
     uint8_t kind;
-    uint8_t op;         /* enum binary_op */
-    bool is_recursive;  /* N_FOR */
-    uint16_t depth;     /* of the tree below, for TEMPLATE_DEPTH_MAX */
-    uint32_t at;        /* byte in the source, for messages */
+    uint8_t op;        /* enum binary_op */
+    bool is_recursive; /* N_FOR */
+    uint16_t depth;    /* of the tree below, for TEMPLATE_DEPTH_MAX */
+    uint32_t at;       /* byte in the source, for messages */
     struct slice name;
     struct slice text;
     struct value constant;
     struct node *a, *b, *c;
     struct node_list list, more;
-    uint8_t *ops;       /* N_COMPARE: enum compare_op */
+    uint8_t *ops; /* N_COMPARE: enum compare_op */
     struct arguments *arguments;
     struct signature *signature;
     const struct builtin *builtin;
@@ -100,7 +100,8 @@ struct node {
 /* The tree costs up to some 80 bytes a byte of source. */
 #define TEMPLATE_TREE_MAX (256u << 20)
 
-struct template {
+struct template
+{
     struct arena arena;
     struct slice source; /* line ends normalized to \n, the last one cut */
     struct node *body;   /* N_BODY */

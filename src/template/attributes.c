@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
- * attributes.c — a.b, a['b'], a[1], a[1:2] by the rules of jinja2's sandbox: a.b prefers what Python
- * gives an object (methods), then items; a['b'] the other way round; what is missing is undefined,
- * and what the sandbox forbids (dunder names, methods that change a list) is undefined too. */
+ * attributes.c — a.b, a['b'], a[1], a[1:2] by the rules of jinja2's sandbox: a.b prefers what
+ * Python gives an object (methods), then items; a['b'] the other way round; what is missing is
+ * undefined, and what the sandbox forbids (dunder names, methods that change a list) is undefined
+ * too. */
 #include "template/number.h"
 #include "template/render.h"
 #include "template/unicode.h"
@@ -9,15 +10,17 @@
 static bool unsafe(struct render *r, struct value v, struct slice name, struct value *out)
 {
     struct slice shown = {name.ptr, name.len > 80 ? 80 : name.len};
-    char *hint = arena_printf(&r->arena, "access to attribute '" SLICE_FMT "' of '%s' object is unsafe.",
-                              SLICE_ARG(shown), value_type_name(v));
+    char *hint =
+        arena_printf(&r->arena, "access to attribute '" SLICE_FMT "' of '%s' object is unsafe.",
+                     SLICE_ARG(shown), value_type_name(v));
     if (!hint)
         return render_fail(r, E_LIMIT, "the template uses too much memory");
     *out = value_undefined_hint(r, slice_of(hint));
     return r->status == OK;
 }
 
-static bool bind_method(struct render *r, struct value v, const struct builtin *b, struct value *out)
+static bool bind_method(struct render *r, struct value v, const struct builtin *b,
+                        struct value *out)
 {
     struct method *m = render_alloc(r, 1, sizeof *m);
     if (!m)
@@ -267,7 +270,8 @@ static bool can_bound(struct value v)
 }
 
 /* Unlike a[b], this fails where Python does. */
-bool attribute_slice(struct render *r, struct value v, const struct value given[3], struct value *out)
+bool attribute_slice(struct render *r, struct value v, const struct value given[3],
+                     struct value *out)
 {
     int64_t n;
     if (v.kind == V_UNDEFINED)

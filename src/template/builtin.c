@@ -48,8 +48,8 @@ const struct builtin *builtin_method(uint8_t kind, struct slice name)
 }
 
 /* Methods that would change a list or dict: the immutable sandbox makes them undefined. */
-static const char *const list_mutators[] = {"append", "clear",  "pop",    "reverse",
-                                            "insert", "sort",   "extend", "remove"};
+static const char *const list_mutators[] = {"append", "clear", "pop",    "reverse",
+                                            "insert", "sort",  "extend", "remove"};
 static const char *const dict_mutators[] = {"clear", "pop", "popitem", "setdefault", "update"};
 
 static bool is_among(const char *const *names, size_t n, struct slice name)
@@ -108,8 +108,9 @@ static bool bind_named(struct render *r, const struct builtin *b, const struct n
         if (!slice_equal(names->items[i], given->name))
             continue;
         if (is_given(parameters[i]))
-            return render_fail(r, E_INVALID, "%s() got multiple values for argument '" SLICE_FMT "'",
-                               b->name, SLICE_ARG(names->items[i]));
+            return render_fail(r, E_INVALID,
+                               "%s() got multiple values for argument '" SLICE_FMT "'", b->name,
+                               SLICE_ARG(names->items[i]));
         parameters[i] = given->value;
         return true;
     }

@@ -20,7 +20,7 @@ struct call { /* evaluated arguments */
 };
 
 #define BUILTIN_PARAMETERS_MAX 6
-#define V_MISSING 255 /* kind of a parameter that was not given */
+#define V_MISSING              255 /* kind of a parameter that was not given */
 
 /* self: the filtered or tested value, or the method's object; parameters by position of the table's
  * `parameters`; call: all arguments, for builtins that take any. */

@@ -106,8 +106,8 @@ static bool eval_concat(struct render *r, struct scope *s, const struct node *n,
 static bool compare_pair(struct render *r, enum compare_op op, struct value a, struct value b,
                          bool *out)
 {
-    static const char *const symbols[] = {[CMP_LT] = "<", [CMP_LE] = "<=", [CMP_GT] = ">",
-                                          [CMP_GE] = ">="};
+    static const char *const symbols[] = {
+        [CMP_LT] = "<", [CMP_LE] = "<=", [CMP_GT] = ">", [CMP_GE] = ">="};
     int c;
     bool is_unordered;
     switch (op) {
@@ -151,7 +151,8 @@ static bool eval_compare(struct render *r, struct scope *s, const struct node *n
     return true;
 }
 
-static bool eval_condition(struct render *r, struct scope *s, const struct node *n, struct value *out)
+static bool eval_condition(struct render *r, struct scope *s, const struct node *n,
+                           struct value *out)
 {
     struct value test;
     if (!eval(r, s, n->b, &test))
@@ -201,8 +202,8 @@ static bool eval_item(struct render *r, struct scope *s, const struct node *n, s
 
 /* ---- calls ---- */
 
-static bool add_star(struct render *r, struct scope *s, const struct node *star, struct value **args,
-                     size_t *n)
+static bool add_star(struct render *r, struct scope *s, const struct node *star,
+                     struct value **args, size_t *n)
 {
     struct value v;
     const struct value *items;
@@ -299,7 +300,8 @@ bool eval_call(struct render *r, struct value callee, const struct call *c, stru
     }
 }
 
-static bool eval_call_node(struct render *r, struct scope *s, const struct node *n, struct value *out)
+static bool eval_call_node(struct render *r, struct scope *s, const struct node *n,
+                           struct value *out)
 {
     struct value callee;
     struct call c;

@@ -50,7 +50,8 @@ static bool set_in_namespace(struct render *r, struct scope *s, const struct nod
     if (space.kind != V_NAMESPACE)
         return render_fail(r, E_INVALID, "cannot assign attribute on non-namespace object");
     if (target->text.ptr[0] == '_')
-        return render_fail(r, E_INVALID, "a namespace cannot hold names that start with an underscore");
+        return render_fail(r, E_INVALID,
+                           "a namespace cannot hold names that start with an underscore");
     struct namespace *ns = space.space;
     if (value_find(r, ns->pairs, ns->count, value_text(target->text), &at)) {
         ns->pairs[at].value = v;
@@ -83,7 +84,8 @@ bool assign_target(struct render *r, struct scope *s, const struct node *target,
         return false;
     if (n != target->list.count)
         return render_fail(r, E_INVALID, "%s values to unpack (expected %u, got %zu)",
-                           n < target->list.count ? "not enough" : "too many", target->list.count, n);
+                           n < target->list.count ? "not enough" : "too many", target->list.count,
+                           n);
     for (uint32_t i = 0; i < target->list.count; i++)
         if (!assign_target(r, s, target->list.items[i], items[i]))
             return false;

@@ -7,11 +7,11 @@
 #include "template/strings.h"
 #include "template/unicode.h"
 
-#define FILTER(name)                                                                               \
-    static bool name(struct render *r, struct value self, const struct value *p,                   \
+#define FILTER(name)                                                             \
+    static bool name(struct render *r, struct value self, const struct value *p, \
                      const struct call *c, struct value *out)
-#define UNUSED_PARAMETERS                                                                          \
-    (void)p;                                                                                       \
+#define UNUSED_PARAMETERS \
+    (void)p;              \
     (void)c
 
 static bool new_iterator(struct render *r, const struct value *items, size_t n, struct value *out)
@@ -83,7 +83,8 @@ FILTER(filter_last)
         return render_fail(r, E_INVALID, "'generator' object is not reversible");
     if (!value_iterate(r, self, &items, &n))
         return false;
-    *out = n ? items[n - 1] : value_undefined_hint(r, SLICE_LIT("No last item, sequence was empty."));
+    *out =
+        n ? items[n - 1] : value_undefined_hint(r, SLICE_LIT("No last item, sequence was empty."));
     return r->status == OK;
 }
 
@@ -214,8 +215,8 @@ static bool item_call(struct render *r, const struct call *c, size_t skip, bool 
     out->builtin = is_filter ? builtin_filter(value_slice(name)) : builtin_test(value_slice(name));
     struct slice shown = {name.text, name.len > 80 ? 80 : name.len};
     if (!out->builtin)
-        return render_fail(r, E_INVALID, "No %s named '" SLICE_FMT "'.", is_filter ? "filter" : "test",
-                           SLICE_ARG(shown));
+        return render_fail(r, E_INVALID, "No %s named '" SLICE_FMT "'.",
+                           is_filter ? "filter" : "test", SLICE_ARG(shown));
     out->call = (struct call){c->args + skip + 1, c->n_args - skip - 1, c->named, c->n_named};
     return true;
 }
@@ -231,8 +232,8 @@ static bool named(const struct call *c, const char *name, struct value *out)
     return false;
 }
 
-static bool map_attribute(struct render *r, const struct call *c, const struct value *items, size_t n,
-                          struct value *mapped)
+static bool map_attribute(struct render *r, const struct call *c, const struct value *items,
+                          size_t n, struct value *mapped)
 {
     struct value path, fallback = value_none();
     bool has_default = named(c, "default", &fallback);
@@ -270,9 +271,10 @@ FILTER(filter_map)
     return new_iterator(r, mapped, n, out);
 }
 
-/* select, reject (of the items themselves) and selectattr, rejectattr (of an attribute of theirs). */
-static bool select_items(struct render *r, struct value self, const struct call *c, bool by_attribute,
-                         bool wanted, struct value *out)
+/* select, reject (of the items themselves) and selectattr, rejectattr (of an attribute of theirs).
+ */
+static bool select_items(struct render *r, struct value self, const struct call *c,
+                         bool by_attribute, bool wanted, struct value *out)
 {
     const struct value *items = NULL;
     size_t n = 0, kept = 0, skip = by_attribute ? 1 : 0;
@@ -352,7 +354,8 @@ static bool keys_of(struct render *r, struct value item, struct value paths, boo
     for (bool more = true; more;) {
         const char *comma = paths.kind == V_STRING ? memchr(rest.ptr, ',', rest.len) : NULL;
         size_t len = comma ? (size_t)(comma - rest.ptr) : rest.len;
-        struct value path = paths.kind == V_STRING ? value_text((struct slice){rest.ptr, len}) : paths;
+        struct value path =
+            paths.kind == V_STRING ? value_text((struct slice){rest.ptr, len}) : paths;
         struct value key;
         if (!key_of(r, item, path, is_sensitive, &key) || !value_list_add(r, &keys, key))
             return false;
@@ -406,7 +409,8 @@ FILTER(filter_dictsort)
     if (self.kind == V_UNDEFINED)
         return render_fail_undefined(r, self);
     if (self.kind != V_DICT)
-        return render_fail(r, E_INVALID, "'%s' object has no attribute 'items'", value_type_name(self));
+        return render_fail(r, E_INVALID, "'%s' object has no attribute 'items'",
+                           value_type_name(self));
     if (is_given(p[1]) && !text_str(r, p[1], &by))
         return false;
     if (!slice_is(by, "key") && !slice_is(by, "value"))
@@ -548,8 +552,8 @@ FILTER(filter_groupby)
 }
 
 /* items[start, end) and as many fill values as make `size` of them. */
-static bool add_row(struct render *r, struct value_list *rows, const struct value *items, size_t count,
-                    size_t size, struct value fill)
+static bool add_row(struct render *r, struct value_list *rows, const struct value *items,
+                    size_t count, size_t size, struct value fill)
 {
     struct value *row = render_alloc(r, size > count ? size : count, sizeof *row);
     if (!row)

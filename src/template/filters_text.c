@@ -8,11 +8,11 @@
 #include "template/strings.h"
 #include "template/unicode.h"
 
-#define FILTER(name)                                                                               \
-    static bool name(struct render *r, struct value self, const struct value *p,                   \
+#define FILTER(name)                                                             \
+    static bool name(struct render *r, struct value self, const struct value *p, \
                      const struct call *c, struct value *out)
-#define UNUSED_PARAMETERS                                                                          \
-    (void)p;                                                                                       \
+#define UNUSED_PARAMETERS \
+    (void)p;              \
     (void)c
 
 /* The filtered value's text; soft_str() in jinja2. */
@@ -193,9 +193,9 @@ FILTER(filter_indent)
     bool first = is_given(p[1]) && value_truth(p[1]), blank = is_given(p[2]) && value_truth(p[2]);
     (void)c;
     if (self.kind != V_STRING)
-        return self.kind == V_UNDEFINED
-                   ? render_fail_undefined(r, self)
-                   : render_fail(r, E_INVALID, "indent wants a string, not %s", value_type_name(self));
+        return self.kind == V_UNDEFINED ? render_fail_undefined(r, self)
+                                        : render_fail(r, E_INVALID, "indent wants a string, not %s",
+                                                      value_type_name(self));
     if (!indentation(r, p[0], &indent) || !text_concat(r, self, SLICE_LIT("\n"), &text) ||
         !strings_lines(r, value_slice(text), false, &lines, &n))
         return false;
@@ -512,7 +512,8 @@ FILTER(filter_round)
         return false;
     if (scaled.kind == V_FLOAT) {
         if (!isfinite(scaled.real) ||
-            !number_from_double(&r->arena, is_ceil ? ceil(scaled.real) : floor(scaled.real), &scaled))
+            !number_from_double(&r->arena, is_ceil ? ceil(scaled.real) : floor(scaled.real),
+                                &scaled))
             return render_fail(r, E_INVALID, "cannot convert float to integer");
     }
     return operate(r, OP_DIV, scaled, unit, out);
@@ -534,7 +535,8 @@ FILTER(filter_filesizeformat)
     } else {
         for (unit = base * base; i < 7 && bytes >= unit; i++)
             unit *= base;
-        snprintf(text, sizeof text, "%.1f %s", base * bytes / unit, (is_binary ? binary : decimal)[i]);
+        snprintf(text, sizeof text, "%.1f %s", base * bytes / unit,
+                 (is_binary ? binary : decimal)[i]);
     }
     return render_text(r, slice_of(text), out);
 }

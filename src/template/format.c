@@ -20,7 +20,7 @@ struct spec {
     char grouping;     /* ',' or '_' or 0 */
     int64_t width;     /* -1: none */
     int64_t precision;
-    char type;         /* 0: none */
+    char type; /* 0: none */
 };
 
 static bool is_digit(char c)
@@ -84,7 +84,11 @@ static void finish_number(struct buf *b, const struct spec *f, bool is_negative,
     struct buf grouped;
     buf_init(&grouped, digits.len * 2 + 16);
     snprintf(prefix, sizeof prefix, "%s%s",
-             is_negative ? "-" : f->sign == '+' ? "+" : f->sign == ' ' ? " " : "", base);
+             is_negative      ? "-"
+             : f->sign == '+' ? "+"
+             : f->sign == ' ' ? " "
+                              : "",
+             base);
     if (f->grouping) {
         bool is_binary = f->type == 'x' || f->type == 'X' || f->type == 'b' || f->type == 'o';
         group_digits(&grouped, digits, f->grouping, is_binary ? 4 : 3);
@@ -105,8 +109,12 @@ static void format_int(struct buf *b, const struct spec *f, struct value v)
 {
     char type = f->type;
     int base = type == 'x' || type == 'X' ? 16 : type == 'o' ? 8 : type == 'b' ? 2 : 10;
-    const char *prefix = !f->is_alternate ? "" : type == 'x' ? "0x" : type == 'X' ? "0X"
-                         : type == 'o' ? "0o" : type == 'b' ? "0b" : "";
+    const char *prefix = !f->is_alternate ? ""
+                         : type == 'x'    ? "0x"
+                         : type == 'X'    ? "0X"
+                         : type == 'o'    ? "0o"
+                         : type == 'b'    ? "0b"
+                                          : "";
     struct buf digits;
     buf_init(&digits, 1 << 16);
     number_write_int(&digits, v, base);
@@ -288,12 +296,14 @@ static bool percent_int(struct percent *p, struct spec *f, struct value v)
 {
     struct value whole = v;
     if (v.kind == V_FLOAT && (f->type == 'x' || f->type == 'X' || f->type == 'o'))
-        return render_fail(p->r, E_INVALID, "%%%c format: an integer is required, not float", f->type);
-    if (v.kind == V_FLOAT && (!isfinite(v.real) || !number_from_double(&p->r->arena, v.real, &whole)))
+        return render_fail(p->r, E_INVALID, "%%%c format: an integer is required, not float",
+                           f->type);
+    if (v.kind == V_FLOAT &&
+        (!isfinite(v.real) || !number_from_double(&p->r->arena, v.real, &whole)))
         return render_fail(p->r, E_INVALID, "cannot convert float to integer");
     if (!value_is_number(v))
-        return render_fail(p->r, E_INVALID, "%%%c format: a real number is required, not %s", f->type,
-                           value_type_name(v));
+        return render_fail(p->r, E_INVALID, "%%%c format: a real number is required, not %s",
+                           f->type, value_type_name(v));
     if (f->precision < 0) {
         format_int(p->b, f, whole);
         return true;
@@ -537,8 +547,9 @@ static bool field_value(struct braces *f, struct slice s, struct value *out)
             return render_fail(f->r, E_INVALID, "malformed format field");
         bool is_number = is_index && digits == part.len;
         if (!render_steps(f->r, 1) ||
-            !(is_index ? attribute_item(f->r, *out, is_number ? value_int(index) : value_text(part), out)
-                       : attribute_get(f->r, *out, part, out)))
+            !(is_index
+                  ? attribute_item(f->r, *out, is_number ? value_int(index) : value_text(part), out)
+                  : attribute_get(f->r, *out, part, out)))
             return false;
         at += is_index;
     }

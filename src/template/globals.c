@@ -5,8 +5,8 @@
 #include "template/render.h"
 #include "template/strings.h"
 
-#define GLOBAL(name)                                                                               \
-    static bool name(struct render *r, struct value self, const struct value *p,                   \
+#define GLOBAL(name)                                                             \
+    static bool name(struct render *r, struct value self, const struct value *p, \
                      const struct call *c, struct value *out)
 
 /* jinja2's sandbox makes no longer ones. */
@@ -38,7 +38,8 @@ GLOBAL(global_range)
 
 /* ---- dict and namespace ---- */
 
-static bool put_pair(struct render *r, struct pair *pairs, size_t *n, struct value key, struct value v)
+static bool put_pair(struct render *r, struct pair *pairs, size_t *n, struct value key,
+                     struct value v)
 {
     size_t at;
     if (!value_hashable(r, key))
@@ -59,7 +60,8 @@ static bool put_items(struct render *r, struct pair *pairs, size_t *n, const str
         if (!value_iterate(r, items[i], &pair, &two))
             return false;
         if (two != 2)
-            return render_fail(r, E_INVALID, "dictionary update sequence element has length %zu; 2 is required",
+            return render_fail(r, E_INVALID,
+                               "dictionary update sequence element has length %zu; 2 is required",
                                two);
         if (!put_pair(r, pairs, n, pair[0], pair[1]))
             return false;
@@ -189,8 +191,8 @@ GLOBAL(global_raise_exception)
     return render_fail(r, E_INVALID, SLICE_FMT, SLICE_ARG(text));
 }
 
-/* A conversion: % flags letter.  glibc's flags are let through, its widths are not: they would write
- * as much as they say. */
+/* A conversion: % flags letter.  glibc's flags are let through, its widths are not: they would
+ * write as much as they say. */
 static size_t conversion_length(struct slice s, size_t at)
 {
     size_t end = at + 1;
@@ -223,8 +225,11 @@ static void put_conversion(struct buf *b, const struct tm *tm, const char *text,
 
 GLOBAL(global_strftime_now)
 {
-    struct tm tm = {.tm_year = r->now.year - 1900, .tm_mon = r->now.month - 1,
-                    .tm_mday = r->now.day, .tm_hour = r->now.hour, .tm_min = r->now.minute,
+    struct tm tm = {.tm_year = r->now.year - 1900,
+                    .tm_mon = r->now.month - 1,
+                    .tm_mday = r->now.day,
+                    .tm_hour = r->now.hour,
+                    .tm_min = r->now.minute,
                     .tm_sec = r->now.second};
     struct buf b;
     (void)self;

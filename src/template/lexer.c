@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
  * lexer.c — a state machine that equals jinja2's regular expressions (lexer.py, 3.1.6):
- *   root: text up to "{%", "{{" or "{#"; "-" strips blanks before it, "+" keeps them, otherwise blanks
- *         between a line start and "{%" or "{#" go (lstrip_blocks)
- *   tag:  tokens up to "%}" or "}}"; "-%}" strips blanks behind it, "%}" one line end (trim_blocks);
- *         an end inside open brackets is no end. */
+ *   root: text up to "{%", "{{" or "{#"; "-" strips blanks before it, "+" keeps them, otherwise
+ * blanks between a line start and "{%" or "{#" go (lstrip_blocks) tag:  tokens up to "%}" or "}}";
+ * "-%}" strips blanks behind it, "%}" one line end (trim_blocks); an end inside open brackets is no
+ * end. */
 #include "template/lexer.h"
 
 #include <stdio.h>
@@ -13,8 +13,8 @@
 
 void lexer_init(struct lexer *l, struct slice source, struct arena *a, struct err *e)
 {
-    *l = (struct lexer){.source = source, .arena = a, .err = e, .line_starting = true,
-                        .queued = T_END};
+    *l = (struct lexer){
+        .source = source, .arena = a, .err = e, .line_starting = true, .queued = T_END};
 }
 
 struct template_place template_place_of(struct slice source, size_t at)
@@ -49,7 +49,8 @@ static char peek(const struct lexer *l, size_t ahead)
 static bool has(const struct lexer *l, size_t at, const char *text)
 {
     size_t n = strlen(text);
-    return at <= l->source.len && l->source.len - at >= n && memcmp(l->source.ptr + at, text, n) == 0;
+    return at <= l->source.len && l->source.len - at >= n &&
+           memcmp(l->source.ptr + at, text, n) == 0;
 }
 
 static size_t skip_space(const struct lexer *l, size_t at)
@@ -65,7 +66,8 @@ static size_t skip_space(const struct lexer *l, size_t at)
 
 /* ---- text between tags ---- */
 
-/* What begins a tag: its kind, the sign behind the two braces, and where the tag's inside starts. */
+/* What begins a tag: its kind, the sign behind the two braces, and where the tag's inside starts.
+ */
 struct opening {
     char kind; /* '%', '{', '#', 'r' for {% raw %}, 0: none */
     char sign; /* '-', '+' or 0 */
@@ -263,7 +265,8 @@ static size_t integer_end(const struct lexer *l)
         size_t end = base ? digits_end(l, l->at + 2, base) : 0;
         if (end > l->at + 2)
             return end;
-        return digits_end(l, l->at + 1, 1); /* zeros only: 01 is two numbers, which no rule allows */
+        return digits_end(l, l->at + 1,
+                          1); /* zeros only: 01 is two numbers, which no rule allows */
     }
     return digits_end(l, l->at, 10);
 }
@@ -287,8 +290,9 @@ static size_t name_end(const struct lexer *l)
     while (at < l->source.len) {
         size_t next = at;
         uint32_t cp = unicode_next(l->source, &next, NULL);
-        bool is_word = cp < 128 ? is_digit((char)cp) || cp == '_' || ((cp | 32) >= 'a' && (cp | 32) <= 'z')
-                                : (unicode_class(cp) & UNI_ALNUM) != 0;
+        bool is_word =
+            cp < 128 ? is_digit((char)cp) || cp == '_' || ((cp | 32) >= 'a' && (cp | 32) <= 'z')
+                     : (unicode_class(cp) & UNI_ALNUM) != 0;
         if (!is_word)
             break;
         at = next;
@@ -340,7 +344,8 @@ static bool hex_escape(struct slice s, size_t *at, size_t n, uint32_t *cp)
     if (v < 0 || v > 0x10FFFF)
         return false;
     *at += n;
-    if (v >= 0xD800 && v <= 0xDBFF && s.len - *at >= 6 && s.ptr[*at] == '\\' && s.ptr[*at + 1] == 'u') {
+    if (v >= 0xD800 && v <= 0xDBFF && s.len - *at >= 6 && s.ptr[*at] == '\\' &&
+        s.ptr[*at + 1] == 'u') {
         int64_t low = hex_value(s, *at + 2, 4);
         if (low >= 0xDC00 && low <= 0xDFFF) {
             v = 0x10000 + ((v - 0xD800) << 10) + (low - 0xDC00);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * lexer.h — template source → tokens, with trim_blocks and lstrip_blocks as jinja2 3.1 applies them. */
+ * lexer.h — template source → tokens, with trim_blocks and lstrip_blocks as jinja2 3.1 applies
+ * them. */
 #ifndef KVASIR_TEMPLATE_LEXER_H
 #define KVASIR_TEMPLATE_LEXER_H
 

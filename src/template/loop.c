@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  * loop.c — for loops and what `loop` knows.
  * A filter (`for x in y if …`) is asked when the next item is needed, not before: its condition may
- * depend on what the body did.  loop.last and loop.nextitem look one item ahead, loop.length all. */
+ * depend on what the body did.  loop.last and loop.nextitem look one item ahead, loop.length all.
+ */
 #include "base/check.h"
 #include "template/render.h"
 
@@ -85,8 +86,7 @@ bool loop_attribute(struct render *r, struct loop *l, struct slice name, bool *f
     else if (slice_is(name, "previtem"))
         return neighbour(r, l->has_previous, l->previous, "there is no previous item", out);
     else if (slice_is(name, "nextitem"))
-        return look_ahead(r, l) &&
-               neighbour(r, l->has_next, l->next, "there is no next item", out);
+        return look_ahead(r, l) && neighbour(r, l->has_next, l->next, "there is no next item", out);
     else if (slice_is(name, "last")) {
         if (!look_ahead(r, l))
             return false;
@@ -146,8 +146,8 @@ enum flow loop_run(struct render *r, struct scope *s, const struct node *n, stru
     bool is_complete = false;
     if (!l)
         return FLOW_FAILED;
-    *l = (struct loop){.node = n, .scope = s, .is_filtered = n->c != NULL, .index0 = -1,
-                       .level = level};
+    *l = (struct loop){
+        .node = n, .scope = s, .is_filtered = n->c != NULL, .index0 = -1, .level = level};
     if (!value_iterate(r, over, &l->items, &l->count))
         return FLOW_FAILED;
     enum flow flow = run_items(r, l, &is_complete);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * macro.c — calls of macros and of a call block's caller(), by the rules of jinja2's runtime.Macro:
- * parameters by position, then by name; the rest goes to varargs and kwargs when the body uses them. */
+ * parameters by position, then by name; the rest goes to varargs and kwargs when the body uses
+ * them. */
 #include "template/render.h"
 
 struct binder {
@@ -28,8 +29,8 @@ static bool bind_parameter(struct binder *b, uint32_t index)
 {
     const struct parameter *p = &b->macro->signature->parameters[index];
     struct value v;
-    const struct value *given = index < b->call->n_args ? &b->call->args[index]
-                                                        : take_named(b, p->name);
+    const struct value *given =
+        index < b->call->n_args ? &b->call->args[index] : take_named(b, p->name);
     if (given) {
         v = *given;
     } else if (p->value) {
@@ -71,7 +72,8 @@ static bool bind_rest_named(struct binder *b)
     struct slice name = value_slice(pairs[0].key);
     if (name.len > 80)
         name.len = 80;
-    return render_fail(b->r, E_INVALID, "macro '" SLICE_FMT "' takes no keyword argument '" SLICE_FMT "'",
+    return render_fail(b->r, E_INVALID,
+                       "macro '" SLICE_FMT "' takes no keyword argument '" SLICE_FMT "'",
                        SLICE_ARG(b->macro->signature->name), SLICE_ARG(name));
 }
 

@@ -5,8 +5,8 @@
 #include "template/render.h"
 #include "template/strings.h"
 
-#define METHOD(name)                                                                               \
-    static bool name(struct render *r, struct value self, const struct value *p,                   \
+#define METHOD(name)                                                             \
+    static bool name(struct render *r, struct value self, const struct value *p, \
                      const struct call *c, struct value *out)
 
 /* ---- list, tuple, range ---- */
@@ -62,7 +62,8 @@ METHOD(list_copy)
     (void)p;
     (void)c;
     if (self.kind != V_LIST)
-        return render_fail(r, E_INVALID, "'%s' object has no attribute 'copy'", value_type_name(self));
+        return render_fail(r, E_INVALID, "'%s' object has no attribute 'copy'",
+                           value_type_name(self));
     *out = self;
     return true;
 }
@@ -90,8 +91,7 @@ METHOD(dict_get)
 static bool view(struct render *r, struct value self, enum view_flag flag, struct value *out)
 {
     struct value *items = render_alloc(r, self.len, sizeof *items);
-    struct value *pairs =
-        flag == VIEW_ITEMS ? render_alloc(r, self.len * 2, sizeof *pairs) : items;
+    struct value *pairs = flag == VIEW_ITEMS ? render_alloc(r, self.len * 2, sizeof *pairs) : items;
     if (!items || !pairs || !render_steps(r, self.len / 4))
         return false;
     for (size_t i = 0; i < self.len; i++) {
@@ -139,12 +139,9 @@ METHOD(dict_copy)
 }
 
 const struct builtin builtin_dict_methods[] = {
-    {"copy", dict_copy, "/", 0},
-    {"get", dict_get, "/key default", 1},
-    {"items", dict_items, "/", 0},
-    {"keys", dict_keys, "/", 0},
-    {"values", dict_values, "/", 0},
-    {NULL, NULL, NULL, 0},
+    {"copy", dict_copy, "/", 0},     {"get", dict_get, "/key default", 1},
+    {"items", dict_items, "/", 0},   {"keys", dict_keys, "/", 0},
+    {"values", dict_values, "/", 0}, {NULL, NULL, NULL, 0},
 };
 
 /* ---- float ---- */

@@ -5,11 +5,11 @@
 #include "template/strings.h"
 #include "template/unicode.h"
 
-#define METHOD(name)                                                                               \
-    static bool name(struct render *r, struct value self, const struct value *p,                   \
+#define METHOD(name)                                                             \
+    static bool name(struct render *r, struct value self, const struct value *p, \
                      const struct call *c, struct value *out)
-#define UNUSED_PARAMETERS                                                                          \
-    (void)p;                                                                                       \
+#define UNUSED_PARAMETERS \
+    (void)p;              \
     (void)c
 
 static bool want_string(struct render *r, struct value v, const char *what, struct slice *out)
@@ -50,11 +50,11 @@ static void map_fold(struct buf *b, struct slice s)
     unicode_map(b, s, CASE_FOLD);
 }
 
-#define MAP_METHOD(name, map)                                                                      \
-    METHOD(name)                                                                                   \
-    {                                                                                              \
-        UNUSED_PARAMETERS;                                                                         \
-        return mapped(r, self, map, out);                                                          \
+#define MAP_METHOD(name, map)             \
+    METHOD(name)                          \
+    {                                     \
+        UNUSED_PARAMETERS;                \
+        return mapped(r, self, map, out); \
     }
 
 MAP_METHOD(method_upper, map_upper)
@@ -77,11 +77,11 @@ static bool all_are(struct render *r, struct value self, uint32_t class, bool wh
     return render_steps(r, s.len / 8);
 }
 
-#define CLASS_METHOD(name, class, when_empty)                                                      \
-    METHOD(name)                                                                                   \
-    {                                                                                              \
-        UNUSED_PARAMETERS;                                                                         \
-        return all_are(r, self, class, when_empty, out);                                           \
+#define CLASS_METHOD(name, class, when_empty)            \
+    METHOD(name)                                         \
+    {                                                    \
+        UNUSED_PARAMETERS;                               \
+        return all_are(r, self, class, when_empty, out); \
     }
 
 CLASS_METHOD(method_isalpha, UNI_ALPHA, false)
@@ -174,8 +174,9 @@ METHOD(method_removeprefix)
     (void)c;
     if (!want_string(r, p[0], "removeprefix() argument", &prefix))
         return false;
-    *out = slice_starts(s, prefix) ? value_text((struct slice){s.ptr + prefix.len, s.len - prefix.len})
-                                   : self;
+    *out = slice_starts(s, prefix)
+               ? value_text((struct slice){s.ptr + prefix.len, s.len - prefix.len})
+               : self;
     return true;
 }
 
@@ -196,8 +197,8 @@ METHOD(method_removesuffix)
 
 /* ---- find ---- */
 
-/* s[start:end] by code points; *offset: bytes before it.  False: failed.  *is_empty_range: start lies
- * behind the end, where not even "" is found. */
+/* s[start:end] by code points; *offset: bytes before it.  False: failed.  *is_empty_range: start
+ * lies behind the end, where not even "" is found. */
 static bool window(struct render *r, struct slice *s, struct value start, struct value end,
                    size_t *offset, bool *is_outside)
 {
@@ -226,7 +227,8 @@ static const char *find_last(struct slice s, struct slice what)
     if (what.len > s.len)
         return NULL;
     for (size_t at = s.len - what.len + 1; at-- > 0;)
-        if (what.len == 0 || (s.ptr[at] == what.ptr[0] && memcmp(s.ptr + at, what.ptr, what.len) == 0))
+        if (what.len == 0 ||
+            (s.ptr[at] == what.ptr[0] && memcmp(s.ptr + at, what.ptr, what.len) == 0))
             return s.ptr + at;
     return NULL;
 }
@@ -239,7 +241,8 @@ static bool find(struct render *r, struct value self, const struct value *p, boo
     size_t offset;
     bool is_outside;
     *out = -1;
-    if (!want_string(r, p[0], "argument", &what) || !window(r, &s, p[1], p[2], &offset, &is_outside) ||
+    if (!want_string(r, p[0], "argument", &what) ||
+        !window(r, &s, p[1], p[2], &offset, &is_outside) ||
         !render_steps(r, s.len / 64 + (is_last ? s.len * (what.len / 64 + 1) / 64 : 0)))
         return false;
     if (is_outside)
@@ -293,8 +296,8 @@ METHOD(method_count)
     bool is_outside;
     int64_t n = 0;
     (void)c;
-    if (!want_string(r, p[0], "argument", &what) || !window(r, &s, p[1], p[2], &offset, &is_outside) ||
-        !render_steps(r, s.len / 16))
+    if (!want_string(r, p[0], "argument", &what) ||
+        !window(r, &s, p[1], p[2], &offset, &is_outside) || !render_steps(r, s.len / 16))
         return false;
     if (what.len == 0) {
         *out = value_int(is_outside ? 0 : (int64_t)unicode_count(s) + 1);
@@ -346,7 +349,8 @@ METHOD(method_endswith)
 
 /* ---- split ---- */
 
-static bool add_piece(struct render *r, struct value_list *l, struct slice s, size_t from, size_t to)
+static bool add_piece(struct render *r, struct value_list *l, struct slice s, size_t from,
+                      size_t to)
 {
     return value_list_add(r, l, value_text((struct slice){s.ptr + from, to - from}));
 }
@@ -500,8 +504,8 @@ static bool partition(struct render *r, struct value self, struct value by, bool
         return false;
     if (separator.len == 0)
         return render_fail(r, E_INVALID, "empty separator");
-    const char *hit = from_right ? find_last(s, separator)
-                                 : memmem(s.ptr, s.len, separator.ptr, separator.len);
+    const char *hit =
+        from_right ? find_last(s, separator) : memmem(s.ptr, s.len, separator.ptr, separator.len);
     struct value empty = value_text((struct slice){"", 0});
     parts[0] = parts[1] = parts[2] = empty;
     if (!hit) {
@@ -542,8 +546,8 @@ METHOD(method_join)
     for (size_t i = 0; i < n; i++) {
         if (items[i].kind != V_STRING) {
             buf_release(&b);
-            return render_fail(r, E_INVALID, "sequence item %zu: expected str instance, %s found", i,
-                               value_type_name(items[i]));
+            return render_fail(r, E_INVALID, "sequence item %zu: expected str instance, %s found",
+                               i, value_type_name(items[i]));
         }
         if (i > 0)
             buf_add_slice(&b, value_slice(self));

@@ -472,7 +472,8 @@ bool number_parse_float(struct slice text, double *out)
     for (size_t i = 0; i < text.len; i++) {
         char c = text.ptr[i];
         if (c == '_') {
-            bool is_between = i > 0 && i + 1 < text.len && isdigit((unsigned char)text.ptr[i - 1]) &&
+            bool is_between = i > 0 && i + 1 < text.len &&
+                              isdigit((unsigned char)text.ptr[i - 1]) &&
                               isdigit((unsigned char)text.ptr[i + 1]);
             if (!is_between)
                 return false;
@@ -504,7 +505,8 @@ void number_write_int(struct buf *b, struct value v, int base)
     uint32_t chunk = base == 10 ? 1000000000u : (uint32_t)base; /* one division for nine digits */
     do {
         uint32_t rest = divide_small(&w, chunk);
-        for (uint32_t m = 1; m < chunk && (w.count > 0 || rest > 0 || m == 1); m *= (uint32_t)base) {
+        for (uint32_t m = 1; m < chunk && (w.count > 0 || rest > 0 || m == 1);
+             m *= (uint32_t)base) {
             text[--at] = "0123456789abcdef"[rest % (uint32_t)base];
             rest /= (uint32_t)base;
         }

@@ -27,7 +27,7 @@ void number_write_int(struct buf *b, struct value v, int base); /* base 2, 8, 10
 
 double number_to_double(struct value v); /* any number; ±inf beyond its range */
 bool number_from_double(struct arena *a, double d, struct value *out); /* towards 0; finite */
-int number_sign(struct value v);          /* of a whole number */
+int number_sign(struct value v);                                       /* of a whole number */
 void number_compare(struct value a, struct value b, int *out, bool *is_unordered);
 
 /* Integer operations.  NUMBER_LIMIT: beyond the ceiling. */

@@ -5,9 +5,9 @@
 #include "template/number.h"
 #include "template/render.h"
 
-static const char *const symbols[] = {[OP_ADD] = "+", [OP_SUB] = "-",  [OP_MUL] = "*",
-                                      [OP_DIV] = "/", [OP_FLOOR_DIV] = "//", [OP_MOD] = "%",
-                                      [OP_POW] = "**"};
+static const char *const symbols[] = {
+    [OP_ADD] = "+",        [OP_SUB] = "-", [OP_MUL] = "*", [OP_DIV] = "/",
+    [OP_FLOOR_DIV] = "//", [OP_MOD] = "%", [OP_POW] = "**"};
 
 static bool wrong_types(struct render *r, enum binary_op op, struct value a, struct value b)
 {
@@ -73,7 +73,8 @@ static bool float_power(struct render *r, double x, double y, struct value *out)
     return true;
 }
 
-static bool float_operate(struct render *r, enum binary_op op, double x, double y, struct value *out)
+static bool float_operate(struct render *r, enum binary_op op, double x, double y,
+                          struct value *out)
 {
     switch (op) {
     case OP_ADD:
@@ -96,8 +97,8 @@ static bool int_power(struct render *r, struct value a, struct value b, struct v
 {
     if (number_sign(b) < 0)
         return float_power(r, number_to_double(a), number_to_double(b), out);
-    uint64_t exponent = b.kind == V_BIG ? UINT64_MAX
-                                        : (uint64_t)(b.kind == V_BOOL ? b.boolean : b.integer);
+    uint64_t exponent =
+        b.kind == V_BIG ? UINT64_MAX : (uint64_t)(b.kind == V_BOOL ? b.boolean : b.integer);
     /* a huge exponent meets the ceiling within 14 squarings; see number_power() */
     return render_steps(r, exponent > 60 ? 2000 : 1) &&
            check_number(r, number_power(&r->arena, a, exponent, out));

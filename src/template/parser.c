@@ -52,11 +52,17 @@ bool parser_skip_name(struct parser *p, const char *name)
 
 struct node *parser_unexpected(struct parser *p, const char *expected)
 {
-    static const char *const kinds[] = {
-        [T_END] = "end of template", [T_DATA] = "text",           [T_VARIABLE_BEGIN] = "{{",
-        [T_VARIABLE_END] = "}}",     [T_BLOCK_BEGIN] = "{%",      [T_BLOCK_END] = "%}",
-        [T_NAME] = NULL,             [T_STRING] = "a string",     [T_INTEGER] = NULL,
-        [T_FLOAT] = NULL,            [T_OPERATOR] = NULL};
+    static const char *const kinds[] = {[T_END] = "end of template",
+                                        [T_DATA] = "text",
+                                        [T_VARIABLE_BEGIN] = "{{",
+                                        [T_VARIABLE_END] = "}}",
+                                        [T_BLOCK_BEGIN] = "{%",
+                                        [T_BLOCK_END] = "%}",
+                                        [T_NAME] = NULL,
+                                        [T_STRING] = "a string",
+                                        [T_INTEGER] = NULL,
+                                        [T_FLOAT] = NULL,
+                                        [T_OPERATOR] = NULL};
     const char *kind = kinds[p->token.kind];
     struct slice text = kind ? slice_of(kind) : p->token.text;
     if (text.len > 40)
@@ -290,8 +296,8 @@ static bool parse_signature(struct parser *p, struct signature *s)
         if (p->token.kind != T_NAME)
             return parser_unexpected(p, "a parameter's name") != NULL;
         if (s->count == PARAMETERS_MAX)
-            return parser_fail(p, E_LIMIT, p->token.at, "more than %d parameters", PARAMETERS_MAX) !=
-                   NULL;
+            return parser_fail(p, E_LIMIT, p->token.at, "more than %d parameters",
+                               PARAMETERS_MAX) != NULL;
         struct parameter *parameter = add_parameter(p, s, p->token);
         if (!parameter || !parser_advance(p))
             return false;
@@ -435,9 +441,9 @@ static struct node *parse_jump(struct parser *p, enum node_kind kind)
 
 static struct node *unknown_tag(struct parser *p)
 {
-    static const char *const inner[] = {"else",     "elif",    "endfor",  "endif",
-                                        "endset",   "endcall", "endmacro", "endfilter",
-                                        "endwith",  "endraw",  "endgeneration"};
+    static const char *const inner[] = {"else",    "elif",    "endfor",       "endif",
+                                        "endset",  "endcall", "endmacro",     "endfilter",
+                                        "endwith", "endraw",  "endgeneration"};
     struct slice name = p->token.text;
     for (size_t i = 0; i < ARRAY_COUNT(inner); i++)
         if (slice_is(name, inner[i]))
@@ -454,9 +460,9 @@ static struct node *parse_statement(struct parser *p)
         const char *name;
         struct node *(*parse)(struct parser *p);
     } tags[] = {
-        {"for", parse_for},       {"if", parse_if},          {"set", parse_set},
-        {"macro", parse_macro},   {"call", parse_call_block}, {"filter", parse_filter_block},
-        {"with", parse_with},     {"print", parse_print},     {"generation", parse_generation},
+        {"for", parse_for},     {"if", parse_if},           {"set", parse_set},
+        {"macro", parse_macro}, {"call", parse_call_block}, {"filter", parse_filter_block},
+        {"with", parse_with},   {"print", parse_print},     {"generation", parse_generation},
     };
     if (p->token.kind != T_NAME)
         return parser_unexpected(p, "a tag's name");

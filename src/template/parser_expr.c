@@ -172,8 +172,8 @@ static struct node *parse_index(struct parser *p)
     size_t n = 0;
     bool is_slice = false;
     while (n < 3) {
-        bool is_empty = parser_at_operator(p, ":") || parser_at_operator(p, "]") ||
-                        parser_at_operator(p, ",");
+        bool is_empty =
+            parser_at_operator(p, ":") || parser_at_operator(p, "]") || parser_at_operator(p, ",");
         if (!is_empty || (n == 0 && !parser_at_operator(p, ":"))) {
             part[n] = parse_expression(p, true);
             if (!part[n])
@@ -273,8 +273,8 @@ static bool add_keyword(struct parser *p, struct arguments *a)
 
 static bool add_argument(struct parser *p, struct arguments *a)
 {
-    bool is_keyword = p->token.kind == T_NAME && p->next.kind == T_OPERATOR &&
-                      slice_is(p->next.text, "=");
+    bool is_keyword =
+        p->token.kind == T_NAME && p->next.kind == T_OPERATOR && slice_is(p->next.text, "=");
     bool is_star = parser_at_operator(p, "*"), is_star_star = parser_at_operator(p, "**");
     bool is_late = a->star_star || (!is_star_star && !is_keyword && a->star) ||
                    (!is_star_star && !is_keyword && !is_star && a->n_keywords);
@@ -370,8 +370,8 @@ static bool take_dotted_name(struct parser *p, struct slice *out)
     if (!parser_advance(p))
         return false;
     if (parser_at_operator(p, "."))
-        return parser_fail(p, E_UNSUPPORTED, p->token.at, "a filter or test with a dot in its name") !=
-               NULL;
+        return parser_fail(p, E_UNSUPPORTED, p->token.at,
+                           "a filter or test with a dot in its name") != NULL;
     return true;
 }
 

@@ -27,8 +27,8 @@ struct parser {
     struct token token, next; /* current, and the one behind it */
     enum status status;
     struct err *err;
-    uint32_t depth;       /* of the parser's own recursion */
-    uint32_t loops;       /* for loops around, within the same macro: may break */
+    uint32_t depth; /* of the parser's own recursion */
+    uint32_t loops; /* for loops around, within the same macro: may break */
     struct macro_scope *macro;
     struct name_uses assigned, called, guarded, methods;
 };

@@ -11,7 +11,8 @@
 
 /* ---- compiling ---- */
 
-/* \r\n and \r become \n; one line end at the very end goes (jinja2's keep_trailing_newline=False). */
+/* \r\n and \r become \n; one line end at the very end goes (jinja2's keep_trailing_newline=False).
+ */
 static bool copy_source(struct template *t, struct slice source)
 {
     char *text = arena_alloc(&t->arena, source.len, 1);
@@ -66,7 +67,8 @@ static struct value number_of(struct render *r, const struct json *j)
     if (j->kind == JSON_INT)
         return value_int(j->integer);
     bool is_whole = j->text.len > 0 && !memchr(j->text.ptr, '.', j->text.len) &&
-                    !memchr(j->text.ptr, 'e', j->text.len) && !memchr(j->text.ptr, 'E', j->text.len);
+                    !memchr(j->text.ptr, 'e', j->text.len) &&
+                    !memchr(j->text.ptr, 'E', j->text.len);
     if (is_whole && number_parse_int(&r->arena, j->text, 10, &v))
         return v;
     return value_float(j->real);
@@ -157,8 +159,8 @@ static enum status report(const struct render *r, struct err *e)
     if (!r->has_place)
         return err_set(e, r->status, SLICE_FMT, SLICE_ARG(text));
     struct template_place place = template_place_of(r->template->source, (size_t)r->err.pos);
-    enum status st = err_at(e, r->status, r->err.pos, "line %u: " SLICE_FMT, place.line,
-                            SLICE_ARG(text));
+    enum status st =
+        err_at(e, r->status, r->err.pos, "line %u: " SLICE_FMT, place.line, SLICE_ARG(text));
     if (e)
         e->msg[utf8_valid_prefix(e->msg, strlen(e->msg))] = '\0';
     return st;
@@ -168,7 +170,10 @@ enum status template_render_within(const struct template *t, const struct json *
                                    struct template_now now, struct template_limits limits,
                                    struct buf *out, struct err *e)
 {
-    struct render r = {.template = t, .now = now, .out = out, .output_left = limits.output_bytes,
+    struct render r = {.template = t,
+                       .now = now,
+                       .out = out,
+                       .output_left = limits.output_bytes,
                        .steps_left = limits.steps};
     arena_init(&r.arena, limits.memory_bytes);
     struct scope top = {.outer = &r.globals};

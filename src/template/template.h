@@ -15,8 +15,8 @@
 #include "text/json.h"
 
 #define TEMPLATE_SOURCE_MAX (1u << 20)
-#define TEMPLATE_DEPTH_MAX 200
-#define TEMPLATE_STEPS_MAX 20000000u
+#define TEMPLATE_DEPTH_MAX  200
+#define TEMPLATE_STEPS_MAX  20000000u
 #define TEMPLATE_OUTPUT_MAX (64u << 20)
 #define TEMPLATE_MEMORY_MAX (256u << 20)
 
@@ -33,7 +33,8 @@ struct template_now {
 };
 
 /* Appends the rendered text to out.  variables: a JSON object of the names the template sees.
- * E_INVALID: raise_exception or a run-time error (undefined use, wrong types), message with line. */
+ * E_INVALID: raise_exception or a run-time error (undefined use, wrong types), message with line.
+ */
 NODISCARD enum status template_render(const struct template *t, const struct json *variables,
                                       struct template_now now, struct buf *out, struct err *e);
 

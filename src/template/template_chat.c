@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  * template_chat.c — variables, reasoning names, and where a continued message ends.
- * To continue, a mark is put behind the final content; after rendering everything from the mark on is
- * cut.  The mark ends in a blank: when the template trimmed that away, it trims contents, and what is
- * left before the mark is trimmed too. */
+ * To continue, a mark is put behind the final content; after rendering everything from the mark on
+ * is cut.  The mark ends in a blank: when the template trimmed that away, it trims contents, and
+ * what is left before the mark is trimmed too. */
 #include "template/template_chat.h"
 
 #include <stdio.h>
@@ -58,7 +58,8 @@ static enum status copy_message(struct build *b, const struct json *from, struct
         return out_of_memory(b);
     if (reasoning) {
         const struct json *thinking = json_get(from, "thinking");
-        members[n++] = (struct json_member){SLICE_LIT("thinking"), thinking ? *thinking : *reasoning};
+        members[n++] =
+            (struct json_member){SLICE_LIT("thinking"), thinking ? *thinking : *reasoning};
     }
     for (size_t i = 0; i < from->count; i++)
         if (!reasoning || !slice_is(from->members[i].key, "thinking"))
@@ -138,7 +139,8 @@ static enum status mark_final_message(struct build *b, const struct template *t)
 {
     if (b->messages->count == 0)
         return err_set(b->err, E_INVALID, "there is no final message to continue");
-    struct json_member *content = find_member(&b->messages->items[b->messages->count - 1], "content");
+    struct json_member *content =
+        find_member(&b->messages->items[b->messages->count - 1], "content");
     if (!content || content->value.kind == JSON_NULL)
         return err_set(b->err, E_INVALID, "the final message has no content to continue");
     if (!memmem(t->source.ptr, t->source.len, "content", 7))
@@ -182,16 +184,18 @@ static struct json *build_variables(struct build *b)
 {
     const struct template_chat *c = b->chat;
     static const struct json null = {.kind = JSON_NULL};
-    size_t extra = c->variables && c->variables->kind == JSON_OBJECT ? c->variables->count : 0, n = 0;
+    size_t extra = c->variables && c->variables->kind == JSON_OBJECT ? c->variables->count : 0,
+           n = 0;
     struct json *v = json_new_object(&b->arena, extra + 4);
     if (!v)
         return NULL;
     v->members[n++] = (struct json_member){SLICE_LIT("messages"), *b->messages};
     v->members[n++] = (struct json_member){SLICE_LIT("tools"), c->tools ? *c->tools : null};
-    v->members[n++] = (struct json_member){SLICE_LIT("documents"), c->documents ? *c->documents : null};
-    v->members[n++] = (struct json_member){
-        SLICE_LIT("add_generation_prompt"),
-        {.kind = JSON_BOOL, .boolean = c->add_generation_prompt}};
+    v->members[n++] =
+        (struct json_member){SLICE_LIT("documents"), c->documents ? *c->documents : null};
+    v->members[n++] =
+        (struct json_member){SLICE_LIT("add_generation_prompt"),
+                             {.kind = JSON_BOOL, .boolean = c->add_generation_prompt}};
     for (size_t i = 0; i < extra; i++)
         if (!is_own_name(c->variables->members[i].key))
             v->members[n++] = c->variables->members[i];

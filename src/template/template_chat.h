@@ -4,10 +4,9 @@
  * For:     the engine's prompts, `kvasir eval render`.
  * Differs from plain rendering in two things that are no Jinja:
  *   reasoning — a message's `reasoning_content`, `thinking` or `reasoning` (the first that is not
- *               null) is shown to the template as reasoning_content, and as thinking if that is absent;
- *   continue_final_message — the text ends behind the last message's content, whatever the template
- *               puts there (<|im_end|> …), so that the model goes on with it.
- * Thread:  any. */
+ *               null) is shown to the template as reasoning_content, and as thinking if that is
+ * absent; continue_final_message — the text ends behind the last message's content, whatever the
+ * template puts there (<|im_end|> …), so that the model goes on with it. Thread:  any. */
 #ifndef KVASIR_TEMPLATE_TEMPLATE_CHAT_H
 #define KVASIR_TEMPLATE_TEMPLATE_CHAT_H
 
@@ -17,8 +16,8 @@ struct template_chat {
     const struct json *messages;  /* array of objects */
     const struct json *tools;     /* array; NULL: the template sees null */
     const struct json *documents; /* array; NULL: null */
-    const struct json *variables; /* object: bos_token, enable_thinking, …; NULL: none.  The names of
-                                     the other fields are ignored here. */
+    const struct json *variables; /* object: bos_token, enable_thinking, …; NULL: none.  The names
+                                     of the other fields are ignored here. */
     bool add_generation_prompt;
     bool continue_final_message;
     struct template_now now;
@@ -26,8 +25,9 @@ struct template_chat {
 
 /* Appends the prompt to out.  E_INVALID: a message that is no object, nothing to continue, a final
  * message that the template left out, or what template_render() says; nothing is appended then. */
-NODISCARD enum status template_render_chat(const struct template *t, const struct template_chat *chat,
-                                           struct buf *out, struct err *e);
+NODISCARD enum status template_render_chat(const struct template *t,
+                                           const struct template_chat *chat, struct buf *out,
+                                           struct err *e);
 
 /* Does the vocabulary have this token? */
 struct template_vocabulary {

@@ -1,19 +1,19 @@
 /* SPDX-License-Identifier: MIT
  * template_default.c — chat formats for model files that bring no template.
- * Written for kvasir after the formats' public descriptions (ChatML, Llama 2 and 3 model cards, Gemma's
- * formatting guide); they take content as text or as parts, and never raise. */
+ * Written for kvasir after the formats' public descriptions (ChatML, Llama 2 and 3 model cards,
+ * Gemma's formatting guide); they take content as text or as parts, and never raise. */
 #include <string.h>
 
 #include "base/check.h"
 #include "template/template_chat.h"
 
 /* The text of a message, whatever form its content has. */
-#define TEXT_MACRO                                                                                 \
-    "{%- macro text(content) -%}\n"                                                                \
-    "{%- if content is string -%}{{ content }}\n"                                                  \
-    "{%- elif content -%}\n"                                                                       \
-    "{%- for part in content if part.type == 'text' -%}{{ part.text }}{%- endfor -%}\n"            \
-    "{%- endif -%}\n"                                                                              \
+#define TEXT_MACRO                                                                      \
+    "{%- macro text(content) -%}\n"                                                     \
+    "{%- if content is string -%}{{ content }}\n"                                       \
+    "{%- elif content -%}\n"                                                            \
+    "{%- for part in content if part.type == 'text' -%}{{ part.text }}{%- endfor -%}\n" \
+    "{%- endif -%}\n"                                                                   \
     "{%- endmacro -%}\n"
 
 /* Tools as Qwen and Hermes models learnt them. */
@@ -25,9 +25,11 @@ static const char chatml[] = TEXT_MACRO
     "{{ '# Tools\\n\\nYou may call one or more functions to assist with the user query.\\n\\n"
     "You are provided with function signatures within <tools></tools> XML tags:\\n<tools>' }}\n"
     "{%- for tool in tools -%}{{ '\\n' + tool | tojson }}{%- endfor -%}\n"
-    "{{ '\\n</tools>\\n\\nFor each function call, return a json object with function name and arguments "
+    "{{ '\\n</tools>\\n\\nFor each function call, return a json object with function name and "
+    "arguments "
     "within <tool_call></tool_call> XML tags:\\n<tool_call>\\n"
-    "{\"name\": <function-name>, \"arguments\": <args-json-object>}\\n</tool_call><|im_end|>\\n' }}\n"
+    "{\"name\": <function-name>, \"arguments\": <args-json-object>}\\n</tool_call><|im_end|>\\n' "
+    "}}\n"
     "{%- endif -%}\n"
     "{%- for message in messages -%}\n"
     "{%- if message.role == 'tool' -%}\n"
@@ -69,25 +71,27 @@ static const char llama2[] = TEXT_MACRO
     "{%- elif message.role == 'assistant' -%}\n"
     "{{ ' ' ~ text(message.content) | trim ~ ' ' ~ eos_token | default('</s>') }}\n"
     "{%- else -%}\n"
-    "{{ bos_token | default('<s>') ~ '[INST] ' ~ ns.system ~ text(message.content) | trim ~ ' [/INST]' }}\n"
+    "{{ bos_token | default('<s>') ~ '[INST] ' ~ ns.system ~ text(message.content) | trim ~ ' "
+    "[/INST]' }}\n"
     "{%- set ns.system = '' -%}\n"
     "{%- endif -%}\n"
     "{%- endfor -%}\n";
 
 /* A system message goes into the turn behind it; the assistant is called model. */
-static const char gemma[] = TEXT_MACRO
-    "{{ bos_token | default('<bos>') }}\n"
-    "{%- set ns = namespace(prefix='') -%}\n"
-    "{%- for message in messages -%}\n"
-    "{%- if message.role in ['system', 'developer'] -%}\n"
-    "{%- set ns.prefix = ns.prefix ~ text(message.content) ~ '\\n\\n' -%}\n"
-    "{%- else -%}\n"
-    "{{ '<start_of_turn>' ~ ('model' if message.role == 'assistant' else 'user') ~ '\\n' ~ ns.prefix ~ "
-    "text(message.content) | trim ~ '<end_of_turn>\\n' }}\n"
-    "{%- set ns.prefix = '' -%}\n"
-    "{%- endif -%}\n"
-    "{%- endfor -%}\n"
-    "{%- if add_generation_prompt -%}{{ '<start_of_turn>model\\n' }}{%- endif -%}\n";
+static const char gemma[] =
+    TEXT_MACRO "{{ bos_token | default('<bos>') }}\n"
+               "{%- set ns = namespace(prefix='') -%}\n"
+               "{%- for message in messages -%}\n"
+               "{%- if message.role in ['system', 'developer'] -%}\n"
+               "{%- set ns.prefix = ns.prefix ~ text(message.content) ~ '\\n\\n' -%}\n"
+               "{%- else -%}\n"
+               "{{ '<start_of_turn>' ~ ('model' if message.role == 'assistant' else 'user') ~ "
+               "'\\n' ~ ns.prefix ~ "
+               "text(message.content) | trim ~ '<end_of_turn>\\n' }}\n"
+               "{%- set ns.prefix = '' -%}\n"
+               "{%- endif -%}\n"
+               "{%- endfor -%}\n"
+               "{%- if add_generation_prompt -%}{{ '<start_of_turn>model\\n' }}{%- endif -%}\n";
 
 const char *template_default(const char *arch, struct template_vocabulary v)
 {

@@ -4,12 +4,12 @@
 #include "template/render.h"
 #include "template/unicode.h"
 
-#define TEST(name)                                                                                 \
-    static bool name(struct render *r, struct value self, const struct value *p,                   \
+#define TEST(name)                                                               \
+    static bool name(struct render *r, struct value self, const struct value *p, \
                      const struct call *c, struct value *out)
-#define UNUSED                                                                                     \
-    (void)r;                                                                                       \
-    (void)p;                                                                                       \
+#define UNUSED \
+    (void)r;   \
+    (void)p;   \
     (void)c
 
 static bool remainder_is(struct render *r, struct value v, struct value by, int64_t wanted,
@@ -42,12 +42,12 @@ TEST(test_divisibleby)
 }
 
 /* Tests that look at the kind only. */
-#define KIND_TEST(name, condition)                                                                 \
-    TEST(name)                                                                                     \
-    {                                                                                              \
-        UNUSED;                                                                                    \
-        *out = value_bool(condition);                                                              \
-        return true;                                                                               \
+#define KIND_TEST(name, condition)    \
+    TEST(name)                        \
+    {                                 \
+        UNUSED;                       \
+        *out = value_bool(condition); \
+        return true;                  \
     }
 
 KIND_TEST(test_defined, self.kind != V_UNDEFINED)
@@ -129,7 +129,8 @@ TEST(test_in)
     return true;
 }
 
-static bool equality(struct render *r, struct value a, struct value b, bool wanted, struct value *out)
+static bool equality(struct render *r, struct value a, struct value b, bool wanted,
+                     struct value *out)
 {
     bool equal;
     if (!value_equal(r, a, b, &equal))

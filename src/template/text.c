@@ -205,8 +205,8 @@ bool text_str(struct render *r, struct value v, struct slice *out)
 /* ---- concatenation ---- */
 
 /* Before the text of a growable string.  A template that adds to a string in a loop would copy it
- * each time; where the bytes behind it are still unused, only the new part is copied.  The old value
- * keeps its length, so that it does not change. */
+ * each time; where the bytes behind it are still unused, only the new part is copied.  The old
+ * value keeps its length, so that it does not change. */
 struct string_room {
     size_t used, cap;
 };

@@ -56,11 +56,11 @@ static void new_line(struct buf *b, const struct json_options *o, uint32_t level
         buf_add_slice(b, o->indent);
 }
 
-static bool write_value(struct render *r, struct buf *b, struct value v, const struct json_options *o,
-                        uint32_t level);
+static bool write_value(struct render *r, struct buf *b, struct value v,
+                        const struct json_options *o, uint32_t level);
 
-static bool write_items(struct render *r, struct buf *b, struct value v, const struct json_options *o,
-                        uint32_t level)
+static bool write_items(struct render *r, struct buf *b, struct value v,
+                        const struct json_options *o, uint32_t level)
 {
     buf_add_char(b, '[');
     for (size_t i = 0; i < v.len; i++) {
@@ -76,7 +76,8 @@ static bool write_items(struct render *r, struct buf *b, struct value v, const s
     return true;
 }
 
-static bool write_key(struct render *r, struct buf *b, struct value key, const struct json_options *o)
+static bool write_key(struct render *r, struct buf *b, struct value key,
+                      const struct json_options *o)
 {
     switch (key.kind) {
     case V_STRING:
@@ -125,8 +126,8 @@ static bool sorted_pairs(struct render *r, struct value v, const struct pair **o
     return true;
 }
 
-static bool write_pairs(struct render *r, struct buf *b, struct value v, const struct json_options *o,
-                        uint32_t level)
+static bool write_pairs(struct render *r, struct buf *b, struct value v,
+                        const struct json_options *o, uint32_t level)
 {
     const struct pair *pairs = v.pairs;
     if (o->sort_keys && v.len > 1 && !sorted_pairs(r, v, &pairs))
@@ -181,8 +182,8 @@ static bool write_any(struct render *r, struct buf *b, struct value v, const str
     }
 }
 
-static bool write_value(struct render *r, struct buf *b, struct value v, const struct json_options *o,
-                        uint32_t level)
+static bool write_value(struct render *r, struct buf *b, struct value v,
+                        const struct json_options *o, uint32_t level)
 {
     if (!render_steps(r, 1) || !render_enter(r))
         return false;

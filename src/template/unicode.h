@@ -7,8 +7,17 @@
 #include "base/buf.h"
 #include "text/utf8.h"
 
-enum { UNI_ALPHA = 1, UNI_DECIMAL = 2, UNI_DIGIT = 4, UNI_NUMERIC = 8, UNI_SPACE = 16, UNI_LOWER = 32,
-       UNI_UPPER = 64, UNI_TITLE = 128, UNI_PRINTABLE = 256 };
+enum {
+    UNI_ALPHA = 1,
+    UNI_DECIMAL = 2,
+    UNI_DIGIT = 4,
+    UNI_NUMERIC = 8,
+    UNI_SPACE = 16,
+    UNI_LOWER = 32,
+    UNI_UPPER = 64,
+    UNI_TITLE = 128,
+    UNI_PRINTABLE = 256
+};
 #define UNI_CASED (UNI_LOWER | UNI_UPPER | UNI_TITLE)
 #define UNI_ALNUM (UNI_ALPHA | UNI_DECIMAL | UNI_DIGIT | UNI_NUMERIC)
 
@@ -19,8 +28,8 @@ enum unicode_case { CASE_LOWER, CASE_UPPER, CASE_TITLE, CASE_FOLD };
 
 /* Text walked by characters.  *bad: the bytes at *at are malformed. */
 uint32_t unicode_next(struct slice s, size_t *at, bool *bad);
-size_t unicode_count(struct slice s);                    /* code points */
-size_t unicode_offset(struct slice s, size_t index);     /* byte of code point index, ≤ s.len */
+size_t unicode_count(struct slice s);                /* code points */
+size_t unicode_offset(struct slice s, size_t index); /* byte of code point index, ≤ s.len */
 /* Mapped text appended to out. */
 void unicode_map(struct buf *out, struct slice s, enum unicode_case to);
 void unicode_capitalize(struct buf *out, struct slice s); /* first title, rest lower */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * unicode_special.c — the characters whose upper, lower or title case has more than one character.
- * Source: Unicode's SpecialCasing.txt, unconditional mappings, as Python 3.11 (Unicode 14) has them;
- * rows in ascending order. */
+ * Source: Unicode's SpecialCasing.txt, unconditional mappings, as Python 3.11 (Unicode 14) has
+ * them; rows in ascending order. */
 #include "template/unicode_int.h"
 
 const struct unicode_special unicode_specials[UNICODE_SPECIALS] = {

@@ -23,8 +23,8 @@ struct value value_undefined_named(struct render *r, struct slice name)
 
 struct value value_undefined_of(struct render *r, struct value object, struct value name)
 {
-    return new_undefined(r, (struct undefined){.has_object = true, .object_kind = object.kind,
-                                               .name = name});
+    return new_undefined(
+        r, (struct undefined){.has_object = true, .object_kind = object.kind, .name = name});
 }
 
 struct value value_undefined_hint(struct render *r, struct slice hint)
@@ -34,14 +34,26 @@ struct value value_undefined_hint(struct render *r, struct slice hint)
 
 const char *value_type_name(struct value v)
 {
-    static const char *const names[] = {
-        [V_UNDEFINED] = "Undefined", [V_NONE] = "NoneType",  [V_BOOL] = "bool",
-        [V_INT] = "int",             [V_BIG] = "int",        [V_FLOAT] = "float",
-        [V_STRING] = "str",          [V_LIST] = "list",      [V_TUPLE] = "tuple",
-        [V_DICT] = "dict",           [V_RANGE] = "range",    [V_VIEW] = "dict view",
-        [V_ITERATOR] = "generator",  [V_NAMESPACE] = "Namespace", [V_MACRO] = "Macro",
-        [V_LOOP] = "LoopContext",    [V_CYCLER] = "Cycler",  [V_JOINER] = "Joiner",
-        [V_FUNCTION] = "function",   [V_METHOD] = "method"};
+    static const char *const names[] = {[V_UNDEFINED] = "Undefined",
+                                        [V_NONE] = "NoneType",
+                                        [V_BOOL] = "bool",
+                                        [V_INT] = "int",
+                                        [V_BIG] = "int",
+                                        [V_FLOAT] = "float",
+                                        [V_STRING] = "str",
+                                        [V_LIST] = "list",
+                                        [V_TUPLE] = "tuple",
+                                        [V_DICT] = "dict",
+                                        [V_RANGE] = "range",
+                                        [V_VIEW] = "dict view",
+                                        [V_ITERATOR] = "generator",
+                                        [V_NAMESPACE] = "Namespace",
+                                        [V_MACRO] = "Macro",
+                                        [V_LOOP] = "LoopContext",
+                                        [V_CYCLER] = "Cycler",
+                                        [V_JOINER] = "Joiner",
+                                        [V_FUNCTION] = "function",
+                                        [V_METHOD] = "method"};
     return names[v.kind];
 }
 
@@ -191,8 +203,8 @@ bool value_equal(struct render *r, struct value a, struct value b, bool *out)
 
 /* ---- order ---- */
 
-static bool compare_items(struct render *r, struct value a, struct value b, const char *op, int *out,
-                          bool *is_unordered)
+static bool compare_items(struct render *r, struct value a, struct value b, const char *op,
+                          int *out, bool *is_unordered)
 {
     size_t n = a.len < b.len ? a.len : b.len;
     for (size_t i = 0; i < n; i++) {

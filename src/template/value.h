@@ -2,7 +2,8 @@
  * value.h — what a template computes with: Python's values, as far as Jinja shows them.
  * Values are immutable but for namespace, loop, cycler, joiner and iterator; they live in the
  * render's arena (constants in the template's) and are passed by value: 24 bytes and a pointer.
- * Strings are bytes, not NUL-terminated; lengths and indices that a template sees count code points. */
+ * Strings are bytes, not NUL-terminated; lengths and indices that a template sees count code
+ * points. */
 #ifndef KVASIR_TEMPLATE_VALUE_H
 #define KVASIR_TEMPLATE_VALUE_H
 
@@ -24,15 +25,15 @@ enum value_kind {
     V_TUPLE,
     V_DICT,
     V_RANGE,
-    V_VIEW,      /* dict.keys(), .values(), .items() */
-    V_ITERATOR,  /* what map, select, batch … give: read once, no length, always true */
+    V_VIEW,     /* dict.keys(), .values(), .items() */
+    V_ITERATOR, /* what map, select, batch … give: read once, no length, always true */
     V_NAMESPACE,
     V_MACRO,
     V_LOOP,
     V_CYCLER,
     V_JOINER,
-    V_FUNCTION,  /* a global: range, raise_exception, … */
-    V_METHOD     /* a method with its object */
+    V_FUNCTION, /* a global: range, raise_exception, … */
+    V_METHOD    /* a method with its object */
 };
 
 enum string_flag {
@@ -87,7 +88,8 @@ struct iterator {
     size_t count, at;
 };
 
-struct namespace {
+struct namespace
+{
     struct pair *pairs;
     size_t count, cap;
 };
@@ -164,7 +166,8 @@ NODISCARD bool value_compare(struct render *r, struct value a, struct value b, c
 NODISCARD bool value_contains(struct render *r, struct value item, struct value in, bool *out);
 NODISCARD bool value_length(struct render *r, struct value v, int64_t *out);
 /* The items that iteration yields.  Empties an iterator. */
-NODISCARD bool value_iterate(struct render *r, struct value v, const struct value **items, size_t *n);
+NODISCARD bool value_iterate(struct render *r, struct value v, const struct value **items,
+                             size_t *n);
 NODISCARD bool value_hashable(struct render *r, struct value v);
 /* A key's value in pairs; false when it is not there.  Never fails: keys are hashable. */
 bool value_find(struct render *r, const struct pair *pairs, size_t n, struct value key, size_t *at);

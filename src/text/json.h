@@ -2,8 +2,8 @@
  * json.h — JSON values: strict reading into an arena, and writing.
  * For:    request bodies, template variables, JSON lines.   Not for: choosing what a field means.
  * Reading is by json-c (strict, UTF-8 validated) behind a scan of our own: NaN, Infinity, duplicate
- *         keys, NUL in keys and control characters in strings are refused, numbers keep their source
- *         text.  One thing is changed: half a surrogate pair (\ud83d alone) becomes U+FFFD, because
+ *         keys, NUL in keys and control characters in strings are refused, numbers keep their
+ * source text.  One thing is changed: half a surrogate pair (\ud83d alone) becomes U+FFFD, because
  *         UTF-8 has no such character and clients that cut text by UTF-16 units send them.
  * Writing is our own, equal to Python's json.dumps(ensure_ascii=False) where separators agree.
  * Thread: values are immutable after parsing. */
@@ -18,18 +18,18 @@
 /* An empty array costs json-c some 400 bytes for two of input, a number 50: these ceilings keep a
  * hostile 64 MiB below half a GiB while it is read. */
 #define JSON_CONTAINERS_MAX (1u << 18)
-#define JSON_VALUES_MAX (1u << 22)
+#define JSON_VALUES_MAX     (1u << 22)
 
 enum json_kind { JSON_NULL, JSON_BOOL, JSON_INT, JSON_REAL, JSON_STRING, JSON_ARRAY, JSON_OBJECT };
 
 struct json {
     enum json_kind kind;
-    size_t count;            /* of items or members */
-    bool boolean;            /* JSON_BOOL */
-    int64_t integer;         /* JSON_INT */
-    double real;             /* JSON_INT and JSON_REAL */
-    struct slice text;       /* JSON_STRING: the string, NUL-terminated too; numbers: as written */
-    struct json *items;      /* JSON_ARRAY [count] */
+    size_t count;       /* of items or members */
+    bool boolean;       /* JSON_BOOL */
+    int64_t integer;    /* JSON_INT */
+    double real;        /* JSON_INT and JSON_REAL */
+    struct slice text;  /* JSON_STRING: the string, NUL-terminated too; numbers: as written */
+    struct json *items; /* JSON_ARRAY [count] */
     struct json_member *members; /* JSON_OBJECT [count], in source order, keys unique */
 };
 
@@ -55,7 +55,7 @@ struct json *json_new_object(struct arena *a, size_t count); /* set members your
 /* ---- writing ---- */
 /* A quoted, escaped string; invalid UTF-8 becomes U+FFFD. */
 void json_write_string(struct buf *b, struct slice text);
-void json_write_double(struct buf *b, double v);  /* shortest text that reads back equal (repr) */
+void json_write_double(struct buf *b, double v); /* shortest text that reads back equal (repr) */
 /* compact: "," ":"; otherwise Python's ", " ": ".  indent > 0: as json.dumps(indent=…). */
 struct json_style {
     bool is_compact;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * json_int.h — the scan before json-c: what json-c 0.16 lets pass or forgets.
- * It refuses what is not RFC 8259 and json-c takes (NaN, 01, raw control characters in strings), counts
- * so that ceilings hold before memory is spent, and finds the source text of each number. */
+ * It refuses what is not RFC 8259 and json-c takes (NaN, 01, raw control characters in strings),
+ * counts so that ceilings hold before memory is spent, and finds the source text of each number. */
 #ifndef KVASIR_TEXT_JSON_INT_H
 #define KVASIR_TEXT_JSON_INT_H
 

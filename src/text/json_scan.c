@@ -96,7 +96,8 @@ static enum status scan_word(struct slice t, size_t *at, struct err *e)
 static enum status check_ceilings(const struct json_scan *s, size_t depth, size_t at, struct err *e)
 {
     if (depth > JSON_DEPTH_MAX)
-        return err_at(e, E_LIMIT, at, "JSON: nested deeper than %d at byte %zu", JSON_DEPTH_MAX, at);
+        return err_at(e, E_LIMIT, at, "JSON: nested deeper than %d at byte %zu", JSON_DEPTH_MAX,
+                      at);
     if (s->containers > JSON_CONTAINERS_MAX)
         return err_at(e, E_LIMIT, at, "JSON: more than %u arrays and objects", JSON_CONTAINERS_MAX);
     if (s->values > JSON_VALUES_MAX)

@@ -66,8 +66,8 @@ static bool next_up(char text[40], double v)
 }
 
 /* The fewest significant digits that read back equal; 17 always do (IEEE 754 binary64).  A normal
- * number that has a form below 15 digits prints it with 15 too, after its zeros are cut; a subnormal
- * one may need a single digit. */
+ * number that has a form below 15 digits prints it with 15 too, after its zeros are cut; a
+ * subnormal one may need a single digit. */
 static void shortest(double v, char digits[32], int *exponent)
 {
     char text[40] = "";

@@ -8,11 +8,15 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-#define VARIABLES                                                                                  \
-    "{\"messages\": [{\"role\": \"system\", \"content\": \"S\"}, {\"role\": \"user\", \"content\": "  \
-    "\"  H\\u00e9llo <b>\\n\"}, {\"role\": \"assistant\", \"content\": null, \"tool_calls\": [{\"id\": "  \
-    "\"1\", \"function\": {\"name\": \"f\", \"arguments\": {\"a\": 1.5, \"b\": [true, null]}}}]}],"       \
-    "\"tools\": null, \"bos_token\": \"<s>\", \"add_generation_prompt\": true, \"x\": 5, \"y\": 2.5,"  \
+#define VARIABLES                                                                                 \
+    "{\"messages\": [{\"role\": \"system\", \"content\": \"S\"}, {\"role\": \"user\", "           \
+    "\"content\": "                                                                               \
+    "\"  H\\u00e9llo <b>\\n\"}, {\"role\": \"assistant\", \"content\": null, \"tool_calls\": "    \
+    "[{\"id\": "                                                                                  \
+    "\"1\", \"function\": {\"name\": \"f\", \"arguments\": {\"a\": 1.5, \"b\": [true, "           \
+    "null]}}}]}],"                                                                                \
+    "\"tools\": null, \"bos_token\": \"<s>\", \"add_generation_prompt\": true, \"x\": 5, \"y\": " \
+    "2.5,"                                                                                        \
     "\"big\": 12345678901234567890, \"l\": [3, 1, 2], \"d\": {\"b\": 2, \"a\": {\"k\": \"v\"}}}"
 
 static const struct template_limits limits = {200000, 1 << 20, 16 << 20};

@@ -14,8 +14,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct json *v = NULL, *again = NULL;
     struct err e = {0};
     struct buf first, second;
-    struct json_style style = {.is_compact = size % 2, .indent = (int)(size % 3),
-                               .sort_keys = size % 5 == 0};
+    struct json_style style = {
+        .is_compact = size % 2, .indent = (int)(size % 3), .sort_keys = size % 5 == 0};
     arena_init(&arena, 64u << 20);
     buf_init(&first, 64u << 20);
     buf_init(&second, 64u << 20);

@@ -41,7 +41,8 @@ static const struct json *conversation(struct slice id)
 }
 
 /* Special tokens of the template and the conversation's own variables. */
-static struct json *variables_of(struct arena *a, const char *template_name, const struct json *conv)
+static struct json *variables_of(struct arena *a, const char *template_name,
+                                 const struct json *conv)
 {
     const struct json *parts[] = {json_get(special_tokens, template_name), json_get(conv, "extra")};
     struct json *v = json_new_object(a, parts[0]->count + parts[1]->count);
@@ -52,7 +53,8 @@ static struct json *variables_of(struct arena *a, const char *template_name, con
     return v;
 }
 
-static char *render_conversation(struct arena *a, const char *template_name, const struct json *conv)
+static char *render_conversation(struct arena *a, const char *template_name,
+                                 const struct json *conv)
 {
     char path[200];
     struct template *t = NULL;
@@ -90,11 +92,13 @@ static void rendered_as_by_transformers(void **state)
         struct json *row = parse_json(&rendered, line);
         const char *name = json_get(row, "template")->text.ptr;
         const struct json *expected = json_get(row, "expected");
-        char *text = render_conversation(&rendered.arena, name, conversation(json_get(row, "conv")->text));
+        char *text =
+            render_conversation(&rendered.arena, name, conversation(json_get(row, "conv")->text));
         bool ok = expected ? text && slice_is(expected->text, text) : text == NULL;
         if (!ok) {
-            print_error("%s × %s\n  got      %s\n  expected %s\n", name, json_get(row, "conv")->text.ptr,
-                        text ? text : last_error.msg, expected ? expected->text.ptr : "an error");
+            print_error("%s × %s\n  got      %s\n  expected %s\n", name,
+                        json_get(row, "conv")->text.ptr, text ? text : last_error.msg,
+                        expected ? expected->text.ptr : "an error");
             failed++;
         }
         mem_free(text);
@@ -162,13 +166,15 @@ static void continuing_the_final_message(void **state)
     static const char parts[] =
         "{% for m in messages %}{% for p in m.content %}({{ p.text }}){% endfor %}{% endfor %}";
     static const char leaves_out[] = "{% for m in messages[:-1] %}{{ m.content }}{% endfor %}";
-    static const char doubled[] = "{% for m in messages %}{{ m.content }}/{{ m.content }};{% endfor %}";
+    static const char doubled[] =
+        "{% for m in messages %}{{ m.content }}/{{ m.content }};{% endfor %}";
     static const char no_content[] = "{% for m in messages %}{{ m.role }}{% endfor %}";
     struct template_chat chat = {.continue_final_message = true};
     expect_chat(plain, chat, "[{\"content\":\"a\"},{\"content\":\"b \"}]", "<a><b ");
     expect_chat(plain, chat, "[{\"content\":\"\"}]", "<");
     expect_chat(trimmed, chat, "[{\"content\":\" b \\n\"}]", "< b");
-    expect_chat(parts, chat, "[{\"content\":[{\"text\":\"a\"},{\"text\":\"b\"},{\"image\":1}]}]", "(a)(b");
+    expect_chat(parts, chat, "[{\"content\":[{\"text\":\"a\"},{\"text\":\"b\"},{\"image\":1}]}]",
+                "(a)(b");
     expect_chat(doubled, chat, "[{\"content\":\"b\"}]", "bCONTINUE_FINAL_MESSAGE_TAG /b");
     expect_chat(leaves_out, chat, "[{\"content\":\"a\"},{\"content\":\"b\"}]", NULL);
     expect_chat(no_content, chat, "[{\"role\":\"a\",\"content\":\"b\"}]", NULL);
@@ -198,8 +204,8 @@ static void variables_do_not_hide_the_chat(void **state)
     };
     struct json variables = {.kind = JSON_OBJECT, .count = 3, .members = extra};
     struct template_chat chat = {.variables = &variables, .add_generation_prompt = true};
-    expect_chat("{{ messages }}{{ tools }}{{ documents }}{{ n }}{{ add_generation_prompt }}", chat, "[]",
-                "[]NoneNone7True");
+    expect_chat("{{ messages }}{{ tools }}{{ documents }}{{ n }}{{ add_generation_prompt }}", chat,
+                "[]", "[]NoneNone7True");
 }
 
 /* ---- built-in templates ---- */
@@ -214,18 +220,19 @@ static const char *default_for(const char *arch, const char *token)
     return template_default(arch, (struct template_vocabulary){has_token, token});
 }
 
-#define TALK                                                                                       \
-    "[{\"role\":\"system\",\"content\":\"Be brief.\"},{\"role\":\"user\",\"content\":"              \
-    "[{\"type\":\"text\",\"text\":\"Hi \"},{\"type\":\"image\"}]},"                                  \
+#define TALK                                                                           \
+    "[{\"role\":\"system\",\"content\":\"Be brief.\"},{\"role\":\"user\",\"content\":" \
+    "[{\"type\":\"text\",\"text\":\"Hi \"},{\"type\":\"image\"}]},"                    \
     "{\"role\":\"assistant\",\"content\":\"Yo\"},{\"role\":\"user\",\"content\":\"Bye\"}]"
 
 static void default_templates(void **state)
 {
     (void)state;
     struct template_chat chat = {.add_generation_prompt = true};
-    const char *chatml = "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi <|im_end|>\n"
-                         "<|im_start|>assistant\nYo<|im_end|>\n<|im_start|>user\nBye<|im_end|>\n"
-                         "<|im_start|>assistant\n";
+    const char *chatml =
+        "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi <|im_end|>\n"
+        "<|im_start|>assistant\nYo<|im_end|>\n<|im_start|>user\nBye<|im_end|>\n"
+        "<|im_start|>assistant\n";
     expect_chat(default_for("llama", "<|im_start|>"), chat, TALK, chatml);
     expect_chat(default_for("qwen2", NULL), chat, TALK, chatml);
     expect_chat(default_for("qwen3", NULL), chat, TALK, chatml);
@@ -235,8 +242,9 @@ static void default_templates(void **state)
                 "<|start_header_id|>assistant<|end_header_id|>\n\nYo<|eot_id|>"
                 "<|start_header_id|>user<|end_header_id|>\n\nBye<|eot_id|>"
                 "<|start_header_id|>assistant<|end_header_id|>\n\n");
-    expect_chat(default_for("llama", NULL), chat, TALK,
-                "<s>[INST] <<SYS>>\nBe brief.\n<</SYS>>\n\nHi [/INST] Yo </s><s>[INST] Bye [/INST]");
+    expect_chat(
+        default_for("llama", NULL), chat, TALK,
+        "<s>[INST] <<SYS>>\nBe brief.\n<</SYS>>\n\nHi [/INST] Yo </s><s>[INST] Bye [/INST]");
     expect_chat(default_for("gemma3", NULL), chat, TALK,
                 "<bos><start_of_turn>user\nBe brief.\n\nHi<end_of_turn>\n<start_of_turn>model\nYo"
                 "<end_of_turn>\n<start_of_turn>user\nBye<end_of_turn>\n<start_of_turn>model\n");
@@ -252,20 +260,23 @@ static void default_chatml_with_tools(void **state)
     arena_init(&a, 1 << 20);
     assert_int_equal(json_parse(SLICE_LIT("[{\"name\":\"f\"}]"), &a, &tools, &last_error), OK);
     struct template_chat chat = {.tools = tools};
-    expect_chat(default_for("qwen3", NULL), chat,
-                "[{\"role\":\"system\",\"content\":\"S\"},{\"role\":\"user\",\"content\":\"U\"},"
-                "{\"role\":\"assistant\",\"content\":null,\"tool_calls\":[{\"function\":{\"name\":\"f\","
-                "\"arguments\":{\"a\":1}}},{\"name\":\"g\",\"arguments\":\"{}\"}]},"
-                "{\"role\":\"tool\",\"content\":\"1\"},{\"role\":\"tool\",\"content\":\"2\"}]",
-                "<|im_start|>system\nS\n\n# Tools\n\nYou may call one or more functions to assist with the "
-                "user query.\n\nYou are provided with function signatures within <tools></tools> XML tags:\n"
-                "<tools>\n{\"name\": \"f\"}\n</tools>\n\nFor each function call, return a json object with "
-                "function name and arguments within <tool_call></tool_call> XML tags:\n<tool_call>\n"
-                "{\"name\": <function-name>, \"arguments\": <args-json-object>}\n</tool_call><|im_end|>\n"
-                "<|im_start|>user\nU<|im_end|>\n<|im_start|>assistant\n<tool_call>\n{\"name\": \"f\", "
-                "\"arguments\": {\"a\": 1}}\n</tool_call>\n<tool_call>\n{\"name\": \"g\", \"arguments\": {}}\n"
-                "</tool_call><|im_end|>\n<|im_start|>user\n<tool_response>\n1\n</tool_response>\n"
-                "<tool_response>\n2\n</tool_response><|im_end|>\n");
+    expect_chat(
+        default_for("qwen3", NULL), chat,
+        "[{\"role\":\"system\",\"content\":\"S\"},{\"role\":\"user\",\"content\":\"U\"},"
+        "{\"role\":\"assistant\",\"content\":null,\"tool_calls\":[{\"function\":{\"name\":\"f\","
+        "\"arguments\":{\"a\":1}}},{\"name\":\"g\",\"arguments\":\"{}\"}]},"
+        "{\"role\":\"tool\",\"content\":\"1\"},{\"role\":\"tool\",\"content\":\"2\"}]",
+        "<|im_start|>system\nS\n\n# Tools\n\nYou may call one or more functions to assist with the "
+        "user query.\n\nYou are provided with function signatures within <tools></tools> XML "
+        "tags:\n"
+        "<tools>\n{\"name\": \"f\"}\n</tools>\n\nFor each function call, return a json object with "
+        "function name and arguments within <tool_call></tool_call> XML tags:\n<tool_call>\n"
+        "{\"name\": <function-name>, \"arguments\": <args-json-object>}\n</tool_call><|im_end|>\n"
+        "<|im_start|>user\nU<|im_end|>\n<|im_start|>assistant\n<tool_call>\n{\"name\": \"f\", "
+        "\"arguments\": {\"a\": 1}}\n</tool_call>\n<tool_call>\n{\"name\": \"g\", \"arguments\": "
+        "{}}\n"
+        "</tool_call><|im_end|>\n<|im_start|>user\n<tool_response>\n1\n</tool_response>\n"
+        "<tool_response>\n2\n</tool_response><|im_end|>\n");
     arena_release(&a);
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * compile_test.c — goal: what is not there is refused when a template is compiled, by name and place;
- * what goes wrong later names its line.  Method: tables of sources and messages. */
+ * compile_test.c — goal: what is not there is refused when a template is compiled, by name and
+ * place; what goes wrong later names its line.  Method: tables of sources and messages. */
 #include "golden.h"
 
 #include <cmocka.h>
@@ -37,7 +37,8 @@ static void unsupported_constructs(void **state)
         {"{{ x | urlize }}", E_UNSUPPORTED, "line 1, column 8: unknown filter 'urlize'"},
         {"{{ x | map('nosuch') }}", E_UNSUPPORTED, "line 1, column 12: unknown filter 'nosuch'"},
         {"{{ x | select('nosuch') }}", E_UNSUPPORTED, "line 1, column 15: unknown test 'nosuch'"},
-        {"{{ x | rejectattr('a', 'nosuch') }}", E_UNSUPPORTED, "line 1, column 24: unknown test 'nosuch'"},
+        {"{{ x | rejectattr('a', 'nosuch') }}", E_UNSUPPORTED,
+         "line 1, column 24: unknown test 'nosuch'"},
         {"{{ x is nosuch }}", E_UNSUPPORTED, "line 1, column 9: unknown test 'nosuch'"},
         {"{% if false %}{{ nosuch() }}{% endif %}", E_UNSUPPORTED,
          "line 1, column 18: unknown function 'nosuch'"},
@@ -53,7 +54,8 @@ static void malformed_sources(void **state)
     (void)state;
     static const struct row rows[] = {
         {"a\nb{{ x", E_SYNTAX, "line 2, column 6: expected '}}', got 'end of template'"},
-        {"{% if x %}\n\ny", E_SYNTAX, "line 3, column 2: unexpected end of template, expected elif"},
+        {"{% if x %}\n\ny", E_SYNTAX,
+         "line 3, column 2: unexpected end of template, expected elif"},
         {"{% endif %}", E_SYNTAX, "line 1, column 4: unexpected tag 'endif'"},
         {"{% for x of y %}", E_SYNTAX, "line 1, column 10: expected in, got 'of'"},
         {"{{ (1] }}", E_SYNTAX, "line 1, column 6: unexpected ']', expected ')'"},
@@ -79,7 +81,8 @@ static void errors_while_rendering(void **state)
         {"\n{{ {}.a.b }}", E_INVALID, "line 2: 'dict object' has no attribute 'a'"},
         {"{{ 'a' + 1 }}", E_INVALID, "line 1: can only concatenate str (not \"int\") to str"},
         {"{{ 1 / 0 }}", E_INVALID, "line 1: division by zero"},
-        {"{{ [].append(1) }}", E_INVALID, "line 1: access to attribute 'append' of 'list' object is unsafe."},
+        {"{{ [].append(1) }}", E_INVALID,
+         "line 1: access to attribute 'append' of 'list' object is unsafe."},
         {"{{ ''.__class__.x }}", E_INVALID,
          "line 1: access to attribute '__class__' of 'str' object is unsafe."},
         {"{% macro f(a) %}\n{{ a.b }}{% endmacro %}\n{{ f() }}", E_INVALID,
@@ -99,7 +102,8 @@ static void long_messages_end_between_characters(void **state)
     assert_int_equal(st, E_INVALID);
     size_t len = strlen(last_error.msg);
     assert_true(len > 200);
-    assert_true((unsigned char)last_error.msg[len - 1] != 0xE6 && (unsigned char)last_error.msg[len - 1] != 0xC3);
+    assert_true((unsigned char)last_error.msg[len - 1] != 0xE6 &&
+                (unsigned char)last_error.msg[len - 1] != 0xC3);
 }
 
 static void what_a_template_may_call(void **state)
@@ -133,10 +137,14 @@ static void any_bytes(void **state)
     struct template *t = NULL;
     struct buf out;
     buf_init(&out, 1000);
-    static const char source[] = "\x80\0{{ v }}{{ 'q\xC3' }}{{ v | length }}{{ v[1] }}{{ v | upper }}{{ v | tojson }}";
-    assert_int_equal(template_compile((struct slice){source, sizeof source - 1}, &t, &last_error), OK);
+    static const char source[] =
+        "\x80\0{{ v }}{{ 'q\xC3' }}{{ v | length }}{{ v[1] }}{{ v | upper }}{{ v | tojson }}";
+    assert_int_equal(template_compile((struct slice){source, sizeof source - 1}, &t, &last_error),
+                     OK);
     assert_int_equal(template_render(t, &variables, golden_now, &out, &last_error), OK);
-    static const char expected[] = "\x80\0a\xFF\0zq\xC3" "4\xFF" "A\xFF\0Z\"a\xEF\xBF\xBD\\u0000z\"";
+    static const char expected[] = "\x80\0a\xFF\0zq\xC3"
+                                   "4\xFF"
+                                   "A\xFF\0Z\"a\xEF\xBF\xBD\\u0000z\"";
     assert_int_equal(out.len, sizeof expected - 1);
     assert_memory_equal(out.ptr, expected, sizeof expected - 1);
     template_free(t);

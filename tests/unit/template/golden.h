@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * golden.h — what the tests of the template room share: files of JSON lines, and one-call rendering.
- * Time is fixed at 2024-07-26 12:34:56, as in the golden files. */
+ * golden.h — what the tests of the template room share: files of JSON lines, and one-call
+ * rendering. Time is fixed at 2024-07-26 12:34:56, as in the golden files. */
 #ifndef KVASIR_TESTS_TEMPLATE_GOLDEN_H
 #define KVASIR_TESTS_TEMPLATE_GOLDEN_H
 

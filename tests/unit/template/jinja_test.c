@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * jinja_test.c — goal: snippets render as jinja2 3.1.6 renders them in the environment that
- * transformers sets up.  Method: tests/golden/jinja (snippets.jsonl by hand; more.jsonl by hand and by
- * a random grammar), rendered by that environment; exact text, and where it raised, only that
+ * transformers sets up.  Method: tests/golden/jinja (snippets.jsonl by hand; more.jsonl by hand and
+ * by a random grammar), rendered by that environment; exact text, and where it raised, only that
  * rendering or compiling fails. */
 #include "golden.h"
 
@@ -21,7 +21,8 @@ static void check_file(const char *path, int expected_count)
         bool ok = expected ? text && slice_equal(expected->text, (struct slice){text, last_length})
                            : text == NULL;
         if (!ok) {
-            print_error("id %lld: %s\n  got      %s\n  expected %s\n", (long long)json_get(row, "id")->integer,
+            print_error("id %lld: %s\n  got      %s\n  expected %s\n",
+                        (long long)json_get(row, "id")->integer,
                         json_get(row, "template")->text.ptr, text ? text : last_error.msg,
                         expected ? expected->text.ptr : "an error");
             failed++;

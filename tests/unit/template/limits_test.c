@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * limits_test.c — goal: a hostile template ends in an error, within its ceilings and in little time.
- * Method: templates that ask for endless time, memory, output or depth; each must give E_LIMIT (or
- * E_INVALID where Python refuses too) and leave the output as it was. */
+ * limits_test.c — goal: a hostile template ends in an error, within its ceilings and in little
+ * time. Method: templates that ask for endless time, memory, output or depth; each must give
+ * E_LIMIT (or E_INVALID where Python refuses too) and leave the output as it was. */
 #include "golden.h"
 
 #include <time.h>
@@ -42,18 +42,26 @@ static void endless_work(void **state)
 {
     (void)state;
     expect("{% for i in range(10**9) %}x{% endfor %}", E_INVALID); /* Range too big, as in jinja2 */
-    expect("{% for i in range(10**5) %}{% for j in range(10**5) %}{% endfor %}{% endfor %}", E_LIMIT);
-    expect("{% for i in range(10**5) %}{% for j in range(10**5) if false %}{% endfor %}{% endfor %}",
+    expect("{% for i in range(10**5) %}{% for j in range(10**5) %}{% endfor %}{% endfor %}",
            E_LIMIT);
+    expect(
+        "{% for i in range(10**5) %}{% for j in range(10**5) if false %}{% endfor %}{% endfor %}",
+        E_LIMIT);
     expect("{% set l = range(10**5) | list %}{% for i in l %}{{ -1 in l }}{% endfor %}", E_LIMIT);
-    expect("{% set l = range(9**5) | list %}{% for i in l %}{% set q = l | sort %}{% endfor %}", E_LIMIT);
+    expect("{% set l = range(9**5) | list %}{% for i in l %}{% set q = l | sort %}{% endfor %}",
+           E_LIMIT);
     expect("{{ range(10**5) | map('string') | unique | list }}", E_LIMIT);
-    expect("{% set s = 'ab' * 10**6 %}{% for i in range(10**5) %}{{ s.count('c') }}{% endfor %}", E_LIMIT);
-    expect("{% set s = 'ab' * 10**6 %}{% for i in range(10**5) %}{{ 'c' in s }}{% endfor %}", E_LIMIT);
-    expect("{% set s = 'a' * 10**6 %}{% for i in range(10**5) %}{{ s.rfind('ab') }}{% endfor %}", E_LIMIT);
-    expect("{% set s = 'a' * 10**6 %}{% for i in range(10**5) %}{{ s | length }}{% endfor %}", E_LIMIT);
+    expect("{% set s = 'ab' * 10**6 %}{% for i in range(10**5) %}{{ s.count('c') }}{% endfor %}",
+           E_LIMIT);
+    expect("{% set s = 'ab' * 10**6 %}{% for i in range(10**5) %}{{ 'c' in s }}{% endfor %}",
+           E_LIMIT);
+    expect("{% set s = 'a' * 10**6 %}{% for i in range(10**5) %}{{ s.rfind('ab') }}{% endfor %}",
+           E_LIMIT);
+    expect("{% set s = 'a' * 10**6 %}{% for i in range(10**5) %}{{ s | length }}{% endfor %}",
+           E_LIMIT);
     expect("{% for i in range(10**5) %}{% set q = 3**9000 // 7**4000 %}{% endfor %}", E_LIMIT);
-    expect("{% set q = 3**9000 %}{% for i in range(10**5) %}{% set t = q | string %}{% endfor %}", E_LIMIT);
+    expect("{% set q = 3**9000 %}{% for i in range(10**5) %}{% set t = q | string %}{% endfor %}",
+           E_LIMIT);
 }
 
 static void endless_memory(void **state)
@@ -62,13 +70,18 @@ static void endless_memory(void **state)
     expect("{{ 'a' * 10**10 }}", E_LIMIT);
     expect("{{ 'a' * 10**30 }}", E_LIMIT);
     expect("{{ [0] * 10**9 }}", E_LIMIT);
-    expect("{% set ns = namespace(s='ab') %}{% for i in range(64) %}{% set ns.s = ns.s + ns.s %}{% endfor %}",
+    expect("{% set ns = namespace(s='ab') %}{% for i in range(64) %}{% set ns.s = ns.s + ns.s %}{% "
+           "endfor %}",
            E_LIMIT);
-    expect("{% set ns = namespace(s='ab') %}{% for i in range(64) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}",
+    expect("{% set ns = namespace(s='ab') %}{% for i in range(64) %}{% set ns.s = ns.s ~ ns.s %}{% "
+           "endfor %}",
            E_LIMIT);
-    expect("{% set ns = namespace(s='ab') %}{% for i in range(64) %}{% set ns.s = ns.s.replace('a', ns.s) %}"
-           "{% endfor %}", E_LIMIT);
-    expect("{% set ns = namespace(l=[0]) %}{% for i in range(64) %}{% set ns.l = ns.l + ns.l %}{% endfor %}",
+    expect("{% set ns = namespace(s='ab') %}{% for i in range(64) %}{% set ns.s = "
+           "ns.s.replace('a', ns.s) %}"
+           "{% endfor %}",
+           E_LIMIT);
+    expect("{% set ns = namespace(l=[0]) %}{% for i in range(64) %}{% set ns.l = ns.l + ns.l %}{% "
+           "endfor %}",
            E_LIMIT);
     expect("{{ 'x'.ljust(10**12) }}", E_LIMIT);
     expect("{{ 'x' | center(10**12) }}", E_LIMIT);
@@ -89,31 +102,45 @@ static void endless_output(void **state)
 {
     (void)state;
     expect("{% set s = 'a' * 10**6 %}{% for i in range(100) %}{{ s }}{% endfor %}", E_LIMIT);
-    expect("{% for i in range(10**5) %}{% for j in range(100) %}aaaaaaaaaaaaaaaa{% endfor %}{% endfor %}",
+    expect("{% for i in range(10**5) %}{% for j in range(100) %}aaaaaaaaaaaaaaaa{% endfor %}{% "
+           "endfor %}",
            E_LIMIT);
     expect("{% set s = 'a' * 10**6 %}{% macro m() %}{{ s }}{% endmacro %}"
-           "{% for i in range(100) %}{% set q = m() %}{% endfor %}", E_LIMIT);
+           "{% for i in range(100) %}{% set q = m() %}{% endfor %}",
+           E_LIMIT);
     /* a list that holds itself many times over: small, but its text is not */
-    expect("{% set ns = namespace(l=[0]) %}{% for i in range(60) %}{% set ns.l = [ns.l, ns.l] %}{% endfor %}"
-           "{{ ns.l }}", E_LIMIT);
-    expect("{% set ns = namespace(l=[0]) %}{% for i in range(60) %}{% set ns.l = [ns.l, ns.l] %}{% endfor %}"
-           "{{ ns.l | tojson }}", E_LIMIT);
-    expect("{% set ns = namespace(l=[0], k=[0]) %}{% for i in range(60) %}{% set ns.l = [ns.l, ns.l] %}"
-           "{% set ns.k = [ns.k, ns.k] %}{% endfor %}{{ ns.l == ns.k }}", E_LIMIT);
-    expect("{% set ns = namespace(l=(0,)) %}{% for i in range(60) %}{% set ns.l = (ns.l, ns.l) %}{% endfor %}"
-           "{{ {ns.l: 1} }}", E_LIMIT);
+    expect("{% set ns = namespace(l=[0]) %}{% for i in range(60) %}{% set ns.l = [ns.l, ns.l] %}{% "
+           "endfor %}"
+           "{{ ns.l }}",
+           E_LIMIT);
+    expect("{% set ns = namespace(l=[0]) %}{% for i in range(60) %}{% set ns.l = [ns.l, ns.l] %}{% "
+           "endfor %}"
+           "{{ ns.l | tojson }}",
+           E_LIMIT);
+    expect("{% set ns = namespace(l=[0], k=[0]) %}{% for i in range(60) %}{% set ns.l = [ns.l, "
+           "ns.l] %}"
+           "{% set ns.k = [ns.k, ns.k] %}{% endfor %}{{ ns.l == ns.k }}",
+           E_LIMIT);
+    expect("{% set ns = namespace(l=(0,)) %}{% for i in range(60) %}{% set ns.l = (ns.l, ns.l) "
+           "%}{% endfor %}"
+           "{{ {ns.l: 1} }}",
+           E_LIMIT);
 }
 
 static void endless_depth(void **state)
 {
     (void)state;
     expect("{% macro m(n) %}{{ m(n + 1) }}{% endmacro %}{{ m(0) }}", E_LIMIT);
-    expect("{% macro m() %}{% call m() %}{% endcall %}{{ caller }}{% endmacro %}{{ m(caller=1) }}", E_LIMIT);
+    expect("{% macro m() %}{% call m() %}{% endcall %}{{ caller }}{% endmacro %}{{ m(caller=1) }}",
+           E_LIMIT);
     expect("{% for i in [1] recursive %}{{ loop([1]) }}{% endfor %}", E_LIMIT);
-    expect("{% set ns = namespace(l=[]) %}{% for i in range(10**4) %}{% set ns.l = [ns.l] %}{% endfor %}"
-           "{{ ns.l }}", E_LIMIT);
+    expect("{% set ns = namespace(l=[]) %}{% for i in range(10**4) %}{% set ns.l = [ns.l] %}{% "
+           "endfor %}"
+           "{{ ns.l }}",
+           E_LIMIT);
     expect("{% set ns = namespace(l=[], k=[]) %}{% for i in range(10**4) %}{% set ns.l = [ns.l] %}"
-           "{% set ns.k = [ns.k] %}{% endfor %}{{ ns.l == ns.k }}", E_LIMIT);
+           "{% set ns.k = [ns.k] %}{% endfor %}{{ ns.l == ns.k }}",
+           E_LIMIT);
     expect("{% set ns = namespace() %}{% set ns.me = ns %}{{ ns }}", E_LIMIT);
 }
 
@@ -152,10 +179,10 @@ static void deep_source(void **state)
     }
     struct buf b;
     static const char *const expressions[][3] = {
-        {"(", "1", ")"}, {"[", "1", "]"},        {"{1:", "1", "}"},   {"-", "1", ""},
-        {"not ", "1", ""}, {"1 + ", "1", ""},  {"x.y[", "1", "]"},
-        {"", "x", ".y"},   {"", "x", "|e"},       {"f(", "1", ")"},    {"1 if 1 else ", "1", ""},
-        {"1 and ", "1", ""}, {"", "x", "[1:2]"},
+        {"(", "1", ")"},    {"[", "1", "]"},   {"{1:", "1", "}"},         {"-", "1", ""},
+        {"not ", "1", ""},  {"1 + ", "1", ""}, {"x.y[", "1", "]"},        {"", "x", ".y"},
+        {"", "x", "|e"},    {"f(", "1", ")"},  {"1 if 1 else ", "1", ""}, {"1 and ", "1", ""},
+        {"", "x", "[1:2]"},
     };
     for (size_t i = 0; i < sizeof expressions / sizeof *expressions; i++) {
         for (int n = 40; n <= 100000; n *= 50) { /* 40, 2000, 100000 */
@@ -196,9 +223,12 @@ static void growing_a_string_is_linear(void **state)
     struct buf out;
     struct template_limits tight = {1000000, 1 << 20, 3 << 20};
     buf_init(&out, 1 << 20);
-    assert_int_equal(template_compile(SLICE_LIT("{% set ns = namespace(s='') %}{% for i in range(2000) %}"
-                                                "{% set ns.s = ns.s + '0123456789' + 'abcdef' %}{% endfor %}"
-                                                "{{ ns.s | length }}"), &t, &last_error), OK);
+    assert_int_equal(
+        template_compile(SLICE_LIT("{% set ns = namespace(s='') %}{% for i in range(2000) %}"
+                                   "{% set ns.s = ns.s + '0123456789' + 'abcdef' %}{% endfor %}"
+                                   "{{ ns.s | length }}"),
+                         &t, &last_error),
+        OK);
     enum status st = template_render_within(t, NULL, golden_now, tight, &out, &last_error);
     if (st != OK)
         fail_msg("%s", last_error.msg);
@@ -211,8 +241,9 @@ static void a_grown_string_leaves_the_old_value_alone(void **state)
 {
     (void)state;
     char *text = render_text_of(
-        SLICE_LIT("{% set a = 'x' * 300 %}{% set b = a + 'y' %}{% set c = b + 'c' %}{% set d = b + 'd' %}"
-                  "{{ a | length }}{{ b[-1] }}{{ b | length }}{{ c[-1] }}{{ d[-1] }}{{ c | length }}"),
+        SLICE_LIT(
+            "{% set a = 'x' * 300 %}{% set b = a + 'y' %}{% set c = b + 'c' %}{% set d = b + 'd' %}"
+            "{{ a | length }}{{ b[-1] }}{{ b | length }}{{ c[-1] }}{{ d[-1] }}{{ c | length }}"),
         NULL, NULL);
     assert_string_equal(text, "300y301cd302");
     mem_free(text);

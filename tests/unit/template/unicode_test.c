@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * unicode_test.c — goal: case, classes and strips are Python's.  Method: examples whose results were
- * printed by Python 3.11; malformed bytes stay what they are. */
+ * unicode_test.c — goal: case, classes and strips are Python's.  Method: examples whose results
+ * were printed by Python 3.11; malformed bytes stay what they are. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -10,7 +10,8 @@
 #include "base/check.h"
 #include "template/unicode.h"
 
-static void expect_mapped(void (*map)(struct buf *, struct slice), const char *text, const char *expected)
+static void expect_mapped(void (*map)(struct buf *, struct slice), const char *text,
+                          const char *expected)
 {
     struct buf b;
     buf_init(&b, 1000);
@@ -69,7 +70,8 @@ static void strips(void **state)
     struct slice s = SLICE_LIT("\xE3\x80\x80 \x1f x y\xC2\xA0\n");
     assert_true(slice_is(unicode_strip(s, true, true), "x y"));
     assert_true(slice_is(unicode_strip(s, true, false), "x y\xC2\xA0\n"));
-    assert_true(slice_is(unicode_strip(SLICE_LIT(" \xA0 "), true, true), "\xA0")); /* no character */
+    assert_true(
+        slice_is(unicode_strip(SLICE_LIT(" \xA0 "), true, true), "\xA0")); /* no character */
     assert_int_equal(unicode_strip(SLICE_LIT(" \n\t"), true, true).len, 0);
     s = SLICE_LIT("éaxbé日");
     assert_true(slice_is(unicode_strip_set(s, SLICE_LIT("ab日é"), true, true), "x"));

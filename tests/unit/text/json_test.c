@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * json_test.c — goal: what json_parse takes is RFC 8259 and nothing else, and nothing it takes is
- * changed on the way out.  Method: tables of texts with the expected outcome; the expected output of
- * json_write is what Python's json.dumps(json.loads(text), ensure_ascii=False, …) prints. */
+ * changed on the way out.  Method: tables of texts with the expected outcome; the expected output
+ * of json_write is what Python's json.dumps(json.loads(text), ensure_ascii=False, …) prints. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -52,13 +52,77 @@ static void refuses_what_is_not_json(void **state)
 {
     (void)state;
     static const char *const bad[] = {
-        "", "  ", "nul", "NULL", "True", "NaN", "Infinity", "-Infinity", "-NaN", "[NaN]", "01", "-01",
-        "-", "1.", ".5", "+1", "1e", "1e+", "1.5e", "--1", "1-2", "0x10", "1_000", "[", "]", "[1", "[1]]",
-        "[1,]", "[,1]", "[1,,2]", "[1 2]", "{", "}", "{}}", "{\"a\"}", "{\"a\":}", "{\"a\":1,}",
-        "{\"a\" 1}", "{a:1}", "{1:1}", "{\"a\":1 \"b\":2}", "[1}", "{\"a\":1]", "'a'", "\"a", "\"\\",
-        "\"\\x41\"", "\"\\u12\"", "\"\\u12g4\"", "\"a\tb\"", "\"a\nb\"", "1 2", "\"a\" \"b\"", "1x",
-        "/*c*/1", "1//c", "\v1", "\f1", "\xEF\xBB\xBF" "1", "\"\xFF\"", "\"\xC0\x80\"", "\"\xED\xA0\x80\"",
-        "\"\xE2\x82\"", "\x80", "{\"a\\u0000b\":1}", "{\"\\u0000\" :1}", ":", ",", "[:]", "{\"a\"::1}",
+        "",
+        "  ",
+        "nul",
+        "NULL",
+        "True",
+        "NaN",
+        "Infinity",
+        "-Infinity",
+        "-NaN",
+        "[NaN]",
+        "01",
+        "-01",
+        "-",
+        "1.",
+        ".5",
+        "+1",
+        "1e",
+        "1e+",
+        "1.5e",
+        "--1",
+        "1-2",
+        "0x10",
+        "1_000",
+        "[",
+        "]",
+        "[1",
+        "[1]]",
+        "[1,]",
+        "[,1]",
+        "[1,,2]",
+        "[1 2]",
+        "{",
+        "}",
+        "{}}",
+        "{\"a\"}",
+        "{\"a\":}",
+        "{\"a\":1,}",
+        "{\"a\" 1}",
+        "{a:1}",
+        "{1:1}",
+        "{\"a\":1 \"b\":2}",
+        "[1}",
+        "{\"a\":1]",
+        "'a'",
+        "\"a",
+        "\"\\",
+        "\"\\x41\"",
+        "\"\\u12\"",
+        "\"\\u12g4\"",
+        "\"a\tb\"",
+        "\"a\nb\"",
+        "1 2",
+        "\"a\" \"b\"",
+        "1x",
+        "/*c*/1",
+        "1//c",
+        "\v1",
+        "\f1",
+        "\xEF\xBB\xBF"
+        "1",
+        "\"\xFF\"",
+        "\"\xC0\x80\"",
+        "\"\xED\xA0\x80\"",
+        "\"\xE2\x82\"",
+        "\x80",
+        "{\"a\\u0000b\":1}",
+        "{\"\\u0000\" :1}",
+        ":",
+        ",",
+        "[:]",
+        "{\"a\"::1}",
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         struct err e = {0};
@@ -122,10 +186,17 @@ static void keeps_numbers_as_written(void **state)
         enum json_kind kind;
         const char *text;
     } expected[] = {
-        {JSON_INT, "0"}, {JSON_INT, "-0"}, {JSON_INT, "9007199254740993"},
-        {JSON_INT, "-9223372036854775808"}, {JSON_INT, "9223372036854775807"},
-        {JSON_REAL, "9223372036854775808"}, {JSON_REAL, "123456789012345678901234567890"},
-        {JSON_REAL, "1.0"}, {JSON_REAL, "1e2"}, {JSON_REAL, "1E400"}, {JSON_STRING, "7"},
+        {JSON_INT, "0"},
+        {JSON_INT, "-0"},
+        {JSON_INT, "9007199254740993"},
+        {JSON_INT, "-9223372036854775808"},
+        {JSON_INT, "9223372036854775807"},
+        {JSON_REAL, "9223372036854775808"},
+        {JSON_REAL, "123456789012345678901234567890"},
+        {JSON_REAL, "1.0"},
+        {JSON_REAL, "1e2"},
+        {JSON_REAL, "1E400"},
+        {JSON_STRING, "7"},
         {JSON_REAL, "0.1"},
     };
     assert_int_equal(v->count, sizeof expected / sizeof *expected);
@@ -143,8 +214,8 @@ static void keeps_numbers_as_written(void **state)
 static void numbers_stay_in_step_with_strings(void **state)
 {
     (void)state;
-    struct json *v = parse(SLICE_LIT(
-        "{\"1\": \"2\\\"3\", \"-4\\\\\": 5, \"x\": [\"6\", 7, true, \"\\\\\", -8.25], \"9\": {}, \"z\": 1e1}"));
+    struct json *v = parse(SLICE_LIT("{\"1\": \"2\\\"3\", \"-4\\\\\": 5, \"x\": [\"6\", 7, true, "
+                                     "\"\\\\\", -8.25], \"9\": {}, \"z\": 1e1}"));
     assert_int_equal(json_get(v, "-4\\")->integer, 5);
     assert_int_equal(json_get(v, "x")->items[1].integer, 7);
     assert_string_equal(json_get(v, "x")->items[4].text.ptr, "-8.25");
@@ -154,12 +225,20 @@ static void numbers_stay_in_step_with_strings(void **state)
 static void keeps_strings(void **state)
 {
     (void)state;
-    struct json *v = parse(SLICE_LIT("[\"a\\u0000b\", \"\\ud83d\\ude00\", \"\\ud83d\", \"\\ud83dA\","
-                                     " \"\\ude00x\", \"\\ud83d\\ud83d\\ude00\", \"\\/\\b\\f\\n\\r\\t\","
-                                     " \"\\u00e9\xC3\xA9\"]"));
+    struct json *v =
+        parse(SLICE_LIT("[\"a\\u0000b\", \"\\ud83d\\ude00\", \"\\ud83d\", \"\\ud83dA\","
+                        " \"\\ude00x\", \"\\ud83d\\ud83d\\ude00\", \"\\/\\b\\f\\n\\r\\t\","
+                        " \"\\u00e9\xC3\xA9\"]"));
     static const struct slice expected[] = {
-        {"a\0b", 3}, {"\xF0\x9F\x98\x80", 4}, {"\xEF\xBF\xBD", 3}, {"\xEF\xBF\xBD" "A", 4},
-        {"\xEF\xBF\xBDx", 4}, {"\xEF\xBF\xBD\xF0\x9F\x98\x80", 7}, {"/\b\f\n\r\t", 6},
+        {"a\0b", 3},
+        {"\xF0\x9F\x98\x80", 4},
+        {"\xEF\xBF\xBD", 3},
+        {"\xEF\xBF\xBD"
+         "A",
+         4},
+        {"\xEF\xBF\xBDx", 4},
+        {"\xEF\xBF\xBD\xF0\x9F\x98\x80", 7},
+        {"/\b\f\n\r\t", 6},
         {"\xC3\xA9\xC3\xA9", 4},
     };
     for (size_t i = 0; i < v->count; i++)
@@ -204,13 +283,14 @@ static void writes_as_python_does(void **state)
     (void)state;
     struct json_style plain = {0}, compact = {.is_compact = true}, sorted = {.sort_keys = true};
     struct json_style indented = {.indent = 2}, both = {.indent = 4, .sort_keys = true};
-    struct slice nested =
-        SLICE_LIT("{\"b\":[1,{\"z\":null,\"a\":[]},\"x\"],\"a\":{\"k\":true,\"e\":{}},\"\xC3\xA9\":1.50}");
+    struct slice nested = SLICE_LIT(
+        "{\"b\":[1,{\"z\":null,\"a\":[]},\"x\"],\"a\":{\"k\":true,\"e\":{}},\"\xC3\xA9\":1.50}");
     expect_written(nested, plain,
                    "{\"b\": [1, {\"z\": null, \"a\": []}, \"x\"], \"a\": {\"k\": true, \"e\": {}}, "
                    "\"\xC3\xA9\": 1.5}");
-    expect_written(nested, compact,
-                   "{\"b\":[1,{\"z\":null,\"a\":[]},\"x\"],\"a\":{\"k\":true,\"e\":{}},\"\xC3\xA9\":1.5}");
+    expect_written(
+        nested, compact,
+        "{\"b\":[1,{\"z\":null,\"a\":[]},\"x\"],\"a\":{\"k\":true,\"e\":{}},\"\xC3\xA9\":1.5}");
     expect_written(nested, sorted,
                    "{\"a\": {\"e\": {}, \"k\": true}, \"b\": [1, {\"a\": [], \"z\": null}, \"x\"], "
                    "\"\xC3\xA9\": 1.5}");
@@ -231,13 +311,28 @@ static void writes_shortest_doubles(void **state)
         double value;
         const char *text;
     } rows[] = {
-        {0.1, "0.1"}, {1.0, "1.0"}, {-2.5, "-2.5"}, {100.0, "100.0"}, {1e15, "1000000000000000.0"},
-        {1e16, "1e+16"}, {123456789.123, "123456789.123"}, {1e-4, "0.0001"}, {1e-5, "1e-05"},
-        {1.5e-7, "1.5e-07"}, {1.0 / 3, "0.3333333333333333"}, {2.0 / 3, "0.6666666666666666"},
-        {5e-324, "5e-324"}, {2.2250738585072014e-308, "2.2250738585072014e-308"},
-        {1.7976931348623157e308, "1.7976931348623157e+308"}, {9007199254740993.0, "9007199254740992.0"},
-        {5.684341886080802e-14, "5.684341886080802e-14"}, {1e22, "1e+22"}, {1e23, "1e+23"},
-        {0.30000000000000004, "0.30000000000000004"}, {-0.0, "-0.0"}, {1e100, "1e+100"},
+        {0.1, "0.1"},
+        {1.0, "1.0"},
+        {-2.5, "-2.5"},
+        {100.0, "100.0"},
+        {1e15, "1000000000000000.0"},
+        {1e16, "1e+16"},
+        {123456789.123, "123456789.123"},
+        {1e-4, "0.0001"},
+        {1e-5, "1e-05"},
+        {1.5e-7, "1.5e-07"},
+        {1.0 / 3, "0.3333333333333333"},
+        {2.0 / 3, "0.6666666666666666"},
+        {5e-324, "5e-324"},
+        {2.2250738585072014e-308, "2.2250738585072014e-308"},
+        {1.7976931348623157e308, "1.7976931348623157e+308"},
+        {9007199254740993.0, "9007199254740992.0"},
+        {5.684341886080802e-14, "5.684341886080802e-14"},
+        {1e22, "1e+22"},
+        {1e23, "1e+23"},
+        {0.30000000000000004, "0.30000000000000004"},
+        {-0.0, "-0.0"},
+        {1e100, "1e+100"},
         {HUGE_VAL, "null"},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {

@@ -81,8 +81,8 @@ static void maximal_subparts(void **state)
     /* Unicode 15, table 3-8: 61 F1 80 80 E1 80 C2 62 80 63 80 BF 64 */
     static const char text[] = "\x61\xF1\x80\x80\xE1\x80\xC2\x62\x80\x63\x80\xBF\x64";
     static const size_t lengths[] = {1, 3, 2, 1, 1, 1, 1, 1, 1, 1};
-    static const uint32_t cps[] = {0x61, 0xFFFD, 0xFFFD, 0xFFFD, 0x62,
-                                   0xFFFD, 0x63, 0xFFFD, 0xFFFD, 0x64};
+    static const uint32_t cps[] = {0x61,   0xFFFD, 0xFFFD, 0xFFFD, 0x62,
+                                   0xFFFD, 0x63,   0xFFFD, 0xFFFD, 0x64};
     size_t at = 0;
     for (size_t i = 0; i < 10; i++) {
         uint32_t cp;
@@ -99,9 +99,9 @@ static void tails(void **state)
     (void)state;
     assert_int_equal(utf8_incomplete_tail("", 0), 0);
     assert_int_equal(utf8_incomplete_tail("ab", 2), 0);
-    assert_int_equal(utf8_incomplete_tail("a\x80", 2), 0);           /* no start */
+    assert_int_equal(utf8_incomplete_tail("a\x80", 2), 0); /* no start */
     assert_int_equal(utf8_incomplete_tail("a\xF0\x9F\x98", 4), 3);
-    assert_int_equal(utf8_incomplete_tail("a\xF0\x80", 3), 0);       /* overlong: never completed */
+    assert_int_equal(utf8_incomplete_tail("a\xF0\x80", 3), 0); /* overlong: never completed */
     assert_int_equal(utf8_incomplete_tail("\xE2\x82\xAC\xE2", 4), 1);
     assert_int_equal(utf8_incomplete_tail("\x80\x80\x80\x80", 4), 0);
     assert_int_equal(utf8_valid_prefix("ok\xE2\x82", 4), 2);
