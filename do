@@ -110,9 +110,13 @@ run_fuzz() {
     # shellcheck disable=SC2086
     need $PACKAGES clang libclang-rt-14-dev
     [ -f build/fuzz/build.ninja ] || cmake --preset fuzz >&2
-    cmake --build build/fuzz --parallel "$(cores)" >&2
+    names=""
     for source in tests/fuzz/*_fuzz.c; do
-        name=$(basename "$source" _fuzz.c)
+        names="$names $(basename "$source" _fuzz.c)"
+    done
+    # shellcheck disable=SC2046,SC2086 # lists of names
+    cmake --build build/fuzz --parallel "$(cores)" --target $(printf ' fuzz_%s' $names) >&2
+    for name in $names; do
         target=build/fuzz/tests/fuzz_$name
         [ -x "$target" ] || fail "$target was not built"
         # What is found grows in build/; the corpus in tests/ is the seed and stays as it is.
