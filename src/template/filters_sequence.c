@@ -19,7 +19,7 @@ static bool new_iterator(struct render *r, const struct value *items, size_t n, 
     struct iterator *it = render_alloc(r, 1, sizeof *it);
     if (!it)
         return false;
-    *it = (struct iterator){.items = items, .count = n};
+    *it = (struct iterator){.items = items ? items : value_no_items, .count = n};
     *out = (struct value){.kind = V_ITERATOR, .iterator = it};
     return true;
 }
@@ -249,7 +249,7 @@ static bool map_attribute(struct render *r, const struct call *c, const struct v
 
 FILTER(filter_map)
 {
-    const struct value *items = NULL;
+    const struct value *items = value_no_items;
     size_t n = 0;
     struct item_call f;
     (void)p;
@@ -276,7 +276,7 @@ FILTER(filter_map)
 static bool select_items(struct render *r, struct value self, const struct call *c,
                          bool by_attribute, bool wanted, struct value *out)
 {
-    const struct value *items = NULL;
+    const struct value *items = value_no_items;
     size_t n = 0, kept = 0, skip = by_attribute ? 1 : 0;
     struct item_call f = {0};
     if (value_truth(self) && !value_iterate(r, self, &items, &n))

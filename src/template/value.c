@@ -6,6 +6,8 @@
 #include "template/render.h"
 #include "template/unicode.h"
 
+const struct value value_no_items[1];
+
 /* ---- undefined ---- */
 
 static struct value new_undefined(struct render *r, struct undefined u)
@@ -377,6 +379,7 @@ static bool dict_keys(struct render *r, struct value v, const struct value **ite
 
 bool value_iterate(struct render *r, struct value v, const struct value **items, size_t *n)
 {
+    *items = value_no_items;
     *n = 0;
     switch (v.kind) {
     case V_UNDEFINED:

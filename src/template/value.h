@@ -130,9 +130,11 @@ static inline struct value value_text(struct slice s)
 {
     return (struct value){.kind = V_STRING, .len = s.len, .text = s.ptr ? s.ptr : ""};
 }
+/* Where the items of an empty list are: never NULL, so that one may add an offset of 0. */
+extern const struct value value_no_items[1];
 static inline struct value value_items(enum value_kind kind, const struct value *items, size_t n)
 {
-    return (struct value){.kind = (uint8_t)kind, .len = n, .items = items};
+    return (struct value){.kind = (uint8_t)kind, .len = n, .items = items ? items : value_no_items};
 }
 static inline struct slice value_slice(struct value s)
 {
