@@ -259,6 +259,55 @@ static void test_nothing_deleted_comes_back(void **state)
     kit_remove(dir);
 }
 
+static bool has_segment(const char *dir, unsigned number)
+{
+    char path[600];
+    snprintf(path, sizeof path, "%s/segments/%016x.seg", dir, number);
+    return access(path, F_OK) == 0;
+}
+
+/* A tombstone whose segment is reclaimed by itself, while what it kills lies in another segment
+ * that is mostly alive and stays: the tombstone is copied on. */
+static void test_tombstone_is_copied_on(void **state)
+{
+    (void)state;
+    char dir[256];
+    struct err e;
+    kit_dir(dir);
+    struct store_options tiny = options;
+    tiny.segment_bytes = 40u << 10; /* a header, eight small records, a mark */
+    struct store *s = kit_open(dir, &tiny);
+    for (uint32_t i = 0; i < 8; i++) {
+        struct kit_record k = kind_of(RECORD_SESSION, i, 200);
+        kit_must_put(s, &k);
+    }
+    struct kit_record doomed = kind_of(RECORD_SESSION, 3, 200);
+    struct digest key = kit_key(&doomed);
+    assert_int_equal(store_delete_wait(s, &key, &e), OK);
+    for (uint32_t version = 0; version < 20; version++) { /* its neighbours die at once */
+        struct kit_record k = kind_of(RECORD_PAGE, 1, 200);
+        k.version = version;
+        kit_must_put(s, &k);
+    }
+    assert_true(has_segment(dir, 1));
+    for (int i = 0; i < 100 && has_segment(dir, 2); i++)
+        clock_sleep_ms(100); /* an idle store tidies up by itself */
+    assert_false(has_segment(dir, 2));
+    assert_true(has_segment(dir, 1));
+    store_close(s);
+    assert_int_equal(kit_verify(dir), 0);
+    assert_int_equal(store_rebuild(os_fs_real(), dir, &e), OK);
+    s = kit_open(dir, &tiny);
+    assert_false(store_has(s, &key));
+    for (uint32_t i = 0; i < 8; i++) {
+        struct kit_record k = kind_of(RECORD_SESSION, i, 200);
+        if (i != 3)
+            kit_must_have(s, &k);
+    }
+    store_close(s);
+    kit_remove(dir);
+}
+
 /* The default budget is a quarter of the disk, chosen once. */
 static void test_budget_is_fixed_at_creation(void **state)
 {
@@ -292,6 +341,7 @@ int main(void)
         cmocka_unit_test(test_too_large),
         cmocka_unit_test(test_deleted_bytes_leave),
         cmocka_unit_test(test_nothing_deleted_comes_back),
+        cmocka_unit_test(test_tombstone_is_copied_on),
         cmocka_unit_test(test_budget_is_fixed_at_creation),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

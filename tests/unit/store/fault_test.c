@@ -143,6 +143,42 @@ static void test_failed_sync_is_survived(void **state)
     fs_sim_free(after);
 }
 
+/* A put that was refused because no sync succeeded must not turn up later, though its bytes lie
+ * whole in the page cache: the segments that hold them are named as failed. */
+static void test_refused_stays_refused(void **state)
+{
+    (void)state;
+    struct store *s = NULL;
+    struct err e;
+    struct kit_record k = {.kind = RECORD_SESSION, .n_chunks = 1, .chunk_bytes = 500};
+    struct fs_sim *sim = fs_sim_new(3);
+    fs_sim_use(sim);
+    assert_int_equal(store_open(fs_sim_fs(sim), DIR, &options, &s, &e), OK);
+    kit_must_put(s, &k);
+    for (uint32_t round = 1; round < 4; round++) {
+        k.number = round * 10;
+        for (uint64_t n = 0; n < 8; n++) { /* syncs of segments, new and old, and of folders */
+            fs_sim_fail(sim, FS_SIM_SYNC, 0, UINT64_MAX, E_IO);
+            assert_int_equal(kit_put_wait(s, &k, &e), E_IO);
+        }
+        fs_sim_fail(sim, 0, 0, 0, OK);
+        k.number = round;
+        kit_must_put(s, &k);
+    }
+    store_close(s);
+    for (int is_rebuilt = 0; is_rebuilt < 2; is_rebuilt++) {
+        if (is_rebuilt)
+            assert_int_equal(store_rebuild(fs_sim_fs(sim), DIR, &e), OK);
+        assert_int_equal(store_open(fs_sim_fs(sim), DIR, &options, &s, &e), OK);
+        for (k.number = 0; k.number < 50; k.number++) {
+            struct digest key = kit_key(&k);
+            assert_int_equal(store_has(s, &key), k.number < 4);
+        }
+        store_close(s);
+    }
+    fs_sim_free(sim);
+}
+
 /* Pages leave keep_free_bytes alone; small records may use it; a full disk is a status. */
 static void test_disk_full(void **state)
 {
@@ -196,6 +232,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_disk_full_from_n_on),
         cmocka_unit_test(test_sync_fails_then_power_is_lost),
         cmocka_unit_test(test_failed_sync_is_survived),
+        cmocka_unit_test(test_refused_stays_refused),
         cmocka_unit_test(test_disk_full),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
