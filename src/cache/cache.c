@@ -4,8 +4,8 @@
 
 #include "base/mem.h"
 #include "cache/cache_int.h"
-#include "os/clock.h"
 #include "cache/sequence_int.h"
+#include "os/clock.h"
 
 enum status cache_new(const struct cache_options *options, struct cache **out, struct err *e)
 {
@@ -293,7 +293,8 @@ static const float *walk_head(struct walk *w, const struct cache_match *m)
     const struct node *parent = w->n_path ? w->path[w->n_path - 1] : &c->root;
     struct digest chain = parent->chain;
     if (w->tail_tokens > 0)
-        chain = key_chain(c, &parent->chain, w->r->tokens + w->n_path * PAGE_TOKENS, w->tail_tokens);
+        chain =
+            key_chain(c, &parent->chain, w->r->tokens + w->n_path * PAGE_TOKENS, w->tail_tokens);
     return head_find(c, &chain);
 }
 
@@ -311,8 +312,9 @@ static void look_up(struct walk *w, struct cache_match *m)
         m->is_diverged = end->n_children > 0 && w->n_path > 0;
     }
     m->head = walk_head(w, m);
-    uint32_t limit = m->head ? m->matched : m->matched < w->r->n_tokens ? m->matched
-                                                                        : w->r->n_tokens - 1;
+    uint32_t limit = m->head                       ? m->matched
+                     : m->matched < w->r->n_tokens ? m->matched
+                                                   : w->r->n_tokens - 1;
     if (limit > w->r->max_resume)
         limit = w->r->max_resume;
     m->resume = resumable(w, limit);

@@ -15,16 +15,16 @@
 #include "kernels/kernels.h"
 #include "store/store.h"
 
-#define CACHE_GROUPS_MAX 2u
+#define CACHE_GROUPS_MAX   2u
 #define CACHE_POINT_TOKENS 1024u /* a resumable point at least this often */
-#define CACHE_SALT_BYTES 32u
+#define CACHE_SALT_BYTES   32u
 
 struct cache;
 struct sequence;
 
 /* Layers with the same window share pages; groups[0] is full attention where there is any. */
 struct cache_group {
-    uint32_t window;     /* 0: all */
+    uint32_t window; /* 0: all */
     uint32_t n_layers;
     uint64_t chunk_bytes; /* one layer's K or V of 64 tokens */
     uint64_t page_bytes;  /* n_layers × 2 × chunk_bytes */
@@ -36,11 +36,11 @@ struct cache_options {
     uint32_t n_kv_heads, head_dim, element_bytes; /* of a chunk; for compact tails */
     uint32_t n_vocab;                             /* floats of a head */
     uint32_t n_ctx;
-    struct digest root;            /* format, model, KV type, numerics: see engine/identity.c */
+    struct digest root;             /* format, model, KV type, numerics: see engine/identity.c */
     uint8_t salt[CACHE_SALT_BYTES]; /* of the owner */
-    struct store *store;           /* NULL: nothing on disk.  Borrowed. */
+    struct store *store;            /* NULL: nothing on disk.  Borrowed. */
     bool store_read_only;
-    uint64_t max_bytes;            /* anonymous KV memory */
+    uint64_t max_bytes; /* anonymous KV memory */
 };
 
 NODISCARD enum status cache_new(const struct cache_options *options, struct cache **out,
@@ -62,8 +62,8 @@ struct cache_match {
 
 /* Looks tokens [n_tokens] up and pins what is found.  max_resume: reuse at most so many tokens
  * (scoring wants logits inside the prompt); n_tokens: a head may answer.
- * points [n_points]: ascending resumable points (message boundaries).  no_cache: match nothing, keep
- * nothing.  Without a head, resume < n_tokens.  E_NOMEM. */
+ * points [n_points]: ascending resumable points (message boundaries).  no_cache: match nothing,
+ * keep nothing.  Without a head, resume < n_tokens.  E_NOMEM. */
 struct cache_request {
     const uint32_t *tokens;
     uint32_t n_tokens;
@@ -77,12 +77,13 @@ NODISCARD enum status cache_begin(struct cache *c, const struct cache_request *r
 
 /* Tokens whose KV is valid: where the next step starts. */
 uint32_t sequence_valid(const struct sequence *s);
-/* Makes pages for the next n tokens writable.  E_LIMIT: no KV memory left (try again when others have
- * ended).  E_CORRUPT: a stored page failed verification and was quarantined: begin again. */
+/* Makes pages for the next n tokens writable.  E_LIMIT: no KV memory left (try again when others
+ * have ended).  E_CORRUPT: a stored page failed verification and was quarantined: begin again. */
 NODISCARD enum status sequence_reserve(struct sequence *s, uint32_t n_tokens, struct err *e);
-/* The step computed these tokens; full pages become visible to others and are queued for the disk. */
-NODISCARD enum status sequence_append(struct sequence *s, const uint32_t *tokens,
-                                      uint32_t n_tokens, struct err *e);
+/* The step computed these tokens; full pages become visible to others and are queued for the disk.
+ */
+NODISCARD enum status sequence_append(struct sequence *s, const uint32_t *tokens, uint32_t n_tokens,
+                                      struct err *e);
 struct sequence_pages {
     void *const *pages;
     uint32_t first_page, n_pages;
@@ -109,8 +110,8 @@ NODISCARD enum status cache_verify_begin(struct cache *c, struct sequence *const
 enum status cache_before_layer(struct cache *c, uint32_t group, uint32_t slot, uint32_t worker,
                                uint32_t n_workers);
 /* After the step.  has_fault: a mapping was found torn (SIGBUS) meanwhile, all mapped pages of the
- * sequences are checked again.  Quarantines what is bad; *n_bad > 0: the step's results are void and
- * its sequences must begin again. */
+ * sequences are checked again.  Quarantines what is bad; *n_bad > 0: the step's results are void
+ * and its sequences must begin again. */
 void cache_verify_end(struct cache *c, struct sequence *const *sequences, uint32_t n_sequences,
                       bool has_fault, uint32_t *n_bad);
 

@@ -15,11 +15,11 @@
 #include "base/check.h"
 #include "cache/cache.h"
 
-#define PAGE_TOKENS KV_PAGE_TOKENS
-#define NODES_MAX (1u << 18)     /* known pages in this process; beyond it the oldest leave */
-#define HEADS_MAX 32u
+#define PAGE_TOKENS     KV_PAGE_TOKENS
+#define NODES_MAX       (1u << 18) /* known pages in this process; beyond it the oldest leave */
+#define HEADS_MAX       32u
 #define HEADS_BYTES_MAX (64u << 20)
-#define FREE_PAGES_MAX 8u        /* unused pages kept per group, against mmap/munmap churn */
+#define FREE_PAGES_MAX  8u /* unused pages kept per group, against mmap/munmap churn */
 
 enum page_where {
     PAGE_NONE,
@@ -29,11 +29,11 @@ enum page_where {
 
 struct page {
     enum page_where where;
-    bool is_kept;    /* windowed groups: part of a resumable point */
-    bool is_durable; /* the store has it */
-    bool is_queued;  /* a put reads data */
-    bool is_listed;  /* in the verify list of the running step */
-    bool is_bad;     /* failed verification in the running step */
+    bool is_kept;        /* windowed groups: part of a resumable point */
+    bool is_durable;     /* the store has it */
+    bool is_queued;      /* a put reads data */
+    bool is_listed;      /* in the verify list of the running step */
+    bool is_bad;         /* failed verification in the running step */
     uint16_t n_verified; /* layers checked, in ascending order */
     uint32_t refs;
     void *data; /* MEMORY: whole page; MAPPED: whole page, or the compact form of a tail */
@@ -65,7 +65,7 @@ struct put_job {
     struct cache *cache;
     struct node *node; /* NULL: a head */
     uint32_t group;
-    void *buffer;      /* compact tail or logits, freed when done */
+    void *buffer; /* compact tail or logits, freed when done */
     enum status st;
     struct err err;
 };
@@ -99,13 +99,13 @@ struct sequence {
     struct cache *cache;
     bool no_cache;
     uint32_t n_valid;
-    uint32_t *tokens;       /* [n_valid], capacity n_ctx */
-    struct node **nodes;    /* [n_pages_max]: the node of a full page, else NULL */
-    void **tables[CACHE_GROUPS_MAX]; /* [n_pages_max]: what a step reads and writes */
+    uint32_t *tokens;                      /* [n_valid], capacity n_ctx */
+    struct node **nodes;                   /* [n_pages_max]: the node of a full page, else NULL */
+    void **tables[CACHE_GROUPS_MAX];       /* [n_pages_max]: what a step reads and writes */
     uint32_t first_page[CACHE_GROUPS_MAX]; /* pages before it were released (window) */
-    uint32_t n_pages;       /* entries in use */
-    uint8_t *keep;          /* [n_pages_max]: belongs to a resumable point */
-    uint32_t *points;       /* ascending, those not reached yet from next_point */
+    uint32_t n_pages;                      /* entries in use */
+    uint8_t *keep;                         /* [n_pages_max]: belongs to a resumable point */
+    uint32_t *points;                      /* ascending, those not reached yet from next_point */
     uint32_t n_points, next_point;
     /* A tail found by the look-up, to be copied before the first step. */
     struct node *tail;
@@ -131,8 +131,9 @@ struct node *node_find_child(const struct node *n, const uint32_t *tokens, uint3
 /* A new child; NULL: out of memory. */
 struct node *node_add_child(struct cache *c, struct node *parent, const uint32_t *tokens,
                             uint32_t n_tokens, const struct digest *chain);
-void node_touch(struct cache *c, struct node *n); /* n, then its ancestors: parents stay more recent */
-void node_trim(struct cache *c);                  /* NODES_MAX */
+void node_touch(struct cache *c,
+                struct node *n); /* n, then its ancestors: parents stay more recent */
+void node_trim(struct cache *c); /* NODES_MAX */
 void node_free_all(struct cache *c);
 
 /* pool.c */

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT
  * persist.c — pages and heads on their way to the store and back.
- * A put reads a page's memory until it is durable; the page is is_queued meanwhile, nobody writes to
- * it (full pages and finished tails never change) and nobody frees it.  `done` runs on the store's
- * thread: it only pushes the job onto c->finished, cache_poll does the rest on the engine's. */
+ * A put reads a page's memory until it is durable; the page is is_queued meanwhile, nobody writes
+ * to it (full pages and finished tails never change) and nobody frees it.  `done` runs on the
+ * store's thread: it only pushes the job onto c->finished, cache_poll does the rest on the
+ * engine's. */
 #include <string.h>
 
 #include "base/endian.h"
@@ -178,7 +179,8 @@ void cache_poll(struct cache *c)
         if (job->st != OK) {
             c->stats.n_put_failed++;
             if (!c->has_put_warned)
-                log_warn("cache", "not kept on disk: %s; serving goes on from memory", job->err.msg);
+                log_warn("cache", "not kept on disk: %s; serving goes on from memory",
+                         job->err.msg);
             c->has_put_warned = true;
         }
         if (job->node)

@@ -107,7 +107,8 @@ static void copy_tail(const struct cache *c, uint32_t group, uint8_t *page, uint
                       uint32_t n_tokens, bool is_expand)
 {
     const struct cache_options *o = &c->options;
-    size_t k_row = PAGE_TOKENS * (size_t)o->element_bytes, k_used = n_tokens * (size_t)o->element_bytes;
+    size_t k_row = PAGE_TOKENS * (size_t)o->element_bytes,
+           k_used = n_tokens * (size_t)o->element_bytes;
     size_t v_head = PAGE_TOKENS * (size_t)o->head_dim * o->element_bytes;
     size_t v_used = n_tokens * (size_t)o->head_dim * o->element_bytes;
     for (uint32_t layer = 0; layer < o->groups[group].n_layers; layer++) {

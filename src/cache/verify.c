@@ -12,7 +12,8 @@ void verify_quarantine(struct cache *c, struct node *n, uint32_t group, const ch
 {
     struct page *p = &n->pages[group];
     struct digest key = key_page(c, group, &n->chain);
-    log_warn("cache", "a stored page failed verification and is computed again: depth=%u group=%u %s",
+    log_warn("cache",
+             "a stored page failed verification and is computed again: depth=%u group=%u %s",
              n->depth, group, why);
     store_quarantine(c->options.store, &key, why);
     p->is_durable = false;

@@ -5,8 +5,8 @@
 
 #include "engine/engine_int.h"
 
-#define PARALLEL_DEFAULT 8u
-#define CTX_MIN 64u
+#define PARALLEL_DEFAULT  8u
+#define CTX_MIN           64u
 #define REQUEST_BYTES_MAX (256u << 20)
 
 extern const uint8_t kvasir_skald_begin[], kvasir_skald_end[];
@@ -22,10 +22,10 @@ static const char *base_name(const char *path)
 static enum status open_file(struct engine *g, struct err *e)
 {
     const char *path = g->options.model_path;
-    enum status st = path ? gguf_open(path, &g->gguf, e)
-                          : gguf_open_memory(kvasir_skald_begin,
-                                             (size_t)(kvasir_skald_end - kvasir_skald_begin),
-                                             "embedded skald", &g->gguf, e);
+    enum status st =
+        path ? gguf_open(path, &g->gguf, e)
+             : gguf_open_memory(kvasir_skald_begin, (size_t)(kvasir_skald_end - kvasir_skald_begin),
+                                "embedded skald", &g->gguf, e);
     if (st != OK)
         return st;
     struct slice name = {0};

@@ -4,8 +4,8 @@
  *   engine_submit ─▶ prompts (ring) ─▶ prompt workers: template, tokenize ─▶ inbox (ring) ─▶ engine
  *   engine thread: inbox → waiting → running → one step for all → events → gone
  *
- * Owner of each struct: a job belongs to the prompt worker that builds it, then to the engine thread;
- * the memo has a mutex of its own; everything else is the engine thread's. */
+ * Owner of each struct: a job belongs to the prompt worker that builds it, then to the engine
+ * thread; the memo has a mutex of its own; everything else is the engine thread's. */
 #ifndef KVASIR_ENGINE_INT_H
 #define KVASIR_ENGINE_INT_H
 
@@ -26,12 +26,13 @@
 #include "os/fault.h"
 #include "os/team.h"
 
-#define INBOX_MAX (4 * ENGINE_QUEUE_MAX)
-#define PROMPT_WORKERS 2u
+#define INBOX_MAX            (4 * ENGINE_QUEUE_MAX)
+#define PROMPT_WORKERS       2u
 #define CHUNK_BESIDE_STREAMS 64u /* prefill tokens of a step while others decode */
-#define KEEP_END_AFTER_MS 1000.0 /* a turn longer than this gets its prompt's end on disk meanwhile */
-#define POLL_MS 50               /* an idle engine looks after finished writes this often */
-#define RESTARTS_MAX 16u         /* of one job, after pages that failed verification */
+#define KEEP_END_AFTER_MS \
+    1000.0 /* a turn longer than this gets its prompt's end on disk meanwhile */
+#define POLL_MS                50  /* an idle engine looks after finished writes this often */
+#define RESTARTS_MAX           16u /* of one job, after pages that failed verification */
 #define SCORE_LOGITS_BYTES_MAX (64u << 20)
 
 struct job;
@@ -50,7 +51,7 @@ struct choice {
     uint32_t index;
     struct sequence *sequence; /* NULL while waiting to begin (again) */
     struct sampler *sampler;
-    struct token_list tokens;  /* prompt + generated */
+    struct token_list tokens; /* prompt + generated */
     uint32_t n_generated;
     struct stream stream;
     bool is_finished;
@@ -58,7 +59,7 @@ struct choice {
 };
 
 struct job {
-    struct job *next;                 /* in waiting or running */
+    struct job *next;                  /* in waiting or running */
     struct job *open_next, *open_prev; /* in engine.open */
     uint64_t id;
     struct engine_request *request;

@@ -3,8 +3,8 @@
  * Model identity = SHA-256 over every tensor (name, type, shape, digest of its bytes), sorted by
  * name, and the hyperparameters that the forward pass reads; so editing the chat template or
  * splitting the file keeps the cache.  Hashing 250 MB takes 0.2 s, so the result is remembered in
- * DIR/models.txt under each part's (device, inode, size, mtime, ctime), once these were equal before
- * and after hashing and ctime is at least 2 s old. */
+ * DIR/models.txt under each part's (device, inode, size, mtime, ctime), once these were equal
+ * before and after hashing and ctime is at least 2 s old. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,8 +13,8 @@
 #include "os/fs.h"
 
 #define FINGERPRINT_BYTES_MAX (1u << 20)
-#define PAGE_FORMAT_VERSION 1u
-#define CTIME_SETTLED_NS 2000000000LL
+#define PAGE_FORMAT_VERSION   1u
+#define CTIME_SETTLED_NS      2000000000LL
 
 static int by_name(const void *a, const void *b)
 {
@@ -191,8 +191,10 @@ enum status identity_salt(struct engine *g, struct err *e)
     struct store_pin pin;
     if (g->store && store_get(g->store, &key, &pin, e) == OK) {
         enum status st = OK;
-        if (pin.kind != RECORD_TENANT || pin.n_chunks != 1 || store_chunk(&pin, 0).len != CACHE_SALT_BYTES)
-            st = err_set(e, E_CORRUPT, "the store's tenant record is damaged; run: kvasir store verify");
+        if (pin.kind != RECORD_TENANT || pin.n_chunks != 1 ||
+            store_chunk(&pin, 0).len != CACHE_SALT_BYTES)
+            st = err_set(e, E_CORRUPT,
+                         "the store's tenant record is damaged; run: kvasir store verify");
         else
             st = store_verify_chunk(&pin, 0, e);
         if (st == OK)

@@ -341,7 +341,8 @@ void job_end(struct engine *g, struct job *job)
         g->stats.n_cancelled++;
     for (uint32_t i = 0; i < job->n_choices; i++)
         if (job->choices[i].finish == FINISH_CANCELLED)
-            finish_choice(&job->choices[i], FINISH_CANCELLED, stream_flush(&job->choices[i].stream));
+            finish_choice(&job->choices[i], FINISH_CANCELLED,
+                          stream_flush(&job->choices[i].stream));
     if (job->is_prompt_done)
         job->usage.decode_ms = (double)(now - job->decode_ns) * 1e-6;
     if (job->request->session.len > 0 && job->n_choices > 0 && job->choices[0].sequence)

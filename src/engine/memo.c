@@ -12,7 +12,7 @@
 #include "os/clock.h"
 
 #define PROMPT_TEXT_MAX (64u << 20)
-#define BOUNDARIES_MAX 65536u /* segments of one text; beyond them the rest is one segment */
+#define BOUNDARIES_MAX  65536u /* segments of one text; beyond them the rest is one segment */
 
 struct entry {
     struct digest key;
@@ -38,7 +38,7 @@ struct cuts {
     size_t *ends;
     struct digest *digests; /* [n]: D(i + 1) */
     uint32_t n, cap;
-    struct digest whole;    /* D over the rest too; equals the last digest when there is no rest */
+    struct digest whole; /* D over the rest too; equals the last digest when there is no rest */
 };
 
 void prompt_release(struct prompt *p)
@@ -168,7 +168,8 @@ static enum status cut(const struct memo *m, struct slice text, struct cuts *c)
         st = cuts_add(c, end, &at);
         from = end;
     }
-    c->whole = from < text.len ? extend(&d, &at, (struct slice){text.ptr + from, text.len - from}) : at;
+    c->whole =
+        from < text.len ? extend(&d, &at, (struct slice){text.ptr + from, text.len - from}) : at;
     digester_release(&d);
     return st;
 }
@@ -297,14 +298,13 @@ static enum status add_point(struct prompt *p, uint32_t position)
 static enum status find_points(const struct memo *m, struct prompt *p)
 {
     for (uint32_t i = 0; i < p->tokens.count; i++)
-        if (tokenizer_is_end(m->options.tokenizer, p->tokens.ids[i]) &&
-            add_point(p, i + 1) != OK)
+        if (tokenizer_is_end(m->options.tokenizer, p->tokens.ids[i]) && add_point(p, i + 1) != OK)
             return E_NOMEM;
     return OK;
 }
 
-static enum status encode_segment(struct memo *m, struct slice text, bool is_first, struct prompt *p,
-                                  struct err *e)
+static enum status encode_segment(struct memo *m, struct slice text, bool is_first,
+                                  struct prompt *p, struct err *e)
 {
     struct slice bos = m->vocabulary.bos == TOKEN_NONE
                            ? (struct slice){0}
@@ -439,9 +439,9 @@ void memo_remember(struct memo *m, const struct prompt *p, const uint32_t *gener
         struct digester d = {0};
         struct digest key = extend(&d, &p->boundary, buf_slice(&segment));
         digester_release(&d);
-        bool is_odd = p->is_odd || !is_canonical(m, p, buf_slice(&segment),
-                                                 tokens + p->n_boundary_tokens,
-                                                 n - p->n_boundary_tokens);
+        bool is_odd =
+            p->is_odd || !is_canonical(m, p, buf_slice(&segment), tokens + p->n_boundary_tokens,
+                                       n - p->n_boundary_tokens);
         remember(m, &key, tokens, n, p->n_replayed + 1, is_odd);
         if (is_odd)
             remember_durably(m, &key, tokens, n, p->n_replayed + 1);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * memo.h — rendered text → token ids, remembered.
- * For:     not tokenizing a known prefix again, and replaying an assistant turn by the very ids that
- *          the model wrote (it may have spelled the text with other tokens than the tokenizer would).
+ * For:     not tokenizing a known prefix again, and replaying an assistant turn by the very ids
+ * that the model wrote (it may have spelled the text with other tokens than the tokenizer would).
  * A text is cut into segments behind each end-of-turn token, where tokenize(a + b) =
  * tokenize(a) + tokenize(b) holds (tokenizer_cuts_at).  A prefix of k segments is named by
  * D(k) = SHA-256(D(k−1), segment k).
@@ -12,7 +12,7 @@
 
 #include "engine/engine.h"
 
-#define MEMO_BYTES_MAX (64u << 20)
+#define MEMO_BYTES_MAX   (64u << 20)
 #define MEMO_ENTRIES_MAX 4096u
 
 struct memo;

@@ -33,8 +33,8 @@ enum status prompt_load_template(struct engine *g, struct err *e)
     buf_printf(&origin, "built-in for %s", g->model_info->arch);
     g->origin_text = buf_take(&origin, NULL);
     g->info.template_origin = g->origin_text;
-    const char *text = template_default(g->model_info->arch,
-                                        (struct template_vocabulary){has_token, g});
+    const char *text =
+        template_default(g->model_info->arch, (struct template_vocabulary){has_token, g});
     if (!text) { /* not made for chats: text and token prompts still work */
         g->info.template_origin = "none";
         return OK;

@@ -71,7 +71,8 @@ static enum status run_once(struct scoring *s, struct err *e)
 {
     struct engine *g = s->g;
     const struct engine_score *score = s->score;
-    uint32_t first_wanted = s->next < score->n_positions ? score->positions[s->next] : score->n_tokens - 1;
+    uint32_t first_wanted =
+        s->next < score->n_positions ? score->positions[s->next] : score->n_tokens - 1;
     struct cache_request r = {.tokens = score->tokens,
                               .n_tokens = score->n_tokens,
                               .max_resume = first_wanted,
@@ -106,7 +107,9 @@ void score_run(struct engine *g, struct score_call *call)
         return;
     uint64_t row_bytes = (uint64_t)g->model_info->n_vocab * sizeof(float);
     uint64_t n_rows = SCORE_LOGITS_BYTES_MAX / row_bytes;
-    s.n_rows = n_rows < 1 ? 1 : n_rows > MODEL_BATCH_TOKENS_MAX ? MODEL_BATCH_TOKENS_MAX : (uint32_t)n_rows;
+    s.n_rows = n_rows < 1                        ? 1
+               : n_rows > MODEL_BATCH_TOKENS_MAX ? MODEL_BATCH_TOKENS_MAX
+                                                 : (uint32_t)n_rows;
     s.logits = mem_try_aligned(64, s.n_rows * row_bytes);
     if (!s.logits) {
         call->st = err_set(&call->err, E_NOMEM, "no memory for %u rows of logits", s.n_rows);

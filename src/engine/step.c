@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * step.c — one batch: the next token of every running choice, and prefill chunks within a budget, so
- * that a long prompt does not stall the streams beside it. */
+ * step.c — one batch: the next token of every running choice, and prefill chunks within a budget,
+ * so that a long prompt does not stall the streams beside it. */
 #include "engine/engine_int.h"
 
 struct step {
@@ -44,7 +44,8 @@ void step_restart_all(struct engine *g)
     for (struct job *job = g->running; job; job = job->next) {
         job_release(g, job);
         if (++job->n_restarts > RESTARTS_MAX)
-            err_set(&job->error, E_CORRUPT, "stored pages keep failing verification; run: kvasir store verify");
+            err_set(&job->error, E_CORRUPT,
+                    "stored pages keep failing verification; run: kvasir store verify");
     }
     for (struct job *job = g->running; job; job = job->next)
         if (job->error.code == OK && !job_is_finished(job))

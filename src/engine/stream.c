@@ -22,10 +22,9 @@ static size_t find_stop(struct stream *s, size_t from)
 {
     size_t first = s->text.len;
     for (uint32_t i = 0; i < s->n_stops; i++) {
-        const char *hit = s->stops[i].len
-                              ? memmem(s->text.ptr + from, s->text.len - from, s->stops[i].ptr,
-                                       s->stops[i].len)
-                              : NULL;
+        const char *hit = s->stops[i].len ? memmem(s->text.ptr + from, s->text.len - from,
+                                                   s->stops[i].ptr, s->stops[i].len)
+                                          : NULL;
         if (hit && (size_t)(hit - s->text.ptr) < first) {
             first = (size_t)(hit - s->text.ptr);
             s->stop = s->stops[i];

@@ -11,8 +11,8 @@ struct stream {
     struct detokenizer detok;
     const struct slice *stops;
     uint32_t n_stops;
-    struct buf text;  /* all text of the choice so far */
-    size_t n_emitted; /* bytes of it that were handed out */
+    struct buf text;   /* all text of the choice so far */
+    size_t n_emitted;  /* bytes of it that were handed out */
     struct slice stop; /* the stop string that matched */
 };
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  * Goal: a prompt gets exactly the KV that its own tokens produced, and computes no token more than
  * DESIGN §3 allows, whatever was there before.
- * Method: a pretended model whose KV is a hash of the whole prefix (rig.h); random trees of prompts,
- * with and without windowed layers, with and without a store, across reopening. */
+ * Method: a pretended model whose KV is a hash of the whole prefix (rig.h); random trees of
+ * prompts, with and without windowed layers, with and without a store, across reopening. */
 #include "rig.h"
 
 static void test_extend_and_repeat(void **state)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * rig.h — a cache with a pretended model: the "KV" of a token at a position is a number made from all
- * tokens up to it, so that a page that belongs to another chain, or an uncomputed slot, shows. */
+ * rig.h — a cache with a pretended model: the "KV" of a token at a position is a number made from
+ * all tokens up to it, so that a page that belongs to another chain, or an uncomputed slot, shows.
+ */
 #ifndef KVASIR_TESTS_CACHE_RIG_H
 #define KVASIR_TESTS_CACHE_RIG_H
 
@@ -19,12 +20,12 @@
 #include "base/prng.h"
 #include "cache/cache.h"
 
-#define RIG_HEADS 2u
-#define RIG_DIM 16u
+#define RIG_HEADS  2u
+#define RIG_DIM    16u
 #define RIG_WINDOW 100u
-#define RIG_CTX 8192u
-#define RIG_VOCAB 64u
-#define RIG_CHUNK (RIG_HEADS * RIG_DIM * 64u * 4u)
+#define RIG_CTX    8192u
+#define RIG_VOCAB  64u
+#define RIG_CHUNK  (RIG_HEADS * RIG_DIM * 64u * 4u)
 
 struct rig {
     struct cache *cache;
@@ -38,7 +39,8 @@ static inline void rig_open(struct rig *r)
 {
     struct err e = {0};
     if (r->dir[0]) {
-        struct store_options so = {.max_bytes = 1u << 30, .keep_free_bytes = 1, .segment_bytes = 16u << 20};
+        struct store_options so = {
+            .max_bytes = 1u << 30, .keep_free_bytes = 1, .segment_bytes = 16u << 20};
         if (store_open(os_fs_real(), r->dir, &so, &r->store, &e) != OK)
             fail_msg("store_open: %s", e.msg);
     }
@@ -193,8 +195,8 @@ static inline struct rig_run rig_request(struct rig *r, const uint32_t *tokens, 
         struct sequence *s;
         struct cache_match m;
         assert_int_equal(cache_begin(r->cache, &q, &s, &m, &e), OK);
-        out = (struct rig_run){m.resume, m.matched, m.memory_tokens, m.disk_tokens,
-                               m.head != NULL, m.is_diverged};
+        out = (struct rig_run){m.resume,      m.matched,      m.memory_tokens,
+                               m.disk_tokens, m.head != NULL, m.is_diverged};
         assert_int_equal(m.memory_tokens + m.disk_tokens, m.resume);
         uint32_t *hashes = mem_new(n, sizeof *hashes);
         float expected[RIG_VOCAB];

@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: MIT
- * Goal: DESIGN §4 — logits are a function of the token sequence alone — and nothing is computed twice.
- * Method: for a tiny model of each family, the digest of all logits at the last positions must be the
- * same for every chunk size, thread count, instruction set, KV state (cold, same process, after a
- * restart, after kill -9 in another process, diverging at 200 positions), and the number of computed
- * tokens must be what DESIGN §3 allows. */
+ * Goal: DESIGN §4 — logits are a function of the token sequence alone — and nothing is computed
+ * twice. Method: for a tiny model of each family, the digest of all logits at the last positions
+ * must be the same for every chunk size, thread count, instruction set, KV state (cold, same
+ * process, after a restart, after kill -9 in another process, diverging at 200 positions), and the
+ * number of computed tokens must be what DESIGN §3 allows. */
 #include <sys/wait.h>
 
 #include "rig.h"
 
-#define POSITIONS 3u
-#define MODELS_MAX 16u
-#define SKIPPED 77 /* for ctest */
+#define POSITIONS      3u
+#define MODELS_MAX     16u
+#define SKIPPED        77   /* for ctest */
 #define REF_TOKENS_MAX 600u /* plain C takes hours for more, with a real model */
 
 /* The subjects: tiny models, or one real model (--soak MODEL LENGTH; "embedded": skald). */
@@ -18,9 +18,9 @@ static uint32_t N = 500; /* tokens; the tiny models hold 512 */
 static uint32_t n_divergences = 200;
 static size_t n_models;
 static const char *models[MODELS_MAX];
-static const char *const tiny[] = {TINY("gemma3-F32"),  TINY("gemma3-Q8_0"), TINY("llama-F32"),
-                                     TINY("llama-Q4_0"),  TINY("llama-KMIX"),  TINY("qwen2-Q5_1"),
-                                     TINY("qwen3-F16")};
+static const char *const tiny[] = {TINY("gemma3-F32"), TINY("gemma3-Q8_0"), TINY("llama-F32"),
+                                   TINY("llama-Q4_0"), TINY("llama-KMIX"),  TINY("qwen2-Q5_1"),
+                                   TINY("qwen3-F16")};
 
 static const char *path_of(const char *model)
 {
@@ -31,12 +31,12 @@ static struct digest reference(const char *path, const uint32_t *t, enum kv_type
                                enum activations activations)
 {
     struct engine_usage u;
-    struct engine *g = rig_engine((struct engine_options){
-        .model_path = path_of(path),
-        .n_threads = 1,
-        .isa = N > REF_TOKENS_MAX ? ISA_AUTO : ISA_REF,
-        .kv_type = kv,
-        .activations = activations});
+    struct engine *g =
+        rig_engine((struct engine_options){.model_path = path_of(path),
+                                           .n_threads = 1,
+                                           .isa = N > REF_TOKENS_MAX ? ISA_AUTO : ISA_REF,
+                                           .kv_type = kv,
+                                           .activations = activations});
     struct digest d = rig_score(g, t, N, POSITIONS, 512, true, &u);
     assert_int_equal(u.computed_tokens, N);
     engine_close(g);
@@ -113,8 +113,8 @@ static void test_restart(void **state)
                 struct digest d = rig_score(g, t, N, POSITIONS, 100, false, &u);
                 assert_same(&d, &ref, "resume", models[i]);
                 bool is_cold = restart == 0 && again == 0;
-                bool is_windowed = engine_info(g)->model->groups[0].window ||
-                                   engine_info(g)->model->n_groups > 1;
+                bool is_windowed =
+                    engine_info(g)->model->groups[0].window || engine_info(g)->model->n_groups > 1;
                 if (is_cold)
                     assert_int_equal(u.computed_tokens, N);
                 else if (!is_windowed)
@@ -177,7 +177,8 @@ static void test_divergence(void **state)
         uint32_t n_vocab = vocabulary_of(models[i]);
         uint32_t *t = rig_tokens(50 + i, N, n_vocab);
         struct engine_options o = {.model_path = path_of(models[i]), .store_dir = dir};
-        struct engine *g = rig_engine(o), *cold = rig_engine((struct engine_options){.model_path = path_of(models[i])});
+        struct engine *g = rig_engine(o),
+                      *cold = rig_engine((struct engine_options){.model_path = path_of(models[i])});
         bool is_windowed = engine_info(g)->model->n_groups > 1;
         struct engine_usage u;
         for (uint32_t n = 80; n <= N; n += 80)
@@ -218,7 +219,8 @@ static void test_batch(void **state)
     (void)state;
     static const uint32_t lengths[5] = {3, 65, 200, 129, 64};
     for (size_t i = 0; i < n_models; i++) {
-        struct engine *g = rig_engine((struct engine_options){.model_path = path_of(models[i]), .chunk = 50});
+        struct engine *g =
+            rig_engine((struct engine_options){.model_path = path_of(models[i]), .chunk = 50});
         uint32_t n_vocab = engine_info(g)->model->n_vocab;
         struct rig_answer *alone[5], *together[5];
         for (uint32_t k = 0; k < 5; k++) {

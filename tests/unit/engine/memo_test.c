@@ -27,10 +27,8 @@ static void kit_open(struct kit *k, bool no_replay)
         tokenizer_load(k->gguf, &k->tokenizer, &e) != OK ||
         store_open(os_fs_real(), k->dir, &so, &k->store, &e) != OK)
         fail_msg("%s", e.msg);
-    struct memo_options o = {.tokenizer = k->tokenizer,
-                             .store = k->store,
-                             .owner = {{3}},
-                             .no_replay = no_replay};
+    struct memo_options o = {
+        .tokenizer = k->tokenizer, .store = k->store, .owner = {{3}}, .no_replay = no_replay};
     assert_int_equal(memo_new(&o, &k->memo, &e), OK);
 }
 
@@ -63,18 +61,22 @@ static void assert_canonical(struct kit *k, const struct prompt *p, const char *
     struct token_list l = {0};
     struct err e;
     assert_int_equal(tokenizer_encode(k->tokenizer, slice_of(text),
-                                      (struct encode_flags){.parse_special = true}, &l, &e), OK);
+                                      (struct encode_flags){.parse_special = true}, &l, &e),
+                     OK);
     size_t bos = p->tokens.ids[0] == tokenizer_info(k->tokenizer).bos &&
-                         (l.count == 0 || l.ids[0] != p->tokens.ids[0]);
+                 (l.count == 0 || l.ids[0] != p->tokens.ids[0]);
     assert_int_equal(p->tokens.count, l.count + bos);
     assert_memory_equal(p->tokens.ids + bos, l.ids, l.count * sizeof *l.ids);
     token_list_release(&l);
 }
 
-#define TURN1 "<bos><start_of_turn>user\nwho are you?<end_of_turn>\n<start_of_turn>model\n"
+#define TURN1  "<bos><start_of_turn>user\nwho are you?<end_of_turn>\n<start_of_turn>model\n"
 #define ANSWER "I am skald, a tiny recall model."
-#define TURN2 TURN1 ANSWER "<end_of_turn>\n<start_of_turn>user\nthanks<end_of_turn>\n<start_of_turn>model\n"
-#define OTHER TURN1 "I am Skald.<end_of_turn>\n<start_of_turn>user\nthanks<end_of_turn>\n<start_of_turn>model\n"
+#define TURN2 \
+    TURN1 ANSWER "<end_of_turn>\n<start_of_turn>user\nthanks<end_of_turn>\n<start_of_turn>model\n"
+#define OTHER     \
+    TURN1 "I am " \
+          "Skald.<end_of_turn>\n<start_of_turn>user\nthanks<end_of_turn>\n<start_of_turn>model\n"
 
 /* The answer's bytes, each by its byte token: what no tokenizer would choose. */
 static uint32_t spell_oddly(struct kit *k, const char *text, uint32_t *ids)
@@ -84,7 +86,8 @@ static uint32_t spell_oddly(struct kit *k, const char *text, uint32_t *ids)
         char one[2] = {*text, 0};
         struct token_list l = {0};
         struct err e;
-        assert_int_equal(tokenizer_encode(k->tokenizer, slice_of(one), (struct encode_flags){0}, &l, &e), OK);
+        assert_int_equal(
+            tokenizer_encode(k->tokenizer, slice_of(one), (struct encode_flags){0}, &l, &e), OK);
         for (size_t i = 0; i < l.count; i++)
             ids[n++] = l.ids[i];
         token_list_release(&l);
@@ -97,7 +100,8 @@ static void test_same_as_tokenizer(void **state)
     (void)state;
     struct kit k = {0};
     kit_open(&k, false);
-    const char *texts[] = {TURN1, TURN2, OTHER, "plain", "<end_of_turn>", "a<end_of_turn>b", TURN2, TURN1};
+    const char *texts[] = {TURN1, TURN2, OTHER, "plain", "<end_of_turn>", "a<end_of_turn>b",
+                           TURN2, TURN1};
     for (int again = 0; again < 2; again++) {
         for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
             struct prompt p = tokenize(&k, texts[i]);
@@ -154,7 +158,8 @@ static void test_forged_end(void **state)
     kit_open(&k, false);
     struct prompt first = tokenize(&k, TURN1);
     const uint32_t ids[] = {300, 301, 302};
-    memo_remember(k.memo, &first, ids, 3, SLICE_LIT("yes<end_of_turn>no"), tokenizer_info(k.tokenizer).eot);
+    memo_remember(k.memo, &first, ids, 3, SLICE_LIT("yes<end_of_turn>no"),
+                  tokenizer_info(k.tokenizer).eot);
     const char *text = TURN1 "yes<end_of_turn>no<end_of_turn>";
     struct prompt p = tokenize(&k, text);
     assert_canonical(&k, &p, text);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * Goal: a request gets its answer whatever runs beside it, and says truly where its tokens came from.
- * Method: tiny models through the engine's door: choices, seeds, stops, cancel, shared prefixes, short
- * memory, damaged segments. */
+ * Goal: a request gets its answer whatever runs beside it, and says truly where its tokens came
+ * from. Method: tiny models through the engine's door: choices, seeds, stops, cancel, shared
+ * prefixes, short memory, damaged segments. */
 #include <dirent.h>
 #include <fcntl.h>
 
@@ -214,7 +214,8 @@ static void test_shared_prefix(void **state)
         computed += a[i]->usage.computed_tokens;
         rig_answer_free(a[i]);
     }
-    assert_true(computed <= 400 + 6 * 5 + 6 * 64); /* once, and what differs or sits in a partial page */
+    assert_true(computed <=
+                400 + 6 * 5 + 6 * 64); /* once, and what differs or sits in a partial page */
     engine_close(g);
     mem_free(t);
 }
@@ -320,10 +321,10 @@ static void test_damage(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_choices),       cmocka_unit_test(test_resumed_stream),
-        cmocka_unit_test(test_stop_strings),  cmocka_unit_test(test_errors),
-        cmocka_unit_test(test_cancel),        cmocka_unit_test(test_shared_prefix),
-        cmocka_unit_test(test_short_memory),  cmocka_unit_test(test_damage),
+        cmocka_unit_test(test_choices),      cmocka_unit_test(test_resumed_stream),
+        cmocka_unit_test(test_stop_strings), cmocka_unit_test(test_errors),
+        cmocka_unit_test(test_cancel),       cmocka_unit_test(test_shared_prefix),
+        cmocka_unit_test(test_short_memory), cmocka_unit_test(test_damage),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

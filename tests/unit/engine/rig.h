@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * rig.h — engines for tests: open with a model and a store, score to a digest, generate to a list. */
+ * rig.h — engines for tests: open with a model and a store, score to a digest, generate to a list.
+ */
 #ifndef KVASIR_TESTS_ENGINE_RIG_H
 #define KVASIR_TESTS_ENGINE_RIG_H
 
