@@ -3,6 +3,7 @@
  * All open it read-only: no lock is taken and nothing is repaired here. */
 #include <inttypes.h>
 #include <string.h>
+#include <time.h>
 
 #include "app/app_int.h"
 #include "os/fs.h"
@@ -44,31 +45,81 @@ struct listing {
     struct json_writer *json; /* NULL: a table */
 };
 
+/* A session's meta is the engine's JSON: {"name", "n_tokens", "updated", "model", …}. */
+static const struct json *session_of(const struct store_pin *pin, struct arena *arena)
+{
+    struct json *meta;
+    struct slice text = {(const char *)pin->meta, pin->meta_len};
+    if (pin->kind != RECORD_SESSION || json_parse(text, arena, &meta, NULL) != OK)
+        return NULL;
+    return meta;
+}
+
+static struct slice text_member(const struct json *object, const char *key)
+{
+    const struct json *v = json_get(object, key);
+    return v && v->kind == JSON_STRING ? v->text : SLICE_LIT("?");
+}
+
+static void print_session(const struct json *session)
+{
+    const struct json *updated = json_get(session, "updated"), *n = json_get(session, "n_tokens");
+    time_t at = updated && updated->kind == JSON_INT ? (time_t)updated->integer : 0;
+    char when[32] = "?";
+    struct tm tm;
+    if (localtime_r(&at, &tm))
+        strftime(when, sizeof when, "%Y-%m-%d %H:%M", &tm);
+    struct slice name = text_member(session, "name"), model = text_member(session, "model");
+    printf("session  %s  %8" PRId64 " tokens  " SLICE_FMT "  (" SLICE_FMT ")\n", when,
+           n && n->kind == JSON_INT ? n->integer : 0, SLICE_ARG(name), SLICE_ARG(model));
+}
+
+static void print_record(const struct store_pin *pin, const char *key, const char *chain)
+{
+    char size[24];
+    printf("%-8s %10" PRIu64 " %6u %10s  %.16s  %.16s\n", kind_names[pin->kind], pin->sequence,
+           pin->depth, size_text(pin->payload_len, size), key, chain);
+}
+
+static void write_record(struct json_writer *w, const struct store_pin *pin, const char *key,
+                         const char *chain, const struct json *session)
+{
+    jw_begin_object(w);
+    jw_key(w, "kind");
+    jw_text(w, kind_names[pin->kind]);
+    jw_key(w, "sequence");
+    jw_int(w, (int64_t)pin->sequence);
+    jw_key(w, "depth");
+    jw_int(w, pin->depth);
+    jw_key(w, "bytes");
+    jw_int(w, (int64_t)pin->payload_len);
+    jw_key(w, "key");
+    jw_text(w, key);
+    jw_key(w, "chain");
+    jw_text(w, chain);
+    if (session) {
+        jw_key(w, "session");
+        jw_value(w, session);
+    }
+    jw_end_object(w);
+}
+
 static bool list_one(const struct store_pin *pin, void *arg)
 {
     const struct listing *l = arg;
-    char key[DIGEST_HEX_BYTES], chain[DIGEST_HEX_BYTES], size[24];
+    char key[DIGEST_HEX_BYTES], chain[DIGEST_HEX_BYTES];
+    struct arena arena;
+    arena_init(&arena, 1u << 20);
     digest_hex(&pin->key, key);
     digest_hex(&pin->chain, chain);
-    if (!l->json) {
-        printf("%-8s %10" PRIu64 " %6u %10s  %.16s  %.16s\n", kind_names[pin->kind], pin->sequence,
-               pin->depth, size_text(pin->payload_len, size), key, chain);
-        return true;
-    }
-    jw_begin_object(l->json);
-    jw_key(l->json, "kind");
-    jw_text(l->json, kind_names[pin->kind]);
-    jw_key(l->json, "sequence");
-    jw_int(l->json, (int64_t)pin->sequence);
-    jw_key(l->json, "depth");
-    jw_int(l->json, pin->depth);
-    jw_key(l->json, "bytes");
-    jw_int(l->json, (int64_t)pin->payload_len);
-    jw_key(l->json, "key");
-    jw_text(l->json, key);
-    jw_key(l->json, "chain");
-    jw_text(l->json, chain);
-    jw_end_object(l->json);
+    const struct json *session = session_of(pin, &arena);
+    if (l->json)
+        write_record(l->json, pin, key, chain, session);
+    else if (session)
+        print_session(session);
+    else
+        print_record(pin, key, chain);
+    arena_release(&arena);
     return true;
 }
 
@@ -89,12 +140,14 @@ int command_store_ls(const struct config *c)
     struct listing l = {.json = is_json ? &w : NULL};
     if (is_json)
         jw_begin_array(&w);
-    else
+    /* Sessions first: they have names that people gave. */
+    enum status st = store_each(s, RECORD_SESSION, list_one, &l, &e);
+    if (!is_json)
         printf("%-8s %10s %6s %10s  %-16s  %-16s\n", "kind", "sequence", "depth", "bytes", "key",
                "chain");
-    enum status st = OK;
     for (int kind = RECORD_TENANT; kind >= RECORD_PAGE && st == OK; kind--)
-        st = store_each(s, (enum record_kind)kind, list_one, &l, &e);
+        if (kind != RECORD_SESSION)
+            st = store_each(s, (enum record_kind)kind, list_one, &l, &e);
     store_close(s);
     if (is_json) {
         jw_end_array(&w);
