@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT
- * table.c — open addressing over stable entries.  Keys are SHA-256 digests, so eight of their
- * bytes are the hash.  Removal shifts the following run back, so that no tombstones pile up. */
+ * table.c — open addressing over stable entries.  Keys are SHA-256 digests, so four of their
+ * bytes are the hash; not the first ones, because the index is loaded in the order of its keys and
+ * would fill the table run by run.  Removal shifts the following run back, so that no tombstones
+ * pile up. */
 #include "store/table.h"
 
 #include <string.h>
@@ -28,36 +30,45 @@ struct entry *table_at(const struct table *t, uint32_t id)
     return &t->blocks[id / TABLE_BLOCK][id % TABLE_BLOCK];
 }
 
-static uint32_t home_of(const struct table *t, const struct digest *key)
+static uint32_t hash_of(const struct digest *key)
 {
-    return (uint32_t)get_le64(key->b) & (t->n_slots - 1);
+    return get_le32(key->b + 8);
+}
+
+/* The other half of a slot: tells most keys apart without touching their entries. */
+static uint64_t slot_of(const struct digest *key, uint32_t id)
+{
+    return (uint64_t)get_le32(key->b + 12) << 32 | (id + 1u);
 }
 
 uint32_t table_find(const struct table *t, const struct digest *key)
 {
     if (t->count == 0)
         return TABLE_NONE;
-    for (uint32_t i = home_of(t, key);; i = (i + 1) & (t->n_slots - 1)) {
-        if (t->slots[i] == 0)
+    uint64_t want = slot_of(key, 0) >> 32;
+    for (uint32_t i = hash_of(key) & (t->n_slots - 1);; i = (i + 1) & (t->n_slots - 1)) {
+        uint64_t slot = t->slots[i];
+        if (slot == 0)
             return TABLE_NONE;
-        uint32_t id = t->slots[i] - 1;
-        if (digest_equal(&table_at(t, id)->key, key))
+        uint32_t id = (uint32_t)slot - 1;
+        if (slot >> 32 == want && digest_equal(&table_at(t, id)->key, key))
             return id;
     }
 }
 
 static void link_id(struct table *t, uint32_t id)
 {
-    uint32_t i = home_of(t, &table_at(t, id)->key);
+    const struct digest *key = &table_at(t, id)->key;
+    uint32_t i = hash_of(key) & (t->n_slots - 1);
     while (t->slots[i] != 0)
         i = (i + 1) & (t->n_slots - 1);
-    t->slots[i] = id + 1;
+    t->slots[i] = slot_of(key, id);
 }
 
 static bool grow_slots(struct table *t)
 {
     uint32_t n = t->n_slots ? t->n_slots * 2 : SLOTS_MIN;
-    uint32_t *slots = n > t->n_slots ? mem_try_new(n, sizeof *slots) : NULL;
+    uint64_t *slots = n > t->n_slots ? mem_try_new(n, sizeof *slots) : NULL;
     if (!slots)
         return false;
     mem_free(t->slots);
@@ -114,13 +125,13 @@ uint32_t table_add(struct table *t, const struct digest *key)
 void table_remove(struct table *t, uint32_t id)
 {
     struct entry *entry = table_at(t, id);
-    uint32_t mask = t->n_slots - 1, hole = home_of(t, &entry->key);
-    while (t->slots[hole] != id + 1) {
+    uint32_t mask = t->n_slots - 1, hole = hash_of(&entry->key) & mask;
+    while ((uint32_t)t->slots[hole] != id + 1) {
         CHECK(t->slots[hole] != 0);
         hole = (hole + 1) & mask;
     }
     for (uint32_t i = (hole + 1) & mask; t->slots[i] != 0; i = (i + 1) & mask) {
-        uint32_t home = home_of(t, &table_at(t, t->slots[i] - 1)->key);
+        uint32_t home = hash_of(&table_at(t, (uint32_t)t->slots[i] - 1)->key) & mask;
         if (((i - home) & mask) >= ((i - hole) & mask)) { /* its home is not behind the hole */
             t->slots[hole] = t->slots[i];
             hole = i;

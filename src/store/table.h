@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * table.h — what the index says, in memory: key → where the record lies and what it is worth.
  * For:    look-ups without I/O, eviction's choice.
- * Size:   an entry is 80 bytes, the hash 8 to 16 more: under 100 bytes a record.
+ * Size:   an entry is 80 bytes, the hash 11 to 22 more: about 100 bytes a record.
  * Thread: the store's lock. */
 #ifndef KVASIR_STORE_TABLE_H
 #define KVASIR_STORE_TABLE_H
@@ -28,7 +28,7 @@ _Static_assert(sizeof(struct entry) <= 80, "issue 5: at most 200 bytes a page in
 struct table {
     struct entry **blocks;     /* of TABLE_BLOCK entries, so that growing copies no entry */
     uint32_t n_blocks, n_used; /* ids handed out: 0..n_used-1, free ones included */
-    uint32_t *slots;           /* hash: id + 1, 0 empty; linear probing, no tombstones */
+    uint64_t *slots; /* hash: (tag << 32 | id + 1), 0 empty; linear probing, no tombstones */
     uint32_t n_slots, count;
     uint32_t *free_ids;
     uint32_t n_free, free_cap;
