@@ -26,7 +26,8 @@
  * early, oldest first, so that old segments empty themselves.  budget_test, bytes written a byte of
  * new records: 3.5 without it, 1.55 with it. */
 #define PATIENCE              8
-#define SPARE_SEGMENTS        2 /* above the budget, so that copying has room to work in */
+#define SPARE_SEGMENTS        2          /* above the budget, so that copying has room to work in */
+#define BACKGROUND_BYTES      (8u << 20) /* copied by an idle thread before it looks at its queue */
 #define TOMBS_PER_SEGMENT_MAX (1u << 20)
 
 /* ---- eviction ---- */
@@ -94,11 +95,14 @@ struct load {
     struct item *items;       /* [STORE_BATCH_JOBS_MAX] */
     struct store_chunk *rows; /* of all items, one behind the other */
     uint32_t n, n_rows, rows_cap;
-    uint64_t bytes;
+    uint64_t bytes, bytes_max;
+    bool is_background; /* gives way to records that wait */
 };
 
-static enum status load_init(struct load *l, struct err *e)
+static enum status load_init(struct load *l, bool is_background, struct err *e)
 {
+    l->is_background = is_background;
+    l->bytes_max = is_background ? BACKGROUND_BYTES : STORE_BATCH_BYTES_MAX;
     l->rows_cap = STORE_BATCH_JOBS_MAX + STORE_CHUNKS_MAX;
     l->items = mem_try_new(STORE_BATCH_JOBS_MAX, sizeof *l->items);
     l->rows = mem_try_new(l->rows_cap, sizeof *l->rows);
@@ -115,7 +119,7 @@ static void load_release(struct load *l)
 static bool load_has_room(const struct load *l, const struct record *r)
 {
     return l->n < STORE_BATCH_JOBS_MAX && l->n_rows + r->n_chunks <= l->rows_cap &&
-           (l->n == 0 || l->bytes + r->bytes <= STORE_BATCH_BYTES_MAX);
+           (l->n == 0 || l->bytes + r->bytes <= l->bytes_max);
 }
 
 static void load_add(struct load *l, const struct record *r, const uint8_t *payload)
@@ -167,6 +171,8 @@ static enum status load_write(struct store *s, struct load *l, struct err *e)
     l->bytes = 0;
     if (!commit_changes(s) && st == OK)
         st = err_set(e, E_BUSY, "the index cannot be written");
+    if (st == OK && l->is_background && store_has_work(s))
+        st = err_set(e, E_CANCELLED, "records wait"); /* what was moved has been moved */
     return st;
 }
 
@@ -294,13 +300,13 @@ static enum status unlink_segment(struct store *s, uint32_t slot, struct err *e)
 }
 
 /* Copies what lives in a segment and unlinks it. */
-static enum status reclaim(struct store *s, uint32_t slot, struct err *e)
+static enum status reclaim(struct store *s, uint32_t slot, bool is_background, struct err *e)
 {
     struct segment *g = s->segments[slot];
     struct load l = {0};
     if (s->is_index_lost || !commit_changes(s))
         return err_set(e, E_BUSY, "the index cannot be written");
-    enum status st = load_init(&l, e);
+    enum status st = load_init(&l, is_background, e);
     if (st == OK)
         st = move_records(s, slot, &l, e);
     if (st == OK)
@@ -387,7 +393,7 @@ void collect_make_room(struct store *s, uint64_t need)
                 return;
             evict(s, slack > 0 ? slack : 1);
             evicted_for_room += slack > 0 ? slack : 1;
-        } else if (reclaim(s, slot, &e) != OK) {
+        } else if (reclaim(s, slot, false, &e) != OK) {
             log_warn("store", "segment not reclaimed: %s", e.msg);
             return;
         }
@@ -400,7 +406,8 @@ void collect_one_if_dead(struct store *s)
     for (uint32_t i = 0; i < s->n_slots; i++) {
         if (!may_go(s, i) || !is_mostly_dead(s->segments[i]))
             continue;
-        if (reclaim(s, i, &e) != OK)
+        enum status st = reclaim(s, i, true, &e);
+        if (st != OK && st != E_CANCELLED)
             log_warn("store", "segment not reclaimed: %s", e.msg);
         return;
     }
@@ -451,7 +458,7 @@ enum status collect_all(struct store *s, struct err *e)
         for (uint32_t i = 0, n = s->n_slots; i < n && st == OK; i++)
             if (may_go(s, i) &&
                 (is_mostly_dead(s->segments[i]) || is_listed(&dead, s->segments[i]->head.number)))
-                st = reclaim(s, i, e);
+                st = reclaim(s, i, false, e);
     }
     mem_free(dead.n);
     return st;

@@ -11,9 +11,10 @@
 #include "base/endian.h"
 #include "base/mem.h"
 
-#define BUSY_TIMEOUT_MS 2000 /* readers of the same file: a checkpoint may hold them for a moment \
-                              */
-#define CACHE_KIB 16384      /* of the writing connection */
+#define BUSY_TIMEOUT_MS                                                                      \
+    2000                /* readers of the same file: a checkpoint may hold them for a moment \
+                         */
+#define CACHE_KIB 16384 /* of the writing connection */
 
 static const char schema[] =
     "CREATE TABLE IF NOT EXISTS meta(name TEXT PRIMARY KEY, value) WITHOUT ROWID;"

@@ -153,8 +153,7 @@ static struct job *take_batch(struct store *s)
     uint32_t n = 0;
     for (struct job *job = first; job; job = job->next) {
         bytes += job->shape.bytes;
-        if (job->kind != first->kind || n == STORE_BATCH_JOBS_MAX ||
-            (n > 0 && bytes > bytes_max))
+        if (job->kind != first->kind || n == STORE_BATCH_JOBS_MAX || (n > 0 && bytes > bytes_max))
             break;
         last = job;
         n++;
@@ -168,6 +167,14 @@ static struct job *take_batch(struct store *s)
     s->n_queued -= n;
     pthread_cond_broadcast(&s->queue_room);
     return first;
+}
+
+bool store_has_work(struct store *s)
+{
+    pthread_mutex_lock(&s->queue_lock);
+    bool has_work = s->queue_first || s->is_stopping;
+    pthread_mutex_unlock(&s->queue_lock);
+    return has_work;
 }
 
 static void housekeep(struct store *s)

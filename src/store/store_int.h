@@ -136,6 +136,9 @@ static inline bool kind_is_data(unsigned kind)
     return kind >= RECORD_PAGE && kind <= RECORD_TENANT;
 }
 
+/* ---- store.c ---- */
+bool store_has_work(struct store *s); /* jobs wait */
+
 /* ---- commit.c ---- */
 /* Assigns sequences, writes, syncs; each item ends SYNCED or FAILED. */
 void commit_write(struct store *s, struct item *items, uint32_t n);
