@@ -76,7 +76,7 @@ static bool find_fresh(struct store *s, const struct digest *key, struct found *
 {
     if (find_held(s, key, f))
         return true;
-    return s->is_read_only && recover_find(s, key) && find_held(s, key, f);
+    return s->is_read_only && follow_find(s, key) && find_held(s, key, f);
 }
 
 enum status store_get(struct store *s, const struct digest *key, struct store_pin *pin,
@@ -228,7 +228,7 @@ enum status store_each(struct store *s, enum record_kind kind,
 {
     CHECK(kind_is_data(kind));
     if (s->is_read_only)
-        recover_refresh(s);
+        follow_refresh(s);
     size_t n = 0;
     pthread_mutex_lock(&s->lock);
     size_t most = (size_t)s->stat.n_records[kind];

@@ -107,47 +107,6 @@ static enum status open_segments(struct store *s, struct numbers *unusable, stru
     return st;
 }
 
-static uint32_t slot_of(const struct store *s, uint64_t number)
-{
-    uint32_t low = 0, high = s->n_slots;
-    while (low < high) { /* by number ascending; reclaimed ones are NULL only while running */
-        uint32_t middle = low + (high - low) / 2;
-        if (!s->segments[middle])
-            break;
-        if (s->segments[middle]->head.number < number)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    for (uint32_t i = low; i < s->n_slots; i++)
-        if (s->segments[i] && s->segments[i]->head.number == number)
-            return i;
-    return TABLE_NONE;
-}
-
-/* The slot of a segment, opened now if a writer made it since.  Under the lock, I/O included: a
- * reader's threads have nothing better to do than to wait for it. */
-static uint32_t fresh_slot(struct store *s, uint64_t number)
-{
-    uint32_t slot = slot_of(s, number);
-    struct segment *g;
-    struct err why;
-    if (slot != TABLE_NONE || segment_open(s->fs, s->dir, number, &g, &why) != OK)
-        return slot;
-    struct segment **grown =
-        memcmp(&g->head.store, &s->id, sizeof s->id) == 0
-            ? mem_try_resize(s->segments, (size_t)s->n_slots + 1, sizeof *s->segments)
-            : NULL;
-    if (!grown) {
-        segment_drop(g);
-        return TABLE_NONE;
-    }
-    g->synced = g->head.capacity; /* the writer's rows name durable records only */
-    s->segments = grown;
-    s->segments[s->n_slots] = g;
-    return s->n_slots++;
-}
-
 /* Segments of another store (copied in by hand) are not ours to read: the id that most have is. */
 static void choose_store_id(struct store *s, const struct index_facts *facts)
 {
@@ -197,7 +156,7 @@ static void apply_heads(struct store *s)
     }
     for (uint32_t i = 0; i < s->n_slots; i++) {
         const struct segment_head *h = &s->segments[i]->head;
-        uint32_t slot = h->failed_number ? slot_of(s, h->failed_number) : TABLE_NONE;
+        uint32_t slot = h->failed_number ? follow_slot_of(s, h->failed_number) : TABLE_NONE;
         if (slot == TABLE_NONE)
             continue;
         struct segment *failed = s->segments[slot];
@@ -242,7 +201,7 @@ struct loading {
 static enum status load_segment(const struct index_segment *row, void *arg)
 {
     struct loading *l = arg;
-    uint32_t slot = slot_of(l->s, row->number);
+    uint32_t slot = follow_slot_of(l->s, row->number);
     if (slot < l->n_rows) {
         l->rows[slot] = *row;
         l->s->segments[slot]->indexed_end = row->end;
@@ -251,22 +210,15 @@ static enum status load_segment(const struct index_segment *row, void *arg)
     return has_number(&l->unusable, row->number) ? OK : keep_number(&l->gone, row->number);
 }
 
-static bool row_is_plausible(const struct store *s, const struct index_row *row, uint32_t slot)
-{
-    return slot != TABLE_NONE && kind_is_data(row->kind) && row->offset >= RECORD_UNIT &&
-           row->offset % RECORD_UNIT == 0 && row->bytes >= RECORD_UNIT &&
-           row->bytes % RECORD_UNIT == 0 && row->offset <= s->segments[slot]->synced &&
-           row->bytes <= s->segments[slot]->synced - row->offset;
-}
-
 static enum status load_record(const struct index_row *row, void *arg)
 {
     struct loading *l = arg;
     struct store *s = l->s;
-    uint32_t slot = s->is_read_only ? fresh_slot(s, row->segment) : slot_of(s, row->segment);
+    uint32_t slot =
+        s->is_read_only ? follow_fresh_slot(s, row->segment) : follow_slot_of(s, row->segment);
     if (row->sequence >= s->next_sequence)
         s->next_sequence = row->sequence + 1;
-    if (row_is_plausible(s, row, slot)) {
+    if (follow_is_plausible(s, row, slot)) {
         pthread_mutex_lock(&s->lock);
         bool is_placed = commit_place(s, row, slot);
         pthread_mutex_unlock(&s->lock);
@@ -287,22 +239,10 @@ static enum status load_record(const struct index_row *row, void *arg)
     return OK;
 }
 
-static void clear_table(struct store *s)
-{
-    table_release(&s->table);
-    for (uint32_t i = 0; i < s->n_slots; i++) {
-        s->segments[i]->live_bytes = 0;
-        s->segments[i]->n_live = 0;
-    }
-    memset(s->stat.n_records, 0, sizeof s->stat.n_records);
-    memset(s->stat.live_bytes, 0, sizeof s->stat.live_bytes);
-    s->kv_live_bytes = 0;
-}
-
 static void forget_load(struct loading *l)
 {
     struct store *s = l->s;
-    clear_table(s);
+    follow_clear(s);
     memset(l->rows, 0, (size_t)l->n_rows * sizeof *l->rows);
     l->n_bad = l->gone.count = 0;
     s->n_bad_rows = 0;
@@ -745,56 +685,4 @@ enum status recover_open(struct store *s, struct err *e)
     undo_open(s); /* the damage showed only when the index was written to */
     s->is_rebuild = true;
     return try_open(s, e);
-}
-
-/* ---- a reader beside a writer ---- */
-static bool place_fresh(struct store *s, const struct index_row *row)
-{
-    uint32_t slot = fresh_slot(s, row->segment);
-    if (slot == TABLE_NONE)
-        return false;
-    return row_is_plausible(s, row, slot) && commit_place(s, row, slot);
-}
-
-bool recover_find(struct store *s, const struct digest *key)
-{
-    struct index_row row;
-    struct err why;
-    if (!s->index || index_find(s->index, key, &row, &why) != OK)
-        return false;
-    pthread_mutex_lock(&s->lock);
-    bool is_placed = place_fresh(s, &row);
-    pthread_mutex_unlock(&s->lock);
-    return is_placed;
-}
-
-static enum status skip_segment(const struct index_segment *row, void *arg)
-{
-    (void)row;
-    (void)arg;
-    return OK;
-}
-
-static enum status reload_record(const struct index_row *row, void *arg)
-{
-    (void)place_fresh(arg, row); /* reclaimed while we read: a miss */
-    return OK;
-}
-
-void recover_refresh(struct store *s)
-{
-    struct err why;
-    if (!s->index)
-        return;
-    pthread_mutex_lock(&s->lock);
-    uint64_t version = index_version(s->index);
-    if (version != s->seen_version) {
-        struct index_load load = {skip_segment, reload_record, s};
-        clear_table(s);
-        if (index_load(s->index, &load, &why) == OK)
-            s->seen_version = version;
-        else
-            log_warn("store", "index not read again: %s", why.msg);
-    }
-    pthread_mutex_unlock(&s->lock);
 }

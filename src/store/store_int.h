@@ -166,10 +166,20 @@ NODISCARD enum status collect_all(struct store *s, struct err *e);
 
 /* ---- recover.c ---- */
 NODISCARD enum status recover_open(struct store *s, struct err *e);
+
+/* ---- follow.c ---- */
+/* TABLE_NONE: no such segment.  Under the lock, or while opening. */
+uint32_t follow_slot_of(const struct store *s, uint64_t number);
+/* The same, and opens a segment that a writer has made since. */
+uint32_t follow_fresh_slot(struct store *s, uint64_t number);
+/* Could the row name a record of the segment in this slot? */
+bool follow_is_plausible(const struct store *s, const struct index_row *row, uint32_t slot);
+/* Empties the table; under the lock, or while opening. */
+void follow_clear(struct store *s);
 /* Read-only: looks a key up that a writer may have added or moved since the load. */
-bool recover_find(struct store *s, const struct digest *key);
+bool follow_find(struct store *s, const struct digest *key);
 /* Read-only: loads all again when the index has changed. */
-void recover_refresh(struct store *s);
+void follow_refresh(struct store *s);
 
 /* ---- read.c ---- */
 struct index_row row_of(const struct store *s, const struct entry *entry);
