@@ -15,7 +15,7 @@
 #include "base/status.h"
 
 #define BORDERS_CONTEXT_MAX 3u
-#define BORDERS_SEEN_BITS 21 /* 256 KiB; 200,000 borders of non-ASCII tokens fill a tenth */
+#define BORDERS_SEEN_BITS 21 /* 256 KiB; of six real vocabularies Gemma 3 fills most: 2.9 % */
 
 struct borders {
     uint64_t joined[65536 / 64];

@@ -7,13 +7,12 @@
 static inline uint32_t rank_of_pair(const struct tokenizer *t, const char *word, struct symbol left,
                                     struct symbol right, uint32_t *id)
 {
-    uint32_t rank;
+    (void)word;
     if (left.id == TOKEN_NONE || right.id == TOKEN_NONE)
         return MERGE_NEVER;
-    if (right.end - left.start == 2) /* two bytes: half of all look-ups */
-        rank = t->byte_ranks[(uint8_t)word[left.start] * 256u + (uint8_t)word[left.start + 1]];
-    else
-        rank = pairs_get(&t->merges, left.id, right.id);
+    /* A table of all pairs of two bytes before this hash was tried: no difference in three
+     * interleaved runs (gpt-4o, C source: 43 to 49 MB/s without, 41 to 50 with). */
+    uint32_t rank = pairs_get(&t->merges, left.id, right.id);
     if (rank == PAIRS_NONE)
         return MERGE_NEVER;
     *id = t->merged[rank];

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * classes.h — what a code point is, as one byte of flags, for the pre-tokenizers and for NFC.
  * Source:  utf8proc's tables (Unicode 15.0) and classes_new.h (to 16).  Built once a process, about
- *          8 ms.   Thread: any.
+ *          6 ms.   Thread: any.
  * White space is the property White_Space, which is what \s means to the regular expressions that
  * the models' tokenizers were trained with. */
 #ifndef KVASIR_TOKENIZER_CLASSES_H

@@ -377,7 +377,6 @@ void tokenizer_free(struct tokenizer *t)
     specials_release(&t->specials);
     pairs_release(&t->merges);
     mem_free(t->merged);
-    mem_free(t->byte_ranks);
     mem_free(t->ranks);
     mem_free(t->types);
     mem_free(t->is_end);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * split.h — the pre-tokenizers of byte-level BPE: where one word ends and the next begins.
  * Hand-written scanners equal to the regular expressions named in split.c, which the models'
- * tokenizer.json files hold; about five times as fast as a compiled expression, and linear. */
+ * tokenizer.json files hold; nothing is compiled, and every scan is linear. */
 #ifndef KVASIR_TOKENIZER_SPLIT_H
 #define KVASIR_TOKENIZER_SPLIT_H
 

