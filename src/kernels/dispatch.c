@@ -32,9 +32,10 @@ size_t attention_state_floats(uint32_t n_tokens, uint32_t heads_per_group, uint3
     return (size_t)n_tokens * heads_per_group * (2 + (size_t)head_dim);
 }
 
-/* K and V of one block of keys as f32; queries side by side; a row of scores per query. */
+/* Scores of as many rows as a kernel takes at once; more than any needs. */
 size_t attention_scratch_floats(uint32_t n_tokens, uint32_t heads_per_group, uint32_t head_dim)
 {
+    (void)head_dim;
     const size_t n_rows = (size_t)n_tokens * heads_per_group;
-    return 2 * KV_PAGE_TOKENS * (size_t)head_dim + n_rows * (head_dim + KV_PAGE_TOKENS);
+    return (n_rows < 8 ? 8 : n_rows) * KV_PAGE_TOKENS;
 }

@@ -251,31 +251,42 @@ static void read_block(struct row_block *o, const struct tensor_type_info *info,
 }
 
 /* ---- placement ---- */
-/* Bits of the codes that each plane takes, from the lowest: nibbles 4, then pairs 2 or bits 1. */
-static void put_codes(uint8_t *planes, uint8_t set, uint32_t row, const uint8_t *code)
+static void put_group(uint8_t *vector, uint32_t row, uint32_t four_bytes)
 {
-    for (uint32_t k = 0; k < ACT_BLOCK; k++) {
-        const uint32_t g = k / 4, lane = row * 4 + k % 4;
-        uint8_t *p = planes;
-        uint32_t c = code[k];
-        if (set & PLANE_BYTES)
-            p[g * 64 + lane] = (uint8_t)c;
-        if (set & PLANE_NIBBLES) {
-            uint8_t *v = p + (g % 4) * 64 + lane;
-            *v = (uint8_t)(*v | (c & 15u) << (g < 4 ? 0 : 4));
-            c >>= 4;
-            p += 256;
+    memcpy(vector + (size_t)row * 4, &four_bytes, 4);
+}
+
+/* Planes take bits of the codes from the lowest: nibbles 4, then pairs 2 or bits 1.  Four codes at
+ * a time as the bytes of a word: no shift carries a bit into a neighbour that is not masked off. */
+static void put_codes(uint8_t *p, uint8_t set, uint32_t row, const uint8_t *code)
+{
+    uint32_t c[8];
+    memcpy(c, code, sizeof c);
+    if (set & PLANE_BYTES)
+        for (uint32_t g = 0; g < 8; g++)
+            put_group(p + g * 64, row, c[g]);
+    uint32_t from = 0;
+    if (set & PLANE_NIBBLES) {
+        for (uint32_t g = 0; g < 4; g++)
+            put_group(p + g * 64, row, (c[g] & 0x0f0f0f0fu) | (c[g + 4] & 0x0f0f0f0fu) << 4);
+        p += 256;
+        from = 4;
+    }
+    if (set & PLANE_PAIRS) {
+        for (uint32_t v = 0; v < 2; v++) {
+            uint32_t all = 0;
+            for (uint32_t i = 0; i < 4; i++)
+                all |= ((c[v + 2 * i] >> from) & 0x03030303u) << (2 * i);
+            put_group(p + v * 64, row, all);
         }
-        if (set & PLANE_PAIRS) {
-            uint8_t *v = p + (g & 1) * 64 + lane;
-            *v = (uint8_t)(*v | (c & 3u) << (2 * (g >> 1)));
-            c >>= 2;
-            p += 128;
-        }
-        if (set & PLANE_BITS) {
-            uint8_t *v = p + lane;
-            *v = (uint8_t)(*v | (c & 1u) << g);
-        }
+        p += 128;
+        from += 2;
+    }
+    if (set & PLANE_BITS) {
+        uint32_t all = 0;
+        for (uint32_t g = 0; g < 8; g++)
+            all |= ((c[g] >> from) & 0x01010101u) << g;
+        put_group(p, row, all);
     }
 }
 

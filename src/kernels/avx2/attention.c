@@ -1,18 +1,19 @@
 /* SPDX-License-Identifier: MIT
- * attention.c — blocks of 64 keys, one softmax step each.  Two ways to the same bits:
- * few:  up to 3 rows (decode): K and V are read from the page as they are, each value once per
- * pass. many: K and V of the block become f32 panels of 16 lanes in scratch (in level 1 or 2), used
- * by all query heads and tokens of the tile, 6 rows × 16 lanes at a time. A row is one query head
- * of one token.  Scores of keys that a row does not see are computed with the rest and never read.
- */
+ * attention.c — blocks of 64 keys, one softmax step each, up to three rows at a time.
+ * A row is one query head of one token; rows of a tile lie token by token, so that the heads of a
+ * group, which see the same keys, come together and share each K and V vector.
+ * K and V are widened from the page as they are used.  Widening a block once into f32 panels for
+ * all rows of the tile was tried: no faster with 64 rows of 256 dimensions (96 GFLOP/s either way,
+ * Zen 4) and half as fast with the 4 rows of a decode step (45 against 85), since panels go
+ * through level 2.
+ * Scores of keys that a row does not see are computed with the rest and never read. */
 #include "kernels/avx2/avx2.h"
 #include "kernels/ref/ref.h"
 
 #include <math.h>
 
-#define FEW_ROWS             3
-#define MANY_ROWS            6   /* 12 accumulators, 2 of K or V, 1 broadcast */
-#define PANEL                16u /* lanes of a panel: keys of K, dimensions of V */
+#define ROWS_AT_ONCE         3 /* × 4 vectors: 12 accumulators, 1 of K or V, 1 broadcast */
+#define LANES_STEP           16u
 #define BLOCKS_PER_PARTITION (KV_PARTITION_TOKENS / KV_PAGE_TOKENS)
 
 /* ---- what a call works on ---- */
@@ -23,9 +24,7 @@ struct work {
     struct attention_state state;
     uint32_t group, n_rows, head_dim;
     const void *k, *v; /* this block's K and V of the KV head */
-    float *k_panels;   /* [4][head_dim][16] */
-    float *v_panels;   /* [head_dim / 16][64][16] */
-    float *scores;     /* [n_rows][64] */
+    float *scores;     /* [ROWS_AT_ONCE][64] */
     uint32_t block;
 };
 
@@ -55,12 +54,13 @@ INLINE __m256 kv_lanes(enum kv_type type, const void *p, size_t at)
 static bool softmax_step(float *s, struct attention_span span, float *max, float *sum,
                          float *shrink)
 {
-    const uint32_t from = span.low / PANEL * PANEL, to = (span.high + PANEL - 1) / PANEL * PANEL;
+    const uint32_t from = span.low / LANES_STEP * LANES_STEP,
+                   to = (span.high + LANES_STEP - 1) / LANES_STEP * LANES_STEP;
     const __m256 none = _mm256_set1_ps(-INFINITY);
     const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
     const __m256i low = _mm256_set1_epi32((int32_t)span.low - 1);
     const __m256i high = _mm256_set1_epi32((int32_t)span.high);
-    const bool is_whole = span.low % PANEL == 0 && span.high % PANEL == 0;
+    const bool is_whole = span.low % LANES_STEP == 0 && span.high % LANES_STEP == 0;
     __m256 m = none;
     for (uint32_t t = from; t < to; t += 8) {
         __m256 v = _mm256_loadu_ps(s + t);
@@ -83,7 +83,7 @@ static bool softmax_step(float *s, struct attention_span span, float *max, float
     const __m256 bias = _mm256_set1_ps(now);
     __m256 sums[2] = {_mm256_setzero_ps(), _mm256_setzero_ps()};
     for (uint32_t t = from; t < to; t += 8) { /* exp(−inf) = 0: unseen keys add nothing */
-        const __m256 p = exp_8(_mm256_sub_ps(_mm256_loadu_ps(s + t), bias));
+        const __m256 p = exp_8_below(_mm256_sub_ps(_mm256_loadu_ps(s + t), bias));
         _mm256_storeu_ps(s + t, p);
         sums[t / 8 % 2] = _mm256_add_ps(sums[t / 8 % 2], p);
     }
@@ -102,24 +102,24 @@ static void shrink_acc(float *acc, float shrink, uint32_t head_dim)
         _mm256_storeu_ps(acc + d, _mm256_mul_ps(_mm256_loadu_ps(acc + d), factor));
 }
 
-/* Softmax of rows [row0, row1); spans[] become what V is added for. */
-static void softmax_rows(const struct work *w, uint32_t row0, uint32_t row1,
+/* Softmax of rows [row0, row0 + n); a span becomes empty where nothing is to be added. */
+static void softmax_rows(const struct work *w, uint32_t row0, uint32_t n,
                          struct attention_span *spans)
 {
-    for (uint32_t row = row0; row < row1; row++) {
-        struct attention_span *span = &spans[row - row0];
+    for (uint32_t r = 0; r < n; r++) {
+        const uint32_t row = row0 + r;
         float shrink;
-        if (span->low == span->high)
+        if (spans[r].low == spans[r].high)
             continue;
-        if (softmax_step(w->scores + (size_t)row * KV_PAGE_TOKENS, *span, &w->state.max[row],
+        if (softmax_step(w->scores + (size_t)r * KV_PAGE_TOKENS, spans[r], &w->state.max[row],
                          &w->state.sum[row], &shrink))
             shrink_acc(w->state.acc + (size_t)row * w->head_dim, shrink, w->head_dim);
         else
-            *span = (struct attention_span){0, 0};
+            spans[r] = (struct attention_span){0, 0};
     }
 }
 
-/* Keys that every row of the group sees; low ≥ high: none. */
+/* Keys that all n rows see; low ≥ high: none. */
 static struct attention_span common_span(const struct attention_span *spans, uint32_t n)
 {
     struct attention_span c = spans[0];
@@ -130,7 +130,7 @@ static struct attention_span common_span(const struct attention_span *spans, uin
     return c;
 }
 
-/* Keys that some row sees, widened to whole panels; {0, 0}: none. */
+/* Keys that some of n rows see; {64, 0}: none. */
 static struct attention_span any_span(const struct attention_span *spans, uint32_t n)
 {
     struct attention_span c = {KV_PAGE_TOKENS, 0};
@@ -140,47 +140,51 @@ static struct attention_span any_span(const struct attention_span *spans, uint32
         c.low = spans[i].low < c.low ? spans[i].low : c.low;
         c.high = spans[i].high > c.high ? spans[i].high : c.high;
     }
-    if (c.low >= c.high)
-        return (struct attention_span){0, 0};
-    return (struct attention_span){c.low / PANEL * PANEL, (c.high + PANEL - 1) / PANEL * PANEL};
+    return c;
 }
 
-/* ---- few rows, straight from the page ---- */
-/* scores of R rows for 32 keys from key0 on (R = 1: 64 keys from 0). */
-INLINE void few_scores(enum kv_type type, const int R, const struct work *w, uint32_t key0)
+/* ---- q · K ---- */
+/* Scores of R rows for the keys of n_vectors × 8 lanes from key0 on. */
+INLINE void scores_of(enum kv_type type, const int R, const int n_vectors, const struct work *w,
+                      uint32_t row0, uint32_t key0)
 {
-    enum { V_MAX = 8 };
-    const int n_vectors = R == 1 ? 8 : 4;
-    __m256 s[FEW_ROWS][V_MAX];
-    const float *q[FEW_ROWS];
+    __m256 s[ROWS_AT_ONCE][8];
+    const float *q[ROWS_AT_ONCE];
+#pragma GCC unroll 3
     for (int r = 0; r < R; r++) {
-        q[r] = query_of(w, (uint32_t)r);
+        q[r] = query_of(w, row0 + (uint32_t)r);
+#pragma GCC unroll 8
         for (int i = 0; i < n_vectors; i++)
             s[r][i] = _mm256_setzero_ps();
     }
     for (uint32_t d = 0; d < w->head_dim; d++)
 #pragma GCC unroll 8
         for (int i = 0; i < n_vectors; i++) {
-            const __m256 k = kv_lanes(type, w->k, d * KV_PAGE_TOKENS + key0 + 8 * (size_t)i);
+            const size_t at = (size_t)d * KV_PAGE_TOKENS + key0 + 8 * (size_t)i;
+            const __m256 k = kv_lanes(type, w->k, at);
 #pragma GCC unroll 3
             for (int r = 0; r < R; r++)
                 s[r][i] = _mm256_fmadd_ps(_mm256_set1_ps(q[r][d]), k, s[r][i]);
         }
+#pragma GCC unroll 3
     for (int r = 0; r < R; r++)
+#pragma GCC unroll 8
         for (int i = 0; i < n_vectors; i++)
             _mm256_storeu_ps(w->scores + (size_t)r * KV_PAGE_TOKENS + key0 + 8 * (size_t)i,
                              s[r][i]);
 }
 
-/* acc of R rows, dimensions [d, d + 16), over keys [low, high). */
-INLINE void few_values(enum kv_type type, const int R, const struct work *w, uint32_t row0,
-                       uint32_t d, struct attention_span span, const int n_vectors)
+/* ---- p · V ---- */
+/* acc of R rows from score row r0 on, n_vectors × 8 dimensions from d on, over the keys of span. */
+INLINE void values_of(enum kv_type type, const int R, const int n_vectors, const struct work *w,
+                      uint32_t row0, uint32_t r0, uint32_t d, struct attention_span span)
 {
-    enum { V_MAX = 8 };
-    __m256 a[FEW_ROWS][V_MAX];
-    float *acc = w->state.acc + (size_t)row0 * w->head_dim + d;
-    const float *p = w->scores + (size_t)row0 * KV_PAGE_TOKENS;
+    __m256 a[ROWS_AT_ONCE][8];
+    float *acc = w->state.acc + (size_t)(row0 + r0) * w->head_dim + d;
+    const float *p = w->scores + (size_t)r0 * KV_PAGE_TOKENS;
+#pragma GCC unroll 3
     for (int r = 0; r < R; r++)
+#pragma GCC unroll 8
         for (int i = 0; i < n_vectors; i++)
             a[r][i] = _mm256_loadu_ps(acc + (size_t)r * w->head_dim + 8 * (size_t)i);
     for (uint32_t t = span.low; t < span.high; t++)
@@ -192,202 +196,97 @@ INLINE void few_values(enum kv_type type, const int R, const struct work *w, uin
                 a[r][i] =
                     _mm256_fmadd_ps(_mm256_set1_ps(p[(size_t)r * KV_PAGE_TOKENS + t]), v, a[r][i]);
         }
+#pragma GCC unroll 3
     for (int r = 0; r < R; r++)
+#pragma GCC unroll 8
         for (int i = 0; i < n_vectors; i++)
             _mm256_storeu_ps(acc + (size_t)r * w->head_dim + 8 * (size_t)i, a[r][i]);
 }
 
-INLINE void few_values_all(enum kv_type type, const int R, const struct work *w, uint32_t row0,
-                           struct attention_span span)
+INLINE void all_values_of(enum kv_type type, const int R, const struct work *w, uint32_t row0,
+                          uint32_t r0, struct attention_span span)
 {
     uint32_t d = 0;
+    if (span.low >= span.high)
+        return;
     if (R == 1)
         for (; d + 64 <= w->head_dim; d += 64)
-            few_values(type, R, w, row0, d, span, 8);
+            values_of(type, R, 8, w, row0, r0, d, span);
     for (; d + 32 <= w->head_dim; d += 32)
-        few_values(type, R, w, row0, d, span, 4);
+        values_of(type, R, 4, w, row0, r0, d, span);
     for (; d < w->head_dim; d += 16)
-        few_values(type, R, w, row0, d, span, 2);
+        values_of(type, R, 2, w, row0, r0, d, span);
 }
 
-INLINE void few_rows(enum kv_type type, const int R, const struct work *w)
+/* ---- R rows, one block ---- */
+INLINE void rows_of_block(enum kv_type type, const int R, const struct work *w, uint32_t row0)
 {
-    struct attention_span spans[FEW_ROWS];
-    for (int r = 0; r < R; r++)
-        spans[r] = span_of(w, (uint32_t)r);
-    if (any_span(spans, (uint32_t)R).high == 0)
-        return;
-    few_scores(type, R, w, 0);
-    if (R != 1)
-        few_scores(type, R, w, 32);
-    softmax_rows(w, 0, (uint32_t)R, spans);
-    bool is_same = true;
-    for (int r = 1; r < R; r++)
-        is_same &= spans[r].low == spans[0].low && spans[r].high == spans[0].high;
-    if (is_same)
-        few_values_all(type, R, w, 0, spans[0]);
-    else
-        for (int r = 0; r < R; r++)
-            few_values_all(type, 1, w, (uint32_t)r, spans[r]);
-}
-
-static void few_f16(const struct work *w)
-{
-    if (w->n_rows == 1)
-        few_rows(KV_F16, 1, w);
-    else if (w->n_rows == 2)
-        few_rows(KV_F16, 2, w);
-    else
-        few_rows(KV_F16, 3, w);
-}
-
-static void few_f32(const struct work *w)
-{
-    if (w->n_rows == 1)
-        few_rows(KV_F32, 1, w);
-    else if (w->n_rows == 2)
-        few_rows(KV_F32, 2, w);
-    else
-        few_rows(KV_F32, 3, w);
-}
-
-/* ---- many rows, through panels ---- */
-INLINE void panels_of(enum kv_type type, const struct work *w, struct attention_span keys)
-{
-    const uint32_t hd = w->head_dim;
-    for (uint32_t d = 0; d < hd; d++)
-        for (uint32_t t = keys.low; t < keys.high; t += PANEL) {
-            float *to = w->k_panels + ((size_t)(t / PANEL) * hd + d) * PANEL;
-            const size_t at = (size_t)d * KV_PAGE_TOKENS + t;
-            _mm256_storeu_ps(to, kv_lanes(type, w->k, at));
-            _mm256_storeu_ps(to + 8, kv_lanes(type, w->k, at + 8));
-        }
-    for (uint32_t t = keys.low; t < keys.high; t++)
-        for (uint32_t d = 0; d < hd; d += PANEL) {
-            float *to = w->v_panels + ((size_t)(d / PANEL) * KV_PAGE_TOKENS + t) * PANEL;
-            const size_t at = (size_t)t * hd + d;
-            _mm256_storeu_ps(to, kv_lanes(type, w->v, at));
-            _mm256_storeu_ps(to + 8, kv_lanes(type, w->v, at + 8));
-        }
-}
-
-INLINE void many_scores(const int R, const struct work *w, uint32_t row0, uint32_t key0)
-{
-    __m256 s[MANY_ROWS][2];
-    const float *q[MANY_ROWS];
-    const float *k = w->k_panels + (size_t)(key0 / PANEL) * w->head_dim * PANEL;
-#pragma GCC unroll 6
-    for (int r = 0; r < R; r++) {
-        q[r] = query_of(w, row0 + (uint32_t)r);
-        s[r][0] = s[r][1] = _mm256_setzero_ps();
-    }
-    for (uint32_t d = 0; d < w->head_dim; d++, k += PANEL) {
-        const __m256 k0 = _mm256_loadu_ps(k), k1 = _mm256_loadu_ps(k + 8);
-#pragma GCC unroll 6
-        for (int r = 0; r < R; r++) {
-            const __m256 x = _mm256_set1_ps(q[r][d]);
-            s[r][0] = _mm256_fmadd_ps(x, k0, s[r][0]);
-            s[r][1] = _mm256_fmadd_ps(x, k1, s[r][1]);
-        }
-    }
-#pragma GCC unroll 6
-    for (int r = 0; r < R; r++) {
-        float *to = w->scores + (size_t)(row0 + (uint32_t)r) * KV_PAGE_TOKENS + key0;
-        _mm256_storeu_ps(to, s[r][0]);
-        _mm256_storeu_ps(to + 8, s[r][1]);
-    }
-}
-
-INLINE void many_values(const int R, const struct work *w, uint32_t row0,
-                        struct attention_span span, uint32_t d)
-{
-    __m256 a[MANY_ROWS][2];
-    float *acc = w->state.acc + (size_t)row0 * w->head_dim + d;
-    const float *p = w->scores + (size_t)row0 * KV_PAGE_TOKENS;
-    const float *v = w->v_panels + ((size_t)(d / PANEL) * KV_PAGE_TOKENS + span.low) * PANEL;
-#pragma GCC unroll 6
-    for (int r = 0; r < R; r++) {
-        a[r][0] = _mm256_loadu_ps(acc + (size_t)r * w->head_dim);
-        a[r][1] = _mm256_loadu_ps(acc + (size_t)r * w->head_dim + 8);
-    }
-    for (uint32_t t = span.low; t < span.high; t++, v += PANEL) {
-        const __m256 v0 = _mm256_loadu_ps(v), v1 = _mm256_loadu_ps(v + 8);
-#pragma GCC unroll 6
-        for (int r = 0; r < R; r++) {
-            const __m256 x = _mm256_set1_ps(p[(size_t)r * KV_PAGE_TOKENS + t]);
-            a[r][0] = _mm256_fmadd_ps(x, v0, a[r][0]);
-            a[r][1] = _mm256_fmadd_ps(x, v1, a[r][1]);
-        }
-    }
-#pragma GCC unroll 6
-    for (int r = 0; r < R; r++) {
-        _mm256_storeu_ps(acc + (size_t)r * w->head_dim, a[r][0]);
-        _mm256_storeu_ps(acc + (size_t)r * w->head_dim + 8, a[r][1]);
-    }
-}
-
-static void one_row_values(const struct work *w, uint32_t row, uint32_t low, uint32_t high)
-{
-    if (low < high)
-        for (uint32_t d = 0; d < w->head_dim; d += PANEL)
-            many_values(1, w, row, (struct attention_span){low, high}, d);
-}
-
-/* Keys ascend for every row: those before the common ones, the common ones, those after. */
-INLINE void many_rows(const int R, const struct work *w, uint32_t row0)
-{
-    struct attention_span spans[MANY_ROWS];
-    for (int r = 0; r < R; r++)
-        spans[r] = span_of(w, row0 + (uint32_t)r);
+    struct attention_span spans[ROWS_AT_ONCE];
+    for (uint32_t r = 0; r < (uint32_t)R; r++)
+        spans[r] = span_of(w, row0 + r);
     const struct attention_span any = any_span(spans, (uint32_t)R);
-    for (uint32_t t = any.low; t < any.high; t += PANEL)
-        many_scores(R, w, row0, t);
-    softmax_rows(w, row0, row0 + (uint32_t)R, spans);
-    const struct attention_span common = common_span(spans, (uint32_t)R);
-    if (common.low >= common.high) {
-        for (int r = 0; r < R; r++)
-            one_row_values(w, row0 + (uint32_t)r, spans[r].low, spans[r].high);
+    if (any.low >= any.high)
         return;
+    if (R == 1) {
+        scores_of(type, R, 8, w, row0, 0);
+    } else {
+        if (any.low < 32)
+            scores_of(type, R, 4, w, row0, 0);
+        if (any.high > 32)
+            scores_of(type, R, 4, w, row0, 32);
     }
-    for (int r = 0; r < R; r++)
-        one_row_values(w, row0 + (uint32_t)r, spans[r].low, common.low);
-    for (uint32_t d = 0; d < w->head_dim; d += PANEL)
-        many_values(R, w, row0, common, d);
-    for (int r = 0; r < R; r++)
-        one_row_values(w, row0 + (uint32_t)r, common.high, spans[r].high);
+    softmax_rows(w, row0, (uint32_t)R, spans);
+    /* Keys ascend for every row: those before the common ones, the common ones, those after. */
+    struct attention_span common = common_span(spans, (uint32_t)R);
+    if (common.low >= common.high)
+        common = (struct attention_span){KV_PAGE_TOKENS, KV_PAGE_TOKENS};
+    for (uint32_t r = 0; R > 1 && r < (uint32_t)R; r++) {
+        const uint32_t high = spans[r].high < common.low ? spans[r].high : common.low;
+        all_values_of(type, 1, w, row0, r, (struct attention_span){spans[r].low, high});
+    }
+    all_values_of(type, R, w, row0, 0, common);
+    for (uint32_t r = 0; R > 1 && r < (uint32_t)R; r++)
+        all_values_of(type, 1, w, row0, r, (struct attention_span){common.high, spans[r].high});
 }
 
-static void many(const struct work *w)
+/* Three rows at a time; four are two and two, which widens as often as three and one, for more. */
+INLINE void all_rows_of_block(enum kv_type type, const struct work *w)
 {
     uint32_t row = 0;
-    for (; w->n_rows - row >= 6; row += 6)
-        many_rows(6, w, row);
-    switch (w->n_rows - row) {
-    case 5:
-        many_rows(5, w, row);
-        break;
-    case 4:
-        many_rows(4, w, row);
-        break;
-    case 3:
-        many_rows(3, w, row);
-        break;
-    case 2:
-        many_rows(2, w, row);
-        break;
-    case 1:
-        many_rows(1, w, row);
-        break;
-    default:
-        break;
+    while (row < w->n_rows) {
+        const uint32_t left = w->n_rows - row;
+        if (left == 1) {
+            rows_of_block(type, 1, w, row);
+            row += 1;
+        } else if (left == 2 || left == 4) {
+            rows_of_block(type, 2, w, row);
+            row += 2;
+        } else {
+            rows_of_block(type, 3, w, row);
+            row += 3;
+        }
     }
 }
 
-/* Keys of the block that the tile sees: the first token reaches back furthest, the last ahead. */
-static struct attention_span tile_span(const struct work *w)
+static void block_f16(const struct work *w)
 {
-    const struct attention_span ends[2] = {span_of(w, 0), span_of(w, w->n_rows - 1)};
-    return any_span(ends, 2);
+    all_rows_of_block(KV_F16, w);
+}
+
+static void block_f32(const struct work *w)
+{
+    all_rows_of_block(KV_F32, w);
+}
+
+/* Does any row see this block?  The first token reaches back furthest, the last ahead. */
+static bool is_seen(const struct work *w)
+{
+    for (uint32_t row = 0; row < w->n_rows; row += w->group) {
+        const struct attention_span span = span_of(w, row);
+        if (span.low < span.high)
+            return true;
+    }
+    return false;
 }
 
 static void add_block(struct work *w, uint32_t block)
@@ -395,44 +294,32 @@ static void add_block(struct work *w, uint32_t block)
     const size_t elements = (size_t)w->tile.kv_head * w->head_dim * KV_PAGE_TOKENS;
     const size_t bytes = elements * (w->kv->type == KV_F16 ? 2 : 4);
     w->block = block;
-    const struct attention_span keys = tile_span(w);
-    if (keys.high == 0)
+    if (!is_seen(w)) /* then its page may not even be there */
         return;
     w->k = (const uint8_t *)w->kv->k[block - w->kv->first_page] + bytes;
     w->v = (const uint8_t *)w->kv->v[block - w->kv->first_page] + bytes;
-    if (w->n_rows <= FEW_ROWS) {
-        if (w->kv->type == KV_F16)
-            few_f16(w);
-        else
-            few_f32(w);
-        return;
-    }
     if (w->kv->type == KV_F16)
-        panels_of(KV_F16, w, keys);
+        block_f16(w);
     else
-        panels_of(KV_F32, w, keys);
-    many(w);
+        block_f32(w);
 }
 
 void avx2_attention_partial(float *state, const struct attention_queries *q,
                             const struct attention_kv *kv, struct attention_tile tile,
                             uint32_t partition, float *scratch)
 {
-    if (kv->head_dim % PANEL != 0) { /* no model we know; exact all the same */
+    if (kv->head_dim % LANES_STEP != 0) { /* no model we know; exact all the same */
         ref_attention_partial(state, q, kv, tile, partition, scratch);
         return;
     }
     const uint32_t group = q->n_heads / kv->n_kv_heads;
-    const size_t block_floats = (size_t)KV_PAGE_TOKENS * kv->head_dim;
     struct work w = {.queries = q,
                      .kv = kv,
                      .tile = tile,
                      .group = group,
                      .n_rows = tile.n_tokens * group,
                      .head_dim = kv->head_dim,
-                     .k_panels = scratch,
-                     .v_panels = scratch + block_floats,
-                     .scores = scratch + 2 * block_floats};
+                     .scores = scratch};
     w.state = attention_state_of(state, w.n_rows);
     for (uint32_t row = 0; row < w.n_rows; row++) {
         w.state.max[row] = -INFINITY;

@@ -93,8 +93,8 @@ INLINE float tree_add(__m256 low, __m256 high)
     return _mm_cvtss_f32(_mm_add_ss(c, _mm_movehdup_ps(c)));
 }
 
-/* ref_exp in eight lanes. */
-INLINE __m256 exp_8(__m256 x)
+/* ref_exp in eight lanes, of x up to EXP_MAX or NaN. */
+INLINE __m256 exp_8_below(__m256 x)
 {
     const __m256 round = _mm256_set1_ps(EXP_ROUND);
     const __m256 n = _mm256_sub_ps(_mm256_fmadd_ps(x, _mm256_set1_ps(EXP_LOG2E), round), round);
@@ -109,10 +109,15 @@ INLINE __m256 exp_8(__m256 x)
     p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.0f));
     p = _mm256_castsi256_ps(
         _mm256_add_epi32(_mm256_castps_si256(p), _mm256_slli_epi32(_mm256_cvtps_epi32(n), 23)));
-    /* Outside the range the lanes above hold rubbish; NaN goes through as it came. */
+    /* Out of range the lanes above hold rubbish; NaN stays one. */
     p = _mm256_blendv_ps(p, x, _mm256_cmp_ps(x, x, _CMP_UNORD_Q));
-    p = _mm256_andnot_ps(_mm256_cmp_ps(x, _mm256_set1_ps(EXP_MIN), _CMP_LT_OQ), p);
-    return _mm256_blendv_ps(p, _mm256_set1_ps(__builtin_inff()),
+    return _mm256_andnot_ps(_mm256_cmp_ps(x, _mm256_set1_ps(EXP_MIN), _CMP_LT_OQ), p);
+}
+
+/* ref_exp in eight lanes. */
+INLINE __m256 exp_8(__m256 x)
+{
+    return _mm256_blendv_ps(exp_8_below(x), _mm256_set1_ps(__builtin_inff()),
                             _mm256_cmp_ps(x, _mm256_set1_ps(EXP_MAX), _CMP_GT_OQ));
 }
 

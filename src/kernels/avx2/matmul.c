@@ -6,8 +6,9 @@
 
 #include <math.h>
 
-#define BLOCK_BYTES    (192u * 1024u) /* of activations; level 2 is 512 KiB or more */
-#define BLOCK_ROWS_MIN 24u            /* multiple of both register tiles */
+#define BLOCK_BYTES        (192u * 1024u) /* of activations; level 2 is 512 KiB or more */
+#define BLOCK_BYTES_FLOATS (768u * 1024u) /* weights are larger here: fewer passes over them */
+#define BLOCK_ROWS_MIN     24u            /* multiple of both register tiles */
 
 /* ---- activations ---- */
 static uint32_t largest_bits(const float *f)
@@ -138,8 +139,9 @@ void avx2_matmul(float *y, size_t y_stride, const struct act_rows *x, uint32_t r
     CHECK(f != NULL && x->n_in == w->n_in && row1 <= x->n_rows);
     const struct pack_layout l = pack_layout_of(f, w->n_in);
     avx2_tile_fn *const fn = tile_fn_of(f->type);
-    const uint32_t row_bytes = f->planes & (PLANE_FLOATS | PLANE_HALVES) ? 4 * x->n_in : x->n_in;
-    const uint32_t fitting = BLOCK_BYTES / row_bytes / BLOCK_ROWS_MIN * BLOCK_ROWS_MIN;
+    const bool is_float = f->planes & (PLANE_FLOATS | PLANE_HALVES);
+    const uint32_t block_rows = is_float ? BLOCK_BYTES_FLOATS / 4 / x->n_in : BLOCK_BYTES / x->n_in;
+    const uint32_t fitting = block_rows / BLOCK_ROWS_MIN * BLOCK_ROWS_MIN;
     const uint32_t step = fitting > BLOCK_ROWS_MIN ? fitting : BLOCK_ROWS_MIN;
     for (uint32_t row = row0; row < row1; row += step) {
         const uint32_t end = row1 - row < step ? row1 : row + step;

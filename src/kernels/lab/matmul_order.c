@@ -163,7 +163,8 @@ INLINE void tile(enum kind kind, const int R, const struct job *jb, int t, int r
     }
 #define RUNS(kind) RUN(kind, 1) RUN(kind, 2) RUN(kind, 3) RUN(kind, 4) RUN(kind, 6)
 RUNS(K_Q4_1)
-RUNS(K_Q5_0) RUNS(K_Q8_0) RUNS(K_Q6_K) RUNS(K_Q4_K)
+RUNS(K_Q5_0)
+RUNS(K_Q8_0) RUNS(K_Q6_K) RUNS(K_Q4_K)
 #define ROW(kind)                                                                      \
     {                                                                                  \
         run_##kind##_1, run_##kind##_2, run_##kind##_3, run_##kind##_4, run_##kind##_6 \
