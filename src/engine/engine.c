@@ -103,7 +103,16 @@ static enum status open_store(struct engine *g, struct err *e)
     g->info.store_dir = g->options.store_dir = g->store_dir_text;
     struct store_options options = {.max_bytes = g->options.store_max_bytes,
                                     .is_read_only = g->options.store_read_only};
-    return store_open(os_fs_real(), g->store_dir_text, &options, &g->store, e);
+    enum status st = store_open(os_fs_real(), g->store_dir_text, &options, &g->store, e);
+    if (st != E_DENIED || options.is_read_only)
+        return st;
+    /* What is there can still be read; only what is new is lost at the end. */
+    struct err denied = *e;
+    options.is_read_only = g->options.store_read_only = true;
+    st = store_open(os_fs_real(), g->store_dir_text, &options, &g->store, e);
+    if (st == OK)
+        log_warn("engine", "%s; the store is read only, nothing new is kept", denied.msg);
+    return st;
 }
 
 /* KV bytes of a token when all its layers keep it. */
