@@ -84,7 +84,8 @@ void head_keep(struct cache *c, const struct digest *chain, const float *logits)
             return; /* a head is a convenience */
         slot->key = key;
     }
-    memcpy(slot->logits, logits, bytes);
+    if (slot->logits != logits) /* a head found here and kept again */
+        memcpy(slot->logits, logits, bytes);
     slot->used = ++c->head_clock;
 }
 
