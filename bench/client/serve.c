@@ -6,15 +6,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/check.h"
 #include "bench/client/place.h"
 #include "os/clock.h"
 
-#define READY_MS_MAX    120000u
-#define READY_POLL_MS   2u
-#define STOP_MS_MAX     60000u
-#define OUTPUT_MAX      (16u << 20)
-#define DURABLE_POLL_MS 5u
-#define DURABLE_TIMES   3 /* in a row, so that a record between two queues is not overlooked */
+#define READY_MS_MAX     120000u
+#define READY_POLL_MS    2u
+#define STOP_MS_MAX      60000u
+#define OUTPUT_MAX       (16u << 20)
+#define DURABLE_POLL_MS  10u
+#define DURABLE_STILL_MS 200.0
 
 static const char listening[] = "kvasir: listening on ";
 
@@ -167,23 +168,49 @@ enum status serve_stat(struct serve *s, const char *path, int64_t *value, struct
     return st;
 }
 
+/* What changes as long as something is on its way to the disk. */
+struct traffic {
+    int64_t running, queued, written_bytes, syncs, records;
+};
+
+static enum status read_traffic(struct serve *s, struct traffic *t, struct err *e)
+{
+    const struct {
+        const char *path;
+        int64_t *value;
+    } numbers[] = {{"requests.running", &t->running},
+                   {"store.since_open.queued", &t->queued},
+                   {"store.since_open.written_bytes", &t->written_bytes},
+                   {"store.since_open.syncs", &t->syncs},
+                   {"store.records.page.count", &t->records}};
+    enum status st = OK;
+    for (size_t i = 0; st == OK && i < ARRAY_COUNT(numbers); i++)
+        st = serve_stat(s, numbers[i].path, numbers[i].value, e);
+    return st;
+}
+
+/* A batch that is being written is no longer queued, so an empty queue must also have been still.
+ */
 enum status serve_wait_durable(struct serve *s, uint32_t ms_max, struct err *e)
 {
-    uint64_t start = clock_now_ns();
-    for (int still = 0; still < DURABLE_TIMES;) {
-        int64_t queued = 0, running = 0;
-        enum status st = serve_stat(s, "store.since_open.queued", &queued, e);
-        if (st == OK)
-            st = serve_stat(s, "requests.running", &running, e);
+    uint64_t start = clock_now_ns(), still_since = start;
+    struct traffic last = {.queued = -1};
+    for (;;) {
+        struct traffic now = {0};
+        enum status st = read_traffic(s, &now, e);
         if (st != OK)
             return st;
-        still = queued == 0 && running == 0 ? still + 1 : 0;
+        bool is_still = now.running == 0 && now.queued == 0 && memcmp(&now, &last, sizeof now) == 0;
+        if (!is_still)
+            still_since = clock_now_ns();
+        if (clock_ms_since(still_since) > DURABLE_STILL_MS)
+            return OK;
         if (clock_ms_since(start) > ms_max)
             return err_set(e, E_LIMIT, "%lld records still wait for the disk after %u ms",
-                           (long long)queued, ms_max);
+                           (long long)now.queued, ms_max);
+        last = now;
         clock_sleep_ms(DURABLE_POLL_MS);
     }
-    return OK;
 }
 
 enum status serve_memory(const struct serve *s, const char *row, uint64_t *bytes, struct err *e)
