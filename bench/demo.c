@@ -175,8 +175,8 @@ static enum status cold(struct demo *d, struct err *e)
     st = ask(d, COLD, d->resumed, "reading the handbook", e);
     const struct chat_reply *r = &d->resumed[COLD];
     if (st == OK) {
-        show_line("  asked   " SLICE_FMT, SLICE_ARG(d->questions[0]));
-        show_line("  said    " SLICE_FMT, SLICE_ARG(said(r)));
+        show_quote("asked", d->questions[0]);
+        show_quote("said", said(r));
         show_line("  %s prompt tokens, computed in %s.", show_count(r->prompt_tokens),
                   show_ms(r->prefill_ms));
         show_work_begin("waiting until the store is durable");
@@ -204,8 +204,8 @@ static enum status resume(struct demo *d, struct err *e)
         st = ask(d, turn, d->resumed, "answering", e);
         if (st != OK || turn == EXACT_REPEAT || turn == SAMPLED_TURN)
             continue;
-        show_line("  asked   " SLICE_FMT, SLICE_ARG(d->questions[asked[i].question]));
-        show_line("  said    " SLICE_FMT, SLICE_ARG(said(&d->resumed[turn])));
+        show_quote("asked", d->questions[asked[i].question]);
+        show_quote("said", said(&d->resumed[turn]));
     }
     serve_kill(&d->server);
     return st;

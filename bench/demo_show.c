@@ -8,10 +8,11 @@
 
 #include "os/clock.h"
 
-#define REDRAW_MS  100
-#define BAR_CELLS  24
-#define TEXTS      8
-#define TEXT_BYTES 40
+#define REDRAW_MS       100
+#define BAR_CELLS       24
+#define QUOTE_BYTES_MAX 84
+#define TEXTS           8
+#define TEXT_BYTES      40
 
 static char *next_text(void)
 {
@@ -132,6 +133,17 @@ void show_line(const char *fmt, ...)
     va_end(args);
     putchar('\n');
     fflush(stdout);
+}
+
+void show_quote(const char *label, struct slice text)
+{
+    const char *line_end = memchr(text.ptr, '\n', text.len);
+    size_t n = line_end ? (size_t)(line_end - text.ptr) : text.len;
+    if (n > QUOTE_BYTES_MAX)
+        n = QUOTE_BYTES_MAX;
+    while (n < text.len && n > 0 && ((unsigned char)text.ptr[n] & 0xc0) == 0x80)
+        n--; /* not within a character */
+    show_line("  %-7s %.*s%s", label, (int)n, text.ptr, n < text.len ? " …" : "");
 }
 
 void show_failure(const char *fmt, ...)

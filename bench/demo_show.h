@@ -7,6 +7,8 @@
 #include "bench/client/chat.h"
 
 void show_line(const char *fmt, ...) PRINTF_LIKE(1, 2);
+/* "  said    …": the first line of a text, cut where it is long. */
+void show_quote(const char *label, struct slice text);
 void show_failure(const char *fmt, ...) PRINTF_LIKE(1, 2);
 
 /* Between these two a line "what … 42 %  11 s" is kept up to date. */

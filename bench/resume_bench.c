@@ -28,6 +28,7 @@ enum figure {
     REPEAT_ENGINE,
     REPEAT_WIRE,
     RESTART_ENGINE,
+    RESTART_QUEUE,
     RESTART_WIRE,
     TURN_LOOKUP,
     TURN_PREFILL,
@@ -50,6 +51,7 @@ static const struct {
     [REPEAT_ENGINE] = {"exact repeat: first logits in the engine", "ms", 2},
     [REPEAT_WIRE] = {"exact repeat: first token on the wire", "ms", 5},
     [RESTART_ENGINE] = {"exact repeat after a restart: first logits in the engine", "ms", 2},
+    [RESTART_QUEUE] = {"  before it: wait for the engine thread", "ms", 0},
     [RESTART_WIRE] = {"exact repeat after a restart: first token on the wire", "ms", 15},
     [TURN_LOOKUP] = {"new turn: look-up", "ms", 0.5},
     [TURN_PREFILL] = {"new turn: prefill of the tail", "ms", 0},
@@ -118,7 +120,7 @@ static enum status ask(struct bench *b, const char *turn, struct chat_reply *r, 
 
 static double engine_ms(const struct chat_reply *r)
 {
-    return r->queue_ms + r->lookup_ms + r->prefill_ms;
+    return r->lookup_ms + r->prefill_ms;
 }
 
 /* A turn that was not asked before: only its own tokens are new. */
@@ -192,6 +194,7 @@ static enum status restart_run(struct bench *b, const char *turn, struct err *e)
         note(b, RESTART_TURN_WIRE, r.first_ms);
     } else {
         note(b, RESTART_ENGINE, engine_ms(&r));
+        note(b, RESTART_QUEUE, r.queue_ms);
         note(b, RESTART_WIRE, r.first_ms);
     }
     chat_reply_release(&r);
