@@ -317,19 +317,19 @@ INLINE __m256 add_block(enum tensor_type type, __m256 acc, __m256i dot,
     return acc;
 }
 
-/* With few rows the weights come at memory speed, so the first register tile of
- * a tile asks for what lies PREFETCH_BYTES ahead, a tile or two.  Planes and
- * scales are taken as one run of memory, in as many parts as there are blocks.
- * Measured on Zen 4, Q8_0 and Q4_1 at M = 1 from memory, GB/s of 31 that a bare
- * read gets: no prefetch 10 and 8, 2 KiB ahead 15 and 13, 8 KiB 17 and 23, 16
- * KiB 24 and 27, 32 KiB 21 and 24; into level 1 instead of 2 no better. */
-#define PREFETCH_BYTES 16384
+/* With few rows the weights come at memory speed, so the first register tile of a tile asks for
+ * what lies PREFETCH_BYTES ahead, a tile or two.  Planes and scales are taken as one run of memory,
+ * in as many parts as there are blocks.  Measured on Zen 4, one thread, M = 1 from memory, GB/s for
+ * Q4_1, Q5_0, Q8_0, Q4_K, Q6_K where a bare read gets 32: without 8, 8, 10, 7, 8; 12 KiB ahead into
+ * level 1 30, 31, 24, 29, 28; 16 KiB 30, 29, 24, 28, 27; 24 KiB 27, 25, 20, 25, 23; 16 KiB into
+ * level 2 24, 28, 22, 25, 29. */
+#define PREFETCH_BYTES 12288
 INLINE void prefetch_block(enum tensor_type type, const uint8_t *part)
 {
     const int lines = (planes_size(type) + scales_size(type) + 63) / 64;
 #pragma GCC unroll 9
     for (int i = 0; i < lines; i++)
-        _mm_prefetch((const char *)part + PREFETCH_BYTES + i * 64, _MM_HINT_T1);
+        _mm_prefetch((const char *)part + PREFETCH_BYTES + i * 64, _MM_HINT_T0);
 }
 
 INLINE void rows_of_tile(enum tensor_type type, const int R, float *y, size_t y_stride,
