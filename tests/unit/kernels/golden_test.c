@@ -126,8 +126,55 @@ static void golden_dots(void **state)
     mem_free(npy);
 }
 
+/* One weight at a time: activations of 127 at k and 0 elsewhere give 127 × the dequantized weight,
+ * so that no code, sub-scale or minimum sits in a wrong place. */
+static void every_weight(void **state)
+{
+    (void)state;
+    static float x[N_IN * N_IN], y[N_IN * N_ROWS], w[N_ROWS * N_IN];
+    static int8_t q[N_IN * N_IN];
+    static float scale[N_IN * N_IN / 32], scaled_sum[N_IN * N_IN / 32];
+    static int16_t sum16[N_IN * N_IN / 16];
+    const struct act_rows act = {N_IN, N_IN, x, q, scale, scaled_sum, sum16};
+    const struct kernels *k;
+    assert_int_equal(kernels_select(ISA_REF, &k, NULL), OK);
+    for (uint32_t i = 0; i < N_IN; i++) {
+        x[i * N_IN + i] = 127.0f;
+        k->quantize_row(&act, i);
+    }
+    for (size_t t = 0; t < sizeof types / sizeof types[0]; t++) {
+        char path[96];
+        size_t size;
+        snprintf(path, sizeof path, "tests/golden/quant/%s.raw.bin",
+                 tensor_type_name((uint32_t)types[t]));
+        void *raw = read_whole(path, &size);
+        void *packed = mem_try_aligned(64, packed_bytes(types[t], ACTIVATIONS_Q8, N_ROWS, N_IN));
+        assert_non_null(packed);
+        packed_fill(packed, raw, types[t], ACTIVATIONS_Q8, N_ROWS, N_IN, 0, 1);
+        const struct packed m = {types[t], ACTIVATIONS_Q8, N_ROWS, N_IN, packed};
+        k->matmul(y, N_ROWS, &act, 0, N_IN, &m, 0, 1);
+        tensor_dequantize(types[t], raw, w, N_ROWS * N_IN);
+        for (uint32_t r = 0; r < N_ROWS; r++) {
+            float largest = 0;
+            for (uint32_t i = 0; i < N_IN; i++)
+                largest = fmaxf(largest, fabsf(w[r * N_IN + i]));
+            if (largest > 1e36f)
+                continue;
+            for (uint32_t i = 0; i < N_IN; i++) {
+                const double want = 127.0 * (double)w[r * N_IN + i];
+                if (!(fabs((double)y[i * N_ROWS + r] - want) <= 1e-4 * (double)largest))
+                    fail_msg("%s row %u k %u: %g, wanted %g", path, r, i, (double)y[i * N_ROWS + r],
+                             want);
+            }
+        }
+        mem_free(packed);
+        mem_free(raw);
+    }
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(golden_dots)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(golden_dots),
+                                       cmocka_unit_test(every_weight)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
