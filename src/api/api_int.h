@@ -41,6 +41,7 @@ struct api_call {
     struct slice model, session, echo;
     const struct tokenizer *tokenizer;
     bool is_stream, wants_usage; /* wants_usage: a chunk of its own at the end of a stream */
+    bool wants_progress;         /* of a stream: chunks that tell how far the prompt is */
     bool finds_tools;            /* tools were given and may be called */
     uint32_t n_choices, n_unfinished;
     bool wants_logprobs;

@@ -212,6 +212,33 @@ static void on_started(struct api_call *c, struct buf *out)
     }
 }
 
+/* llama-server's shape: processed counts what was reused too, time_ms what is computed now. */
+static void on_progress(struct api_call *c, const struct engine_event *ev, struct buf *out)
+{
+    struct json_writer w;
+    if (!c->is_stream || !c->wants_progress)
+        return;
+    begin_chunk(c, &w);
+    jw_end_array(&w);
+    jw_key(&w, "prompt_progress");
+    jw_begin_object(&w);
+    jw_key(&w, "total");
+    jw_int(&w, ev->total);
+    jw_key(&w, "cache");
+    jw_int(&w, ev->usage->memory_tokens + ev->usage->disk_tokens);
+    jw_key(&w, "processed");
+    jw_int(&w, ev->done);
+    jw_key(&w, "time_ms");
+    jw_double(&w, ev->usage->prefill_ms);
+    jw_end_object(&w);
+    jw_end_object(&w);
+    buf_add_text(out, "data: ");
+    buf_add_slice(out, buf_slice(&c->chunk));
+    buf_add_text(out, "\n\n");
+    if (c->chunk.failed)
+        out->failed = true;
+}
+
 static const char *finish_name(const struct api_choice *choice, enum finish_reason reason)
 {
     if (reason == FINISH_LENGTH)
@@ -325,6 +352,8 @@ enum status api_reply_event(struct api_call *c, const struct engine_event *ev, s
             write_whole(c, ev->usage, out);
         break;
     case EVENT_PROGRESS:
+        on_progress(c, ev, out);
+        break;
     case EVENT_ERROR:
         break;
     }

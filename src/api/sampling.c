@@ -175,6 +175,7 @@ void read_common(struct fields *f, struct api_call *c, struct engine_request *r)
     field_int(f, "n", 1, ENGINE_CHOICES_MAX, &n);
     r->n_choices = c->n_choices = (uint32_t)n;
     field_bool(f, "ignore_eos", &r->ignore_eos);
+    field_bool(f, "return_progress", &c->wants_progress);
     if (field_bool(f, "cache_prompt", &keeps_cache))
         r->no_cache = !keeps_cache;
     if (field_string(f, "model", &model) && model.len > 0) {

@@ -117,7 +117,7 @@ const struct command commands[COMMAND_COUNT] = {
          "\n"
          "  echo '{\"template\":\"{{ a + 1 }}\",\"context\":{\"a\":1}}' | kvasir eval jinja\n",
          command_eval_jinja},
-    [COMMAND_STORE_LS] = {"store ls", "", 0, "what is stored, newest first",
+    [COMMAND_STORE_LS] = {"store ls", "", 0, "what is stored, by kind, newest first",
                           "Works while a server runs.\n"
                           "\n"
                           "  kvasir store ls --store /fast/disk/kvasir\n",

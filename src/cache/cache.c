@@ -105,14 +105,22 @@ static const float *head_find(struct cache *c, const struct digest *chain)
     const float *found = NULL;
     if (pin.kind == RECORD_HEAD && pin.n_chunks == 1 && pin.layout == c->options.n_vocab &&
         pin.payload_len == (uint64_t)c->options.n_vocab * sizeof(float)) {
-        if (store_verify_chunk(&pin, 0, &e) == OK) {
+        bool is_good = store_verify_chunk(&pin, 0, &e) == OK;
+        if (is_good) {
             head_keep(c, chain, (const float *)(const void *)pin.payload);
-            store_touch(c->options.store, &key, 1);
             slot = head_slot(c, &key);
-            found = slot ? slot->logits : NULL;
-        } else {
-            store_quarantine(c->options.store, &key, e.msg);
+            /* The copy is what counts: the mapping may lose its bytes at any moment. */
+            is_good = !slot || checksum_equal(checksum_of(slot->logits, (size_t)pin.payload_len),
+                                              store_chunk(&pin, 0).sum);
+            if (slot && is_good)
+                found = slot->logits;
+            else if (slot)
+                slot->key = (struct digest){0};
         }
+        if (is_good)
+            store_touch(c->options.store, &key, 1);
+        else
+            store_quarantine(c->options.store, &key, "head");
     }
     store_unpin(c->options.store, &pin);
     return found;

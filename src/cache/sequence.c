@@ -9,6 +9,7 @@
 
 #include "base/mem.h"
 #include "cache/sequence_int.h"
+#include "os/fault.h"
 
 static uint32_t pages_max(const struct cache *c)
 {
@@ -140,10 +141,18 @@ static enum status copy_tail_group(struct sequence *s, uint32_t g, struct err *e
     st = pool_take(c, g, &data, e);
     if (st != OK)
         return st;
+    uint64_t faults = os_fault_count();
     if (p->where == PAGE_MAPPED && s->tail->n_tokens < PAGE_TOKENS)
         pool_expand(c, g, data, p->data, s->tail->n_tokens);
     else
         memcpy(data, p->data, c->options.groups[g].page_bytes);
+    if (p->where == PAGE_MAPPED && os_fault_count() != faults) {
+        /* The mapping lost its bytes since it was verified: what was copied are zeros. */
+        pool_give(c, g, data);
+        s->tail->pages[g].n_verified = 0;
+        verify_quarantine(c, s->tail, g, "torn mapping");
+        return err_set(e, E_CORRUPT, "a stored page failed verification");
+    }
     s->tables[g][s->n_pages] = data;
     return OK;
 }

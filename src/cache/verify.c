@@ -133,6 +133,17 @@ void cache_verify_end(struct cache *c, struct sequence *const *sequences, uint32
                 c->verify[i].node->pages[c->verify[i].group].is_bad = true;
         }
     }
+    /* One bad page is rarely alone: all others are checked to their end now, so that a damaged
+     * chain costs one restart and not one a layer. */
+    if (atomic_load(&c->n_verify_bad) > 0) {
+        for (uint32_t i = 0; i < c->n_verify; i++) {
+            struct err e;
+            struct verify_item item = c->verify[i];
+            if (!item.node->pages[item.group].is_bad &&
+                verify_page(c, item.node, item.group, &e) != OK)
+                item.node->pages[item.group].is_bad = true;
+        }
+    }
     *n_bad = 0;
     for (uint32_t i = 0; i < c->n_verify; i++) {
         struct node *n = c->verify[i].node;

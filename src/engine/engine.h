@@ -103,7 +103,7 @@ struct engine_event {
     enum finish_reason finish;     /* EVENT_FINISHED */
     struct slice stop;             /* EVENT_FINISHED: the stop string that matched, else empty */
     uint32_t done, total;          /* EVENT_PROGRESS */
-    const struct engine_usage *usage; /* STARTED, DONE */
+    const struct engine_usage *usage; /* STARTED, PROGRESS, DONE */
     const struct err *error;       /* ERROR; error->code E_CONTEXT: done = prompt, total = context */
 };
 

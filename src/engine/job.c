@@ -193,6 +193,25 @@ static enum status begin_choice(struct engine *g, struct choice *c, struct cache
     return cache_begin(g->cache, &r, &c->sequence, m, e);
 }
 
+/* After pages turned out bad: what was to be reused and is computed after all counts as computed.
+ */
+static void correct_usage(struct engine *g, struct job *job, uint32_t resume)
+{
+    struct engine_usage *u = &job->usage;
+    uint32_t reused = u->prompt_tokens - u->computed_tokens;
+    uint32_t lost = reused > resume ? reused - resume : 0;
+    uint32_t from_disk = lost < u->disk_tokens ? lost : u->disk_tokens;
+    if (lost == 0)
+        return;
+    u->disk_tokens -= from_disk;
+    u->memory_tokens -= lost - from_disk;
+    u->computed_tokens += lost;
+    u->reason = "stored pages failed verification";
+    g->stats.disk_tokens -= from_disk;
+    g->stats.memory_tokens -= lost - from_disk;
+    g->stats.computed_tokens += lost;
+}
+
 static enum status begin_again(struct engine *g, struct job *job, struct err *e)
 {
     for (uint32_t i = 0; i < job->n_choices; i++) {
@@ -203,6 +222,7 @@ static enum status begin_again(struct engine *g, struct job *job, struct err *e)
         enum status st = begin_choice(g, c, &m, e);
         if (st != OK)
             return st;
+        correct_usage(g, job, m.resume);
         if (m.head) {
             if (job->is_prompt_done)
                 choice_sample(g, c, m.head);

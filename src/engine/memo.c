@@ -222,7 +222,7 @@ static bool recall_durable(struct memo *m, const struct digest *key, struct prom
     bool ok = pin.kind == RECORD_TOKENS && pin.meta_len == 4 && pin.n_chunks == 1;
     struct store_chunk_ref chunk = ok ? store_chunk(&pin, 0) : (struct store_chunk_ref){0};
     ok = ok && chunk.len >= 4 && chunk.len % 4 == 0 && chunk.len / 4 < UINT32_MAX &&
-         store_verify_chunk(&pin, 0, &e) == OK;
+         store_verify_chunk(&pin, 0, &e) == OK; /* and the copy below, which is what counts */
     uint32_t n = (uint32_t)(chunk.len / 4);
     uint32_t *ids = ok ? mem_try_new(n, sizeof *ids) : NULL;
     if (ids) {
@@ -230,6 +230,7 @@ static bool recall_durable(struct memo *m, const struct digest *key, struct prom
         p->tokens = (struct token_list){ids, n, n};
         p->n_replayed = get_le32(pin.meta);
         p->is_odd = true;
+        ok = checksum_equal(checksum_of(ids, chunk.len), chunk.sum);
         for (uint32_t i = 0; i < n; i++)
             ok = ok && ids[i] < m->vocabulary.n_vocab;
         if (!ok)

@@ -154,10 +154,12 @@ enum status step_forward(struct engine *g, struct model_sequence *runs,
 
 static void report_progress(const struct choice *c)
 {
+    c->job->usage.prefill_ms = clock_ms_since(c->job->begun_ns);
     struct engine_event ev = {
         .kind = EVENT_PROGRESS,
         .done = sequence_valid(c->sequence),
         .total = (uint32_t)c->tokens.count,
+        .usage = &c->job->usage,
     };
     c->job->request->event(c->job->request->event_arg, &ev);
 }

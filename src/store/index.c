@@ -6,6 +6,7 @@
 #include <sqlite3.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/check.h"
 #include "base/endian.h"
@@ -151,6 +152,8 @@ static enum status connect(const char *path, bool is_read_only, sqlite3 **db, st
         sqlite3_open_v2(path, db, flags | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_PRIVATECACHE, NULL);
     if (rc != SQLITE_OK)
         return db_error(*db, rc, e);
+    if (!is_read_only)
+        (void)chmod(path, 0600); /* its WAL inherits it; a simulated disk has no such file */
     sqlite3_busy_timeout(*db, BUSY_TIMEOUT_MS);
     return run_sql(*db, "PRAGMA mmap_size=0; PRAGMA trusted_schema=OFF; PRAGMA cell_size_check=ON",
                    e);

@@ -143,7 +143,7 @@ static enum status enqueue(struct store *s, struct job *job, bool wait, struct e
 
 /* The next jobs of one kind, within the limits of a batch: one that is large against the budget
  * would have to evict most of what is there at once. */
-static struct job *take_batch(struct store *s)
+static struct job *take_batch(struct store *s, uint32_t *n_taken)
 {
     uint64_t bytes_max = s->max_bytes / 8;
     if (bytes_max > STORE_BATCH_BYTES_MAX)
@@ -164,9 +164,18 @@ static struct job *take_batch(struct store *s)
     if (!s->queue_first)
         s->queue_last = NULL;
     last->next = NULL;
+    *n_taken = n;
+    return first;
+}
+
+/* Jobs count as queued until they are durable or have failed. */
+static void finish_batch(struct store *s, struct job *batch, uint32_t n)
+{
+    commit_jobs(s, batch);
+    pthread_mutex_lock(&s->queue_lock);
     s->n_queued -= n;
     pthread_cond_broadcast(&s->queue_room);
-    return first;
+    pthread_mutex_unlock(&s->queue_lock);
 }
 
 bool store_has_work(struct store *s)
@@ -203,13 +212,14 @@ static void store_thread(void *arg)
         pthread_mutex_lock(&s->queue_lock);
         if (!s->queue_first && !s->is_stopping)
             wait_for_work(s);
-        struct job *batch = take_batch(s);
+        uint32_t n_jobs;
+        struct job *batch = take_batch(s, &n_jobs);
         bool is_over = !batch && s->is_stopping;
         pthread_mutex_unlock(&s->queue_lock);
         if (is_over)
             return;
         if (batch)
-            commit_jobs(s, batch);
+            finish_batch(s, batch, n_jobs);
         else
             housekeep(s);
     }

@@ -141,7 +141,7 @@ struct store_stat {
     uint64_t n_quarantined;
     uint64_t n_evicted, evicted_bytes, n_compacted, compacted_bytes; /* since open */
     uint64_t written_bytes, n_syncs, n_failed_syncs;                 /* since open */
-    uint64_t n_queued;
+    uint64_t n_queued; /* not durable yet, and not failed */
     bool is_read_only;
     uint64_t recovered_records, recovered_bytes; /* by the last open */
 };

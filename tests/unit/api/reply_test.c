@@ -171,7 +171,12 @@ static struct seen play(const char *body, const char *const *pieces, enum finish
 #define EVENT(...) \
     assert_int_equal(api_reply_event(call, &(struct engine_event){__VA_ARGS__}, &out), OK)
     EVENT(.kind = EVENT_STARTED, .usage = &usage);
-    EVENT(.kind = EVENT_PROGRESS, .done = 1, .total = 2);
+    EVENT(.kind = EVENT_PROGRESS, .done = 90, .total = 100, .usage = &usage);
+    bool tells = buf_slice(&out).len && strstr(out.ptr, "prompt_progress");
+    assert_int_equal(tells, strstr(body, "return_progress") && strstr(body, "\"stream\":true"));
+    if (tells)
+        assert_non_null(strstr(out.ptr, "\"prompt_progress\":{\"total\":100,\"cache\":84,"
+                                        "\"processed\":90,\"time_ms\":8"));
     for (uint32_t i = 0; pieces[i]; i++) {
         for (uint32_t c = 0; c < r->n_choices; c++) {
             struct sampled sampled = {.token = i,
@@ -232,6 +237,7 @@ static void a_stream_adds_up_to_the_whole(void **state)
     } bodies[] = {
         {CHAT(""), CHAT(",\"stream\":true")},
         {CHAT(",\"n\":3"), CHAT(",\"n\":3,\"stream\":true")},
+        {CHAT(",\"return_progress\":true"), CHAT(",\"return_progress\":true,\"stream\":true")},
         {CHAT(TOOLS), CHAT(TOOLS ",\"stream\":true")},
         {CHAT(",\"logprobs\":true,\"top_logprobs\":2"),
          CHAT(",\"logprobs\":true,\"top_logprobs\":2,\"stream\":true")},
