@@ -69,7 +69,7 @@ const struct command commands[COMMAND_COUNT] = {
                                "stdout: {\"tokens\": [ids], \"text\": \"…\", \"cached\": n, "
                                "\"memory\": n, \"disk\": n, \"computed\": n,\n"
                                "         \"finish\": \"length\", \"seed\": n, \"lookup_ms\", "
-                               "\"prefill_ms\", \"verify_ms\", \"decode_ms\"}\n"
+                               "\"prefill_ms\", \"fault_in_ms\", \"verify_ms\", \"decode_ms\"}\n"
                                "Ends of text do not end it unless \"ignore_eos\" is false. With "
                                "--parallel N so many lines run together;\n"
                                "the answers come in order all the same.\n"

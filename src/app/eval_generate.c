@@ -172,6 +172,7 @@ static void write_answer(struct buf *out, const struct ask_result *r)
     } times[] = {
         {"lookup_ms", u->lookup_ms},
         {"prefill_ms", u->prefill_ms},
+        {"fault_in_ms", u->fault_in_ms},
         {"verify_ms", u->verify_ms},
         {"decode_ms", u->decode_ms},
     };

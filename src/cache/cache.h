@@ -109,6 +109,11 @@ NODISCARD enum status cache_verify_begin(struct cache *c, struct sequence *const
 /* Verifies the chunks of one layer (group, slot); called by each worker before it reads them. */
 enum status cache_before_layer(struct cache *c, uint32_t group, uint32_t slot, uint32_t worker,
                                uint32_t n_workers);
+struct cache_verify_cost {
+    double fault_in_ms; /* pages faulted in: the mapping's cost, and the disk's */
+    double verify_ms;   /* checksums */
+};
+struct cache_verify_cost cache_verify_cost(const struct cache *c); /* of the last step */
 /* After the step.  has_fault: a mapping was found torn (SIGBUS) meanwhile, all mapped pages of the
  * sequences are checked again.  Quarantines what is bad; *n_bad > 0: the step's results are void
  * and its sequences must begin again. */

@@ -88,6 +88,7 @@ struct cache {
     struct verify_item *verify;
     uint32_t n_verify, cap_verify;
     _Atomic uint32_t n_verify_bad;
+    double fault_in_ms, verify_ms; /* of this step, worker 0's share */
     _Atomic(struct put_job *) finished;
     uint32_t n_jobs; /* puts in flight */
     uint32_t n_sequences;

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: MIT
  * verify.c — checksums of mapped chunks before this process first attends to them.
  * The workers of a step verify a layer's chunks just before they read them; n_verified of a page
- * counts the layers done, in the ascending order in which a step visits them. */
+ * counts the layers done, in the ascending order in which a step visits them.  Before its first
+ * layer a page is faulted in as a whole. */
 #include <string.h>
 
 #include "base/log.h"
 #include "base/mem.h"
 #include "cache/cache_int.h"
+#include "os/clock.h"
 
 void verify_quarantine(struct cache *c, struct node *n, uint32_t group, const char *why)
 {
@@ -21,10 +23,10 @@ void verify_quarantine(struct cache *c, struct node *n, uint32_t group, const ch
     c->stats.n_bad_pages++;
 }
 
-static enum status verify_layer(struct page *p, uint32_t slot, struct err *e)
+static enum status check_layer(struct page *p, uint32_t slot, struct err *e)
 {
-    enum status st = store_verify_chunk(&p->pin, 2 * slot, e);
-    return st == OK ? store_verify_chunk(&p->pin, 2 * slot + 1, e) : st;
+    enum status st = store_check_chunk(&p->pin, 2 * slot, e);
+    return st == OK ? store_check_chunk(&p->pin, 2 * slot + 1, e) : st;
 }
 
 enum status verify_page(struct cache *c, struct node *n, uint32_t group, struct err *e)
@@ -33,12 +35,12 @@ enum status verify_page(struct cache *c, struct node *n, uint32_t group, struct 
     uint32_t n_layers = c->options.groups[group].n_layers;
     if (p->where != PAGE_MAPPED || p->n_verified == n_layers)
         return OK;
-    enum status st = OK;
-    if (n->n_tokens < PAGE_TOKENS)
-        st = store_verify_chunk(&p->pin, 0, e);
+    enum status st = store_fault_in(&p->pin, e);
+    if (st == OK && n->n_tokens < PAGE_TOKENS)
+        st = store_check_chunk(&p->pin, 0, e);
     else
         for (uint32_t slot = p->n_verified; slot < n_layers && st == OK; slot++)
-            st = verify_layer(p, slot, e);
+            st = check_layer(p, slot, e);
     if (st == OK)
         p->n_verified = (uint16_t)n_layers;
     return st;
@@ -90,6 +92,7 @@ enum status cache_verify_begin(struct cache *c, struct sequence *const *sequence
 {
     CHECK(c->n_verify == 0);
     atomic_store(&c->n_verify_bad, 0);
+    c->fault_in_ms = c->verify_ms = 0;
     for (uint32_t i = 0; i < n_sequences; i++) {
         if (sequences[i]->has_unverified && list_sequence(c, sequences[i], false) != OK) {
             list_clear(c);
@@ -100,22 +103,49 @@ enum status cache_verify_begin(struct cache *c, struct sequence *const *sequence
     return OK;
 }
 
+/* The pages of the list that this worker looks after, in this layer. */
+static bool is_mine(const struct cache *c, uint32_t i, uint32_t group, uint32_t slot)
+{
+    const struct page *p = &c->verify[i].node->pages[c->verify[i].group];
+    return c->verify[i].group == group && !p->is_bad && p->n_verified == slot;
+}
+
+static void mark_bad(struct cache *c, struct page *p)
+{
+    p->is_bad = true;
+    atomic_fetch_add(&c->n_verify_bad, 1);
+}
+
 enum status cache_before_layer(struct cache *c, uint32_t group, uint32_t slot, uint32_t worker,
                                uint32_t n_workers)
 {
     struct err e;
+    uint64_t start = clock_now_ns();
+    for (uint32_t i = worker; slot == 0 && i < c->n_verify; i += n_workers) {
+        struct page *p = &c->verify[i].node->pages[c->verify[i].group];
+        if (is_mine(c, i, group, slot) && store_fault_in(&p->pin, &e) != OK)
+            mark_bad(c, p);
+    }
+    uint64_t faulted = clock_now_ns();
     for (uint32_t i = worker; i < c->n_verify; i += n_workers) {
         struct page *p = &c->verify[i].node->pages[c->verify[i].group];
-        if (c->verify[i].group != group || p->is_bad || p->n_verified != slot)
+        if (!is_mine(c, i, group, slot))
             continue;
-        if (verify_layer(p, slot, &e) == OK) {
+        if (check_layer(p, slot, &e) == OK)
             p->n_verified = (uint16_t)(slot + 1);
-        } else {
-            p->is_bad = true;
-            atomic_fetch_add(&c->n_verify_bad, 1);
-        }
+        else
+            mark_bad(c, p);
+    }
+    if (worker == 0) {
+        c->fault_in_ms += (double)(faulted - start) * 1e-6;
+        c->verify_ms += clock_ms_since(faulted);
     }
     return atomic_load(&c->n_verify_bad) > 0 ? E_CORRUPT : OK;
+}
+
+struct cache_verify_cost cache_verify_cost(const struct cache *c)
+{
+    return (struct cache_verify_cost){c->fault_in_ms, c->verify_ms};
 }
 
 void cache_verify_end(struct cache *c, struct sequence *const *sequences, uint32_t n_sequences,

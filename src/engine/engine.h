@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT
  * engine.h — requests in, events out: prompt building, cache, scheduler, batch, sampling, streams.
  * For:     api (through server), and the commands run, chat, eval.   Not for: sockets, dialects.
- * Threads: engine_submit and engine_cancel from any thread.  Templating and tokenizing run on a small
- *          worker pool, everything else on the engine thread; events are delivered from either, one
- *          at a time per request, and must not block (push into a ring, wake the loop).
- * Order:   engine_open → (engine_submit → events … EVENT_DONE | EVENT_ERROR)* → engine_close. */
+ * Threads: engine_submit and engine_cancel from any thread.  Templating and tokenizing run on a
+ * small worker pool, everything else on the engine thread; events are delivered from either, one at
+ * a time per request, and must not block (push into a ring, wake the loop). Order:   engine_open →
+ * (engine_submit → events … EVENT_DONE | EVENT_ERROR)* → engine_close. */
 #ifndef KVASIR_ENGINE_ENGINE_H
 #define KVASIR_ENGINE_ENGINE_H
 
@@ -17,19 +17,19 @@
 #include "text/json.h"
 #include "tokenizer/tokenizer.h"
 
-#define ENGINE_CHOICES_MAX 16u
-#define ENGINE_STOPS_MAX 16u
-#define ENGINE_STOP_BYTES_MAX 1024u
-#define ENGINE_QUEUE_MAX 1024u      /* requests waiting; one more is E_BUSY */
-#define ENGINE_PARALLEL_MAX 64u
+#define ENGINE_CHOICES_MAX      16u
+#define ENGINE_STOPS_MAX        16u
+#define ENGINE_STOP_BYTES_MAX   1024u
+#define ENGINE_QUEUE_MAX        1024u /* requests waiting; one more is E_BUSY */
+#define ENGINE_PARALLEL_MAX     64u
 #define ENGINE_SESSION_NAME_MAX 200u
-#define ENGINE_TOKENS_ALL UINT32_MAX /* max_tokens: to the end of the context */
+#define ENGINE_TOKENS_ALL       UINT32_MAX /* max_tokens: to the end of the context */
 
 struct engine;
 
 struct engine_options {
-    const char *model_path; /* NULL: the embedded skald */
-    const char *store_dir;  /* NULL: keep nothing on disk */
+    const char *model_path;   /* NULL: the embedded skald */
+    const char *store_dir;    /* NULL: keep nothing on disk */
     uint64_t store_max_bytes; /* 0: the store's default */
     bool store_read_only;
     uint32_t n_ctx;      /* 0: the model's, or what memory allows */
@@ -39,7 +39,7 @@ struct engine_options {
     enum kv_type kv_type;
     enum activations activations;
     enum isa isa;
-    bool no_replay;      /* do not replay assistant turns by their generated token ids */
+    bool no_replay;           /* do not replay assistant turns by their generated token ids */
     uint64_t cache_max_bytes; /* KV pages in memory; 0: half of the memory that is free */
     void (*progress)(void *arg, const char *what, double fraction); /* loading; may be NULL */
     void *progress_arg;
@@ -58,7 +58,7 @@ struct engine_info {
     struct tokenizer_info vocabulary;
     uint32_t n_ctx, n_threads, n_parallel;
     enum kv_type kv_type;
-    const char *store_dir;       /* or NULL */
+    const char *store_dir; /* or NULL */
     int64_t started_unix_s;
     uint64_t model_bytes;
     struct digest model_identity;
@@ -71,17 +71,18 @@ const struct tokenizer *engine_tokenizer(const struct engine *g);
 enum prompt_kind { PROMPT_CHAT, PROMPT_TEXT, PROMPT_TOKENS };
 
 struct engine_usage {
-    uint32_t prompt_tokens;     /* = memory + disk + computed */
-    uint32_t memory_tokens;     /* KV found in this process */
-    uint32_t disk_tokens;       /* KV mapped from the store */
+    uint32_t prompt_tokens; /* = memory + disk + computed */
+    uint32_t memory_tokens; /* KV found in this process */
+    uint32_t disk_tokens;   /* KV mapped from the store */
     uint32_t computed_tokens;
     uint32_t completion_tokens; /* over all choices */
     uint32_t replayed;          /* assistant turns replayed by their token ids */
-    int64_t diverged_at;        /* index of the first prompt token that no stored chain had; −1: none */
-    const char *reason;         /* why tokens were computed again; NULL: nothing was */
-    double queue_ms, lookup_ms, prefill_ms, decode_ms, verify_ms;
-    double prompt_ms;           /* templating and tokenizing */
-    uint64_t seed;              /* the one used, drawn if the request had none */
+    int64_t diverged_at; /* index of the first prompt token that no stored chain had; −1: none */
+    const char *reason;  /* why tokens were computed again; NULL: nothing was */
+    double queue_ms, lookup_ms, prefill_ms, decode_ms;
+    double fault_in_ms, verify_ms; /* of prefill and decode: stored pages before their first use */
+    double prompt_ms;              /* templating and tokenizing */
+    uint64_t seed;                 /* the one used, drawn if the request had none */
 };
 
 enum engine_event_kind {
@@ -97,14 +98,14 @@ enum finish_reason { FINISH_STOP, FINISH_LENGTH, FINISH_CANCELLED };
 struct engine_event {
     enum engine_event_kind kind;
     uint32_t choice;
-    struct slice text;             /* EVENT_TEXT: whole UTF-8 characters; FINISHED: what was held back */
-    uint32_t token;                /* EVENT_TEXT: id; TOKEN_NONE when text only was released */
-    const struct sampled *sampled; /* EVENT_TEXT with logprobs asked for, else NULL */
-    enum finish_reason finish;     /* EVENT_FINISHED */
-    struct slice stop;             /* EVENT_FINISHED: the stop string that matched, else empty */
-    uint32_t done, total;          /* EVENT_PROGRESS */
+    struct slice text; /* EVENT_TEXT: whole UTF-8 characters; FINISHED: what was held back */
+    uint32_t token;    /* EVENT_TEXT: id; TOKEN_NONE when text only was released */
+    const struct sampled *sampled;    /* EVENT_TEXT with logprobs asked for, else NULL */
+    enum finish_reason finish;        /* EVENT_FINISHED */
+    struct slice stop;                /* EVENT_FINISHED: the stop string that matched, else empty */
+    uint32_t done, total;             /* EVENT_PROGRESS */
     const struct engine_usage *usage; /* STARTED, PROGRESS, DONE */
-    const struct err *error;       /* ERROR; error->code E_CONTEXT: done = prompt, total = context */
+    const struct err *error; /* ERROR; error->code E_CONTEXT: done = prompt, total = context */
 };
 
 struct engine_request {
@@ -122,13 +123,13 @@ struct engine_request {
 
     struct sampler_params sampling; /* bias points into the arena */
     bool has_seed;                  /* else one is drawn */
-    uint32_t max_tokens;            /* of each choice; ENGINE_TOKENS_ALL: to the end of the context */
-    uint32_t n_choices;             /* ≥ 1 */
+    uint32_t max_tokens; /* of each choice; ENGINE_TOKENS_ALL: to the end of the context */
+    uint32_t n_choices;  /* ≥ 1 */
     struct slice stops[ENGINE_STOPS_MAX];
     uint32_t n_stops;
     bool ignore_eos;
-    bool no_cache;                  /* neither look up nor keep */
-    struct slice session;           /* names the chain's end; empty: unnamed */
+    bool no_cache;        /* neither look up nor keep */
+    struct slice session; /* names the chain's end; empty: unnamed */
 
     /* Called for each event; ev is valid during the call only. */
     void (*event)(void *arg, const struct engine_event *ev);
@@ -136,7 +137,7 @@ struct engine_request {
 };
 
 struct engine_request *engine_request_new(const struct engine *g); /* with the model's defaults */
-void engine_request_free(struct engine_request *r); /* one that was not submitted */
+void engine_request_free(struct engine_request *r);                /* one that was not submitted */
 
 /* Takes r on OK (freed after its last event).  *id names it for engine_cancel.
  * E_BUSY: the queue is full.  E_INVALID: parameters out of range.  On failure r stays yours. */
@@ -157,8 +158,8 @@ struct engine_score {
     /* Logits after tokens[0..position] are wanted for these, ascending. */
     const uint32_t *positions;
     uint32_t n_positions;
-    uint32_t chunk;  /* 0: the engine's */
-    bool no_cache;   /* neither look up nor keep */
+    uint32_t chunk; /* 0: the engine's */
+    bool no_cache;  /* neither look up nor keep */
     void (*each)(void *arg, uint32_t position, const float *logits, uint32_t n_vocab);
     void *arg;
 };

@@ -113,7 +113,6 @@ struct engine {
     uint32_t n_slots; /* choices that may run at once */
     float *logits;    /* [n_slots][n_vocab] */
     struct engine_stats stats;
-    double verify_ms;
     uint16_t layer_group[MODEL_LAYERS_MAX], layer_slot[MODEL_LAYERS_MAX];
 };
 

@@ -117,12 +117,8 @@ static enum gather_result compose(struct engine *g, struct step *s)
 static enum status before_layer(void *arg, uint32_t layer, uint32_t worker, uint32_t n_workers)
 {
     struct engine *g = arg;
-    uint64_t start = worker == 0 ? clock_now_ns() : 0;
-    enum status st = cache_before_layer(g->cache, g->layer_group[layer], g->layer_slot[layer],
-                                        worker, n_workers);
-    if (worker == 0)
-        g->verify_ms += clock_ms_since(start);
-    return st;
+    return cache_before_layer(g->cache, g->layer_group[layer], g->layer_slot[layer], worker,
+                              n_workers);
 }
 
 enum status step_forward(struct engine *g, struct model_sequence *runs,
@@ -142,7 +138,6 @@ enum status step_forward(struct engine *g, struct model_sequence *runs,
         .before_layer = n_unverified ? before_layer : NULL,
         .before_layer_arg = g,
     };
-    g->verify_ms = 0;
     st = model_forward(g->model, g->workspace, g->team, &batch, e);
     bool has_fault = os_fault_count() != faults;
     cache_verify_end(g->cache, sequences, n, has_fault, &n_bad);
@@ -168,6 +163,7 @@ static void report_progress(const struct choice *c)
 static void take_results(struct engine *g, struct step *s)
 {
     const float *logits = g->logits;
+    const struct cache_verify_cost cost = cache_verify_cost(g->cache);
     for (uint32_t i = 0; i < s->n; i++) {
         struct choice *c = s->choices[i];
         struct job *job = c->job;
@@ -175,7 +171,8 @@ static void take_results(struct engine *g, struct step *s)
         const float *row = run->n_logits ? logits : NULL;
         if (row)
             logits += g->model_info->n_vocab;
-        job->usage.verify_ms += g->verify_ms;
+        job->usage.fault_in_ms += cost.fault_in_ms;
+        job->usage.verify_ms += cost.verify_ms;
         struct err e;
         if (sequence_append(c->sequence, run->tokens, run->n_tokens, &e) != OK) {
             job->error = e;

@@ -134,12 +134,27 @@ struct store_chunk_ref store_chunk(const struct store_pin *pin, uint32_t i)
     return (struct store_chunk_ref){pin->payload + c.at, c.len, c.sum};
 }
 
+static enum status fault_in(const void *p, uint64_t bytes, struct err *e)
+{
+    enum status st = os_map_populate(p, (size_t)bytes, e);
+    return st == E_UNSUPPORTED ? OK : st; /* without it a bad page gives zeros: os/fault.h */
+}
+
+enum status store_fault_in(const struct store_pin *pin, struct err *e)
+{
+    return fault_in(pin->payload, pin->payload_len, e);
+}
+
 enum status store_verify_chunk(const struct store_pin *pin, uint32_t i, struct err *e)
 {
     struct store_chunk_ref c = store_chunk(pin, i);
-    enum status st = os_map_populate(c.bytes, (size_t)c.len, e);
-    if (st != OK && st != E_UNSUPPORTED) /* without it a bad page gives zeros: os/fault.h */
-        return st;
+    enum status st = fault_in(c.bytes, c.len, e);
+    return st == OK ? store_check_chunk(pin, i, e) : st;
+}
+
+enum status store_check_chunk(const struct store_pin *pin, uint32_t i, struct err *e)
+{
+    struct store_chunk_ref c = store_chunk(pin, i);
     if (!checksum_equal(checksum_of(c.bytes, (size_t)c.len), c.sum))
         return err_set(e, E_CORRUPT, "chunk %u of %u: checksum", i, pin->n_chunks);
     return OK;

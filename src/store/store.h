@@ -109,6 +109,11 @@ struct store_chunk_ref {
     struct checksum sum;
 };
 struct store_chunk_ref store_chunk(const struct store_pin *pin, uint32_t i);
+/* Faults a record's whole payload in, in one piece: one system call instead of one a chunk, and reads
+ * from disk that are as long as they can be.  E_IO: the bytes cannot be had. */
+NODISCARD enum status store_fault_in(const struct store_pin *pin, struct err *e);
+/* Compares the checksum of chunk i, which was faulted in. */
+NODISCARD enum status store_check_chunk(const struct store_pin *pin, uint32_t i, struct err *e);
 /* Faults chunk i in and compares its checksum.  E_CORRUPT or E_IO: the caller treats the record as
  * a miss and calls store_quarantine. */
 NODISCARD enum status store_verify_chunk(const struct store_pin *pin, uint32_t i, struct err *e);
