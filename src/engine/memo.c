@@ -12,6 +12,7 @@
 #include "os/clock.h"
 
 #define PROMPT_TEXT_MAX (64u << 20)
+#define ENDS_MAX        2u     /* eot, eos */
 #define BOUNDARIES_MAX  65536u /* segments of one text; beyond them the rest is one segment */
 
 struct entry {
@@ -25,7 +26,7 @@ struct entry {
 struct memo {
     struct memo_options options;
     struct tokenizer_info vocabulary;
-    struct slice ends[2]; /* texts of the end-of-turn tokens at which texts may be cut */
+    struct slice ends[ENDS_MAX]; /* texts of the end-of-turn tokens at which texts may be cut */
     uint32_t n_ends;
     pthread_mutex_t mutex; /* guards the table and the list below; never held across I/O */
     struct map table;      /* key → entry */
@@ -141,27 +142,46 @@ static enum status cuts_add(struct cuts *c, size_t end, const struct digest *dig
     return OK;
 }
 
-/* Behind the first end-of-turn token's text at or after `from`; 0: none. */
-static size_t next_boundary(const struct memo *m, struct slice text, size_t from)
+/* Where each end-of-turn token's text comes next, text.len for never: so that the rare one is not
+ * looked for again behind each of the frequent one. */
+struct hits {
+    size_t at[ENDS_MAX];
+    bool is_known;
+};
+
+/* Behind the first end-of-turn token's text at or after `from`, which only grows; 0: none. */
+static size_t next_boundary(const struct memo *m, struct slice text, size_t from, struct hits *h)
 {
     size_t first = 0;
     for (uint32_t i = 0; i < m->n_ends; i++) {
-        const char *hit = memmem(text.ptr + from, text.len - from, m->ends[i].ptr, m->ends[i].len);
-        size_t end = hit ? (size_t)(hit - text.ptr) + m->ends[i].len : 0;
+        if (!h->is_known || h->at[i] < from) {
+            const char *hit =
+                memmem(text.ptr + from, text.len - from, m->ends[i].ptr, m->ends[i].len);
+            h->at[i] = hit ? (size_t)(hit - text.ptr) : text.len;
+        }
+        size_t end = h->at[i] < text.len ? h->at[i] + m->ends[i].len : 0;
         if (end && (!first || end < first))
             first = end;
     }
+    h->is_known = true;
     return first;
+}
+
+static size_t first_boundary(const struct memo *m, struct slice text)
+{
+    struct hits h = {0};
+    return next_boundary(m, text, 0, &h);
 }
 
 static enum status cut(const struct memo *m, struct slice text, struct cuts *c)
 {
     struct digester d = {0};
     struct digest at = m->options.owner;
+    struct hits hits = {0};
     size_t from = 0;
     enum status st = OK;
     while (st == OK && c->n < BOUNDARIES_MAX) {
-        size_t end = next_boundary(m, text, from);
+        size_t end = next_boundary(m, text, from, &hits);
         if (end == 0)
             break;
         at = extend(&d, &at, (struct slice){text.ptr + from, end - from});
@@ -423,7 +443,7 @@ void memo_remember(struct memo *m, const struct prompt *p, const uint32_t *gener
     if (!p->is_text || m->options.no_replay)
         return;
     struct slice end_piece = tokenizer_piece(m->options.tokenizer, end_token, true);
-    if (end_piece.len == 0 || next_boundary(m, end_piece, 0) != end_piece.len)
+    if (end_piece.len == 0 || first_boundary(m, end_piece) != end_piece.len)
         return; /* not one of the tokens at which texts are cut */
     struct buf segment;
     buf_init(&segment, PROMPT_TEXT_MAX);
@@ -432,7 +452,7 @@ void memo_remember(struct memo *m, const struct prompt *p, const uint32_t *gener
     uint32_t n = (uint32_t)p->tokens.count + n_generated + 1;
     uint32_t *tokens = mem_try_new(n, sizeof *tokens);
     /* A turn that wrote an end token's text by other means would be cut elsewhere: leave it. */
-    if (!segment.failed && tokens && next_boundary(m, buf_slice(&segment), 0) == 0) {
+    if (!segment.failed && tokens && first_boundary(m, buf_slice(&segment)) == 0) {
         buf_add_slice(&segment, end_piece);
         memcpy(tokens, p->tokens.ids, p->tokens.count * sizeof *tokens);
         memcpy(tokens + p->tokens.count, generated, n_generated * sizeof *tokens);

@@ -4,6 +4,7 @@
  * text they belong to.
  * Method: skald's vocabulary through memo.h; chains of turns spelled canonically and oddly. */
 #include "engine/memo.h"
+#include "os/clock.h"
 #include "rig.h"
 
 extern const uint8_t kvasir_skald_begin[], kvasir_skald_end[];
@@ -186,13 +187,37 @@ static void test_many_texts(void **state)
     kit_remove(&k);
 }
 
+/* Many ends of turns in one text: looking for them must not cost their number times its length. */
+static void test_many_ends(void **state)
+{
+    (void)state;
+    const uint32_t n = 60000;
+    struct kit k = {0};
+    kit_open(&k, false);
+    struct buf text;
+    buf_init(&text, 1u << 24);
+    for (uint32_t i = 0; i < n; i++)
+        buf_add_text(&text, "<end_of_turn>");
+    struct prompt p;
+    struct err e = {0};
+    uint64_t start = clock_now_ns();
+    assert_int_equal(memo_tokenize(k.memo, buf_slice(&text), &p, &e), OK);
+    double ms = clock_ms_since(start);
+    print_message("%u ends: %.0f ms\n", n, ms);
+    assert_int_equal(p.tokens.count, n + 1);
+    assert_true(ms < 1500); /* 20 when it is linear, 5000 when it is not; sanitizers included */
+    prompt_release(&p);
+    buf_release(&text);
+    kit_close(&k);
+    kit_remove(&k);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_same_as_tokenizer),
-        cmocka_unit_test(test_odd_turn_is_replayed),
-        cmocka_unit_test(test_forged_end),
-        cmocka_unit_test(test_many_texts),
+        cmocka_unit_test(test_same_as_tokenizer), cmocka_unit_test(test_odd_turn_is_replayed),
+        cmocka_unit_test(test_forged_end),        cmocka_unit_test(test_many_texts),
+        cmocka_unit_test(test_many_ends),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
