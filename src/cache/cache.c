@@ -318,7 +318,10 @@ static void look_up(struct walk *w, struct cache_match *m)
     m->is_diverged = w->is_diverged;
     if (m->matched == w->n_path * PAGE_TOKENS && m->matched < w->r->n_tokens) {
         const struct node *end = w->n_path ? w->path[w->n_path - 1] : &c->root;
-        m->is_diverged = end->n_children > 0 && w->n_path > 0;
+        uint32_t common, left = w->r->n_tokens - m->matched;
+        m->is_dropped = node_best_child(end, w->r->tokens + m->matched,
+                                        left < PAGE_TOKENS ? left : PAGE_TOKENS, &common) != NULL;
+        m->is_diverged = end->n_children > 0 && w->n_path > 0 && !m->is_dropped;
     }
     m->head = walk_head(w, m);
     uint32_t limit = m->head                       ? m->matched

@@ -55,6 +55,7 @@ struct cache_match {
     uint32_t memory_tokens; /* of resume: pages that were in this process */
     uint32_t disk_tokens;   /* of resume: pages mapped from the store just now */
     bool is_diverged;       /* the chain goes on with another token at `matched` */
+    bool is_dropped;        /* it goes on as the prompt does, but that page is gone */
     const float *head;      /* next-token logits at the prompt's end: resume = n_tokens, nothing to
                                compute.  Valid until the next call of any cache function. */
     double hash_ms, probe_ms, window_ms; /* parts of the look-up's time */

@@ -476,6 +476,10 @@ void sequence_finish(struct sequence *s, bool keep)
 {
     struct cache *c = s->cache;
     if (keep && !s->no_cache) {
+        uint32_t n_full = s->n_valid / PAGE_TOKENS;
+        if (n_full > 0)
+            node_touch(c,
+                       s->nodes[n_full - 1]); /* from now on its end is evicted before its root */
         mark_point(s, s->n_valid);
         commit_tail(s, false);
         persist_rest(s);

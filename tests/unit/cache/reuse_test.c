@@ -237,6 +237,66 @@ static void test_small_memory(void **state)
     mem_free(t);
 }
 
+/* A chain whose pages left memory did not diverge: nobody said anything else. */
+static void test_evicted_is_not_diverged(void **state)
+{
+    (void)state;
+    struct rig r = {.max_bytes = 12u * 4 * RIG_CHUNK};
+    rig_open(&r);
+    uint32_t *t = rig_tokens(1, 600), *u = rig_tokens(2, 300);
+    t[0] = 1;
+    u[0] = 2;
+    rig_request(&r, t, 600, 64, NULL, 0);
+    rig_request(&r, u, 300, 64, NULL, 0); /* the end of t gives way */
+    struct rig_run run = rig_request(&r, t, 600, 64, NULL, 0);
+    assert_true(run.matched > 0 && run.matched < 600);
+    assert_false(run.is_diverged);
+    t[64] ^= 1; /* now it did, at the first token of a page */
+    run = rig_request(&r, t, 600, 64, NULL, 0);
+    assert_int_equal(run.matched, 64);
+    assert_true(run.is_diverged);
+    rig_close(&r);
+    mem_free(t);
+    mem_free(u);
+}
+
+/* Without its beginning a chain is of no use: memory is taken from its end. */
+static void test_ends_leave_first(void **state)
+{
+    (void)state;
+    struct rig r = {.max_bytes = 12u * 4 * RIG_CHUNK};
+    rig_open(&r);
+    uint32_t *t = rig_tokens(1, 640), *u = rig_tokens(2, 256);
+    t[0] = 1;
+    u[0] = 2;
+    rig_request(&r, t, 640, 64, NULL, 0);
+    rig_request(&r, u, 256, 64, NULL, 0); /* two pages too many */
+    assert_int_equal(rig_request(&r, t, 640, 64, NULL, 0).matched, 512);
+    rig_close(&r);
+    mem_free(t);
+    mem_free(u);
+}
+
+/* Divergence is told the same, whether the chain is known in this process or only in the store. */
+static void test_divergence_after_restart(void **state)
+{
+    (void)state;
+    struct rig r = {0};
+    rig_temp_dir(&r);
+    for (uint32_t visit = 0; visit < 2; visit++) {
+        rig_open(&r);
+        uint32_t *t = rig_tokens(1, 600);
+        if (visit == 1)
+            t[64] ^= 1;
+        struct rig_run run = rig_request(&r, t, 600, 64, NULL, 0);
+        assert_int_equal(run.matched, visit * 64);
+        assert_int_equal(run.is_diverged, visit == 1);
+        rig_close(&r);
+        mem_free(t);
+    }
+    rig_remove_dir(&r);
+}
+
 /* Random conversations: grow, branch, repeat, restart; every page seen is checked by the rig. */
 static void test_random_tree(void **state)
 {
@@ -280,6 +340,9 @@ int main(void)
         cmocka_unit_test_prestate(test_forks, &no),
         cmocka_unit_test_prestate(test_forks, &yes),
         cmocka_unit_test(test_small_memory),
+        cmocka_unit_test(test_evicted_is_not_diverged),
+        cmocka_unit_test(test_divergence_after_restart),
+        cmocka_unit_test(test_ends_leave_first),
         cmocka_unit_test_prestate(test_restart, &no),
         cmocka_unit_test_prestate(test_restart, &yes),
         cmocka_unit_test(test_memory_returns),
