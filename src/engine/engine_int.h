@@ -71,7 +71,9 @@ struct job {
     bool is_prompt_done, is_end_kept;
     _Atomic bool is_cancelled; /* set by engine_cancel, from any thread */
     uint32_t n_restarts;
-    struct err error; /* code != OK: fails */
+    const char *why_again; /* what its sequences began again for; NULL: they did not */
+    uint64_t yielded_at;   /* engine.n_retired when it gave its memory to others */
+    struct err error;      /* code != OK: fails */
 };
 
 struct score_call {
@@ -110,8 +112,9 @@ struct engine {
 
     /* the engine thread's */
     struct job *waiting, *running;
-    uint32_t n_slots; /* choices that may run at once */
-    float *logits;    /* [n_slots][n_vocab] */
+    uint64_t n_retired; /* jobs that ran and ended */
+    uint32_t n_slots;   /* choices that may run at once */
+    float *logits;      /* [n_slots][n_vocab] */
     struct engine_stats stats;
     uint16_t layer_group[MODEL_LAYERS_MAX], layer_slot[MODEL_LAYERS_MAX];
 };

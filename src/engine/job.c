@@ -128,7 +128,9 @@ static void explain(struct job *job, const struct cache_match *m)
     else if (m->resume < m->matched)
         u->reason = "window not kept at the divergence";
     else
-        u->reason = m->is_diverged ? "diverged from the stored chain" : "new tokens";
+        u->reason = m->is_diverged  ? "diverged from the stored chain"
+                    : m->is_dropped ? "evicted since"
+                                    : "new tokens";
 }
 
 static void start_usage(struct engine *g, struct job *job, const struct cache_match *m)
@@ -193,8 +195,7 @@ static enum status begin_choice(struct engine *g, struct choice *c, struct cache
     return cache_begin(g->cache, &r, &c->sequence, m, e);
 }
 
-/* After pages turned out bad: what was to be reused and is computed after all counts as computed.
- */
+/* It begins again: what was to be reused and is computed after all counts as computed. */
 static void correct_usage(struct engine *g, struct job *job, uint32_t resume)
 {
     struct engine_usage *u = &job->usage;
@@ -206,7 +207,7 @@ static void correct_usage(struct engine *g, struct job *job, uint32_t resume)
     u->disk_tokens -= from_disk;
     u->memory_tokens -= lost - from_disk;
     u->computed_tokens += lost;
-    u->reason = "stored pages failed verification";
+    u->reason = job->why_again;
     g->stats.disk_tokens -= from_disk;
     g->stats.memory_tokens -= lost - from_disk;
     g->stats.computed_tokens += lost;

@@ -74,16 +74,22 @@ static void admit(struct engine *g)
         struct err e;
         if (slots_in_use(g) + job->request->n_choices > g->n_slots && g->running)
             return;
+        /* It gave way to those that run, and nobody overtakes it: two that take pages from each
+         * other by turns would never end. */
+        if (job->n_choices > 0 && g->running && job->yielded_at == g->n_retired)
+            return;
         enum status st = job_begin(g, job, &e);
         if (st == E_BUSY) {
             at = &job->next;
             continue;
         }
         *at = job->next;
-        if (st == OK)
+        if (st == OK) {
             append(&g->running, job);
-        else
+        } else {
+            job_release(g, job);
             job_fail(g, job, &e);
+        }
     }
 }
 
@@ -96,6 +102,7 @@ static void retire(struct engine *g)
             continue;
         }
         *at = job->next;
+        g->n_retired++;
         if (job->error.code != OK) {
             struct err e = job->error;
             job_release(g, job);

@@ -43,6 +43,7 @@ void step_restart_all(struct engine *g)
 {
     for (struct job *job = g->running; job; job = job->next) {
         job_release(g, job);
+        job->why_again = "stored pages failed verification";
         if (++job->n_restarts > RESTARTS_MAX)
             err_set(&job->error, E_CORRUPT,
                     "stored pages keep failing verification; run: kvasir store verify");
@@ -53,7 +54,7 @@ void step_restart_all(struct engine *g)
                 job->error.code = OK;
 }
 
-/* A choice did not get its pages: the youngest job gives way, unless there is only one. */
+/* A choice did not get its pages: its job gives way to the others, unless there is none. */
 static void yield_memory(struct engine *g, struct job *job, const struct err *e)
 {
     if (g->running == job && !job->next) {
@@ -67,6 +68,8 @@ static void yield_memory(struct engine *g, struct job *job, const struct err *e)
         }
     }
     job_release(g, job);
+    job->yielded_at = g->n_retired;
+    job->why_again = "KV memory was short";
     job->next = g->waiting;
     g->waiting = job;
 }

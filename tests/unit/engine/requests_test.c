@@ -253,6 +253,55 @@ static void test_short_memory(void **state)
     engine_close(tight);
 }
 
+static bool is_over(struct rig_answer *a)
+{
+    pthread_mutex_lock(&a->mutex);
+    bool is_done = a->is_done;
+    pthread_mutex_unlock(&a->mutex);
+    return is_done;
+}
+
+/* Two conversations of which either fits KV memory, but not both: taking pages from each other by
+ * turns, neither would ever end. */
+static void test_two_too_large(void **state)
+{
+    (void)state;
+    static const uint32_t chunks[] = {16, 64, 128};
+    uint32_t *t = rig_tokens(70, 450, 400), *u = rig_tokens(71, 450, 400);
+    for (uint32_t i = 0; i < sizeof chunks / sizeof *chunks; i++) {
+        struct engine_stats s;
+        struct engine_options o = {.chunk = chunks[i]};
+        struct engine *roomy = open_llama(o);
+        struct rig_answer *expected = ask(roomy, rig_request(roomy, t, 450, 40));
+        engine_stats(roomy, &s);
+        uint64_t n_steps = s.n_steps;
+        engine_close(roomy);
+        o.cache_max_bytes = s.pages_memory_bytes * 5 / 4;
+        struct engine *tight = open_llama(o);
+        struct rig_answer *a = rig_answer_new(), *b = rig_answer_new();
+        rig_submit(tight, rig_request(tight, t, 450, 40), a);
+        rig_submit(tight, rig_request(tight, u, 450, 40), b);
+        do {
+            clock_sleep_ms(5);
+            engine_stats(tight, &s);
+            if (s.n_steps > 4 * n_steps)
+                fail_msg("chunk %u: %u steps so far, %u are enough for one", chunks[i],
+                         (unsigned)s.n_steps, (unsigned)n_steps);
+        } while (!is_over(a) || !is_over(b));
+        print_message("chunk %u: %u steps for one, %u for two\n", chunks[i], (unsigned)n_steps,
+                      (unsigned)s.n_steps);
+        assert_int_equal(a->error.code, OK);
+        assert_int_equal(b->error.code, OK);
+        assert_memory_equal(a->tokens[0], expected->tokens[0], 40 * 4);
+        rig_answer_free(expected);
+        rig_answer_free(a);
+        rig_answer_free(b);
+        engine_close(tight);
+    }
+    mem_free(t);
+    mem_free(u);
+}
+
 static void flip_bytes(const char *dir, struct prng *p, uint32_t n)
 {
     char path[400], folder[100];
@@ -277,6 +326,44 @@ static void flip_bytes(const char *dir, struct prng *p, uint32_t n)
         close(fd);
     }
     closedir(d);
+}
+
+/* What a bad page made the engine compute again counts as computed, not as found. */
+static void test_damage_is_told(void **state)
+{
+    (void)state;
+    struct prng p = {.seed = 12};
+    print_message("seed 12\n");
+    uint32_t *t = rig_tokens(9, 450, 400);
+    uint32_t n_told = 0;
+    for (uint32_t round = 0; round < 12; round++) {
+        char dir[64];
+        rig_make_dir(dir);
+        for (uint32_t visit = 0; visit < 2; visit++) {
+            struct engine_stats s;
+            struct engine *g = open_llama((struct engine_options){.store_dir = dir});
+            struct rig_answer *a = ask(g, rig_request(g, t, 450 - visit, 20));
+            engine_stats(g, &s);
+            const struct engine_usage *u = &a->usage;
+            assert_int_equal(a->error.code, OK);
+            assert_int_equal(u->memory_tokens + u->disk_tokens + u->computed_tokens, 450 - visit);
+            assert_int_equal(s.memory_tokens, u->memory_tokens);
+            assert_int_equal(s.disk_tokens, u->disk_tokens);
+            assert_int_equal(s.computed_tokens, u->computed_tokens);
+            if (s.n_bad_pages > 0) {
+                n_told++;
+                assert_true(u->computed_tokens >
+                            64); /* the bad page at least, and what is behind */
+                assert_non_null(u->reason);
+            }
+            rig_answer_free(a);
+            engine_close(g);
+            flip_bytes(dir, &p, 20);
+        }
+        rig_remove_dir(dir);
+    }
+    assert_true(n_told > 0);
+    mem_free(t);
 }
 
 /* Damaged segments: other tokens never; the pages are computed again. */
@@ -321,10 +408,11 @@ static void test_damage(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_choices),      cmocka_unit_test(test_resumed_stream),
-        cmocka_unit_test(test_stop_strings), cmocka_unit_test(test_errors),
-        cmocka_unit_test(test_cancel),       cmocka_unit_test(test_shared_prefix),
-        cmocka_unit_test(test_short_memory), cmocka_unit_test(test_damage),
+        cmocka_unit_test(test_choices),       cmocka_unit_test(test_resumed_stream),
+        cmocka_unit_test(test_stop_strings),  cmocka_unit_test(test_errors),
+        cmocka_unit_test(test_cancel),        cmocka_unit_test(test_shared_prefix),
+        cmocka_unit_test(test_short_memory),  cmocka_unit_test(test_damage),
+        cmocka_unit_test(test_two_too_large), cmocka_unit_test(test_damage_is_told),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
