@@ -400,10 +400,13 @@ enum status sequence_fork(struct sequence *s, struct sequence **out, struct err 
 
 struct digest sequence_chain(struct sequence *s)
 {
-    uint32_t n_full = s->n_valid / PAGE_TOKENS, n = s->n_valid % PAGE_TOKENS;
-    const struct node *parent = parent_of(s, n_full);
-    return n ? key_chain(s->cache, &parent->chain, s->tokens + n_full * PAGE_TOKENS, n)
-             : parent->chain;
+    uint32_t n_full = s->n_valid / PAGE_TOKENS, n = s->n_valid % PAGE_TOKENS, known = n_full;
+    while (known > 0 && !s->nodes[known - 1])
+        known--; /* without the cache there are no nodes */
+    struct digest chain = parent_of(s, known)->chain;
+    for (; known < n_full; known++)
+        chain = key_chain(s->cache, &chain, s->tokens + known * PAGE_TOKENS, PAGE_TOKENS);
+    return n ? key_chain(s->cache, &chain, s->tokens + n_full * PAGE_TOKENS, n) : chain;
 }
 
 /* The partial page at the end becomes a node of its own: a copy when the sequence goes on. */

@@ -260,6 +260,33 @@ static void test_evicted_is_not_diverged(void **state)
     mem_free(u);
 }
 
+/* A sequence that keeps nothing has no nodes, but the same name for what it holds. */
+static void test_chain_without_cache(void **state)
+{
+    (void)state;
+    struct rig r = {0};
+    rig_open(&r);
+    uint32_t *t = rig_tokens(1, 300);
+    struct digest chains[2][3];
+    for (uint32_t no_cache = 0; no_cache < 2; no_cache++) {
+        static const uint32_t ends[] = {40, 128, 300};
+        for (uint32_t i = 0; i < 3; i++) {
+            struct cache_request q = {
+                .tokens = t, .n_tokens = ends[i], .max_resume = ends[i], .no_cache = no_cache};
+            struct sequence *s;
+            struct cache_match m;
+            struct err e;
+            assert_int_equal(cache_begin(r.cache, &q, &s, &m, &e), OK);
+            assert_int_equal(rig_compute(&r, s, t, ends[i], 64), OK);
+            chains[no_cache][i] = sequence_chain(s);
+            sequence_finish(s, true);
+        }
+    }
+    assert_memory_equal(chains[0], chains[1], sizeof chains[0]);
+    rig_close(&r);
+    mem_free(t);
+}
+
 /* Without its beginning a chain is of no use: memory is taken from its end. */
 static void test_ends_leave_first(void **state)
 {
@@ -343,6 +370,7 @@ int main(void)
         cmocka_unit_test(test_evicted_is_not_diverged),
         cmocka_unit_test(test_divergence_after_restart),
         cmocka_unit_test(test_ends_leave_first),
+        cmocka_unit_test(test_chain_without_cache),
         cmocka_unit_test_prestate(test_restart, &no),
         cmocka_unit_test_prestate(test_restart, &yes),
         cmocka_unit_test(test_memory_returns),
