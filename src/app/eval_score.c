@@ -12,6 +12,7 @@
 
 #define TOP_DEFAULT            64
 #define POSITIONS_MAX          (1u << 24)
+#define ANSWERS_BYTES_MAX      (1u << 30)
 #define TEXT_FILE_MAX          (1u << 30)
 #define PERPLEXITY_CTX_DEFAULT 2048
 
@@ -22,7 +23,9 @@ struct entry {
 };
 
 struct logits_line {
-    struct json_writer *out;
+    struct buf answers; /* one JSON object a position, in the order they are computed in */
+    size_t *ends;       /* [n_done]: where each ends in answers */
+    uint32_t n_done;
     uint32_t n_top;
     bool wants_digest;
     struct entry *entries; /* [n_vocab] */
@@ -95,7 +98,8 @@ static void write_float(struct json_writer *w, float v)
 static void write_position(void *arg, uint32_t position, const float *logits, uint32_t n_vocab)
 {
     struct logits_line *line = arg;
-    struct json_writer *w = line->out;
+    struct json_writer writer, *w = &writer;
+    jw_init(w, &line->answers);
     for (uint32_t i = 0; i < n_vocab; i++)
         line->entries[i] = (struct entry){logits[i], i};
     best_to_front(line->entries, n_vocab, line->n_top);
@@ -126,10 +130,10 @@ static void write_position(void *arg, uint32_t position, const float *logits, ui
         jw_text(w, hex);
     }
     jw_end_object(w);
+    line->ends[line->n_done++] = line->answers.len;
 }
 
-/* "positions", ascending and each once, so that answers come in the order that they are computed
- * in. */
+/* "positions", in any order. */
 static enum status read_positions(const struct json *line, uint32_t n_tokens,
                                   struct token_list *out, struct err *e)
 {
@@ -142,8 +146,6 @@ static enum status read_positions(const struct json *line, uint32_t n_tokens,
         const struct json *p = &v->items[i];
         if (p->kind != JSON_INT || p->integer < 0 || p->integer >= n_tokens)
             return err_set(e, E_INVALID, "positions[%zu] is outside of the %u tokens", i, n_tokens);
-        if (i > 0 && p->integer <= v->items[i - 1].integer)
-            return err_set(e, E_INVALID, "positions[%zu] does not ascend", i);
         enum status st = token_list_add(out, (uint32_t)p->integer);
         if (st != OK)
             return err_set(e, st, "out of memory for positions");
@@ -151,32 +153,69 @@ static enum status read_positions(const struct json *line, uint32_t n_tokens,
     return OK;
 }
 
+static int ascending(const void *a, const void *b)
+{
+    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+    return (x > y) - (x < y);
+}
+
+/* Each position once, ascending: the order in which they are computed. */
+static enum status sort_positions(const struct token_list *asked, struct token_list *out,
+                                  struct err *e)
+{
+    enum status st = OK;
+    for (size_t i = 0; st == OK && i < asked->count; i++)
+        st = token_list_add(out, asked->ids[i]);
+    if (st != OK)
+        return err_set(e, st, "out of memory for positions");
+    qsort(out->ids, out->count, sizeof *out->ids, ascending);
+    size_t n = 0;
+    for (size_t i = 0; i < out->count; i++)
+        if (n == 0 || out->ids[i] != out->ids[n - 1])
+            out->ids[n++] = out->ids[i];
+    out->count = n;
+    return OK;
+}
+
+/* The answers in the order they were asked in. */
+static void write_asked(const struct logits_line *line, const struct token_list *asked,
+                        const struct token_list *computed, struct json_writer *out)
+{
+    for (size_t i = 0; i < asked->count; i++) {
+        const uint32_t *at = bsearch(&asked->ids[i], computed->ids, computed->count,
+                                     sizeof *computed->ids, ascending);
+        size_t k = (size_t)(at - computed->ids), begin = k ? line->ends[k - 1] : 0;
+        jw_raw(out, (struct slice){line->answers.ptr + begin, line->ends[k] - begin});
+    }
+}
+
 static enum status answer_logits(void *arg, const struct json *line, struct json_writer *out,
                                  struct err *e)
 {
     struct engine *g = arg;
     uint32_t n_vocab = engine_info(g)->model->n_vocab;
-    struct token_list tokens = {0}, positions = {0};
-    struct logits_line state = {.out = out};
+    struct token_list tokens = {0}, asked = {0}, positions = {0};
+    struct logits_line state = {0};
     struct engine_usage usage = {0};
     uint64_t n_top = 0;
     enum status st = line_tokens(line, n_vocab, &tokens, e);
     if (st == OK && tokens.count == 0)
         st = err_set(e, E_INVALID, "\"tokens\" is empty");
     if (st == OK)
-        st = read_positions(line, (uint32_t)tokens.count, &positions, e);
+        st = read_positions(line, (uint32_t)tokens.count, &asked, e);
+    if (st == OK)
+        st = sort_positions(&asked, &positions, e);
     if (st == OK)
         st = line_count(line, "top", TOP_DEFAULT, UINT32_MAX, &n_top, e);
     if (st == OK)
         st = line_bool(line, "digest", false, &state.wants_digest, e);
     state.n_top = (uint32_t)n_top;
+    buf_init(&state.answers, ANSWERS_BYTES_MAX);
     state.entries = mem_try_new(n_vocab, sizeof *state.entries);
-    if (st == OK && !state.entries)
+    state.ends = mem_try_new(positions.count, sizeof *state.ends);
+    if (st == OK && (!state.entries || !state.ends))
         st = err_set(e, E_NOMEM, "out of memory for %u logits", n_vocab);
     if (st == OK) {
-        jw_begin_object(out);
-        jw_key(out, "positions");
-        jw_begin_array(out);
         struct engine_score score = {.tokens = tokens.ids,
                                      .n_tokens = (uint32_t)tokens.count,
                                      .positions = positions.ids,
@@ -184,13 +223,24 @@ static enum status answer_logits(void *arg, const struct json *line, struct json
                                      .each = write_position,
                                      .arg = &state};
         st = engine_score(g, &score, &usage, e);
+    }
+    if (st == OK && state.answers.failed)
+        st = err_set(e, E_LIMIT, "the answer is longer than %u MiB", ANSWERS_BYTES_MAX >> 20);
+    if (st == OK) {
+        jw_begin_object(out);
+        jw_key(out, "positions");
+        jw_begin_array(out);
+        write_asked(&state, &asked, &positions, out);
         jw_end_array(out);
         jw_key(out, "cached");
         jw_int(out, usage.memory_tokens + usage.disk_tokens);
         jw_end_object(out);
     }
     mem_free(state.entries);
+    mem_free(state.ends);
+    buf_release(&state.answers);
     token_list_release(&tokens);
+    token_list_release(&asked);
     token_list_release(&positions);
     return st;
 }

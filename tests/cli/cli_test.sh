@@ -115,6 +115,11 @@ run 0 eval logits <"$tmp/in"
 head -n 1 "$tmp/out" | grep -qE '^\{"positions":\[\{"pos":0,"logsumexp":[-0-9.e]+,"top":(\[?\[[0-9]+,[-0-9.e]+\],?){3}\],"digest":"[0-9a-f]{64}"\},\{"pos":3,' ||
     miss "logits: $(head -n 1 "$tmp/out")"
 first=$(head -n 1 "$tmp/out")
+# Positions in any order, and twice: answered as they were asked.
+printf '{"tokens":[5,6,7],"positions":[2,0,2],"top":1}\n' | run 0 eval logits
+[ "$(grep -o '"pos":[0-9]*' "$tmp/out" | tr '\n' ' ')" = '"pos":2 "pos":0 "pos":2 ' ] ||
+    miss "positions came in another order: $(cat "$tmp/out")"
+
 for isa in ref auto; do
     head -n 1 "$tmp/in" >"$tmp/one"
     run 0 eval logits --isa "$isa" --threads 1 --chunk 1 <"$tmp/one"
