@@ -17,9 +17,14 @@ enum status job_open(struct engine *g, struct engine_request *r, struct job **ou
     struct job *job = mem_try_new(1, sizeof *job);
     if (!job)
         return err_set(e, E_NOMEM, "no memory for a request");
+    job->request = r;
+    job->submitted_ns = clock_now_ns();
+    job->usage.diverged_at = -1;
+    job->usage.seed = r->has_seed ? r->sampling.seed : drawn_seed();
     pthread_mutex_lock(&g->open_mutex);
     bool is_full = g->n_open >= ENGINE_QUEUE_MAX;
     if (!is_full) {
+        job->id = atomic_fetch_add(&g->next_id, 1); /* engine_cancel reads it from now on */
         job->open_next = g->open;
         if (g->open)
             g->open->open_prev = job;
@@ -31,13 +36,6 @@ enum status job_open(struct engine *g, struct engine_request *r, struct job **ou
         mem_free(job);
         return err_set(e, E_BUSY, "%u requests are waiting", ENGINE_QUEUE_MAX);
     }
-    job->request = r;
-    job->submitted_ns = clock_now_ns();
-    job->id = atomic_fetch_add(&g->next_id, 1);
-    job->usage.diverged_at = -1;
-    job->usage.seed = r->sampling.seed;
-    if (!r->has_seed)
-        job->usage.seed = drawn_seed();
     *out = job;
     return OK;
 }

@@ -195,6 +195,34 @@ static void test_cancel(void **state)
     mem_free(t);
 }
 
+static void *cancel_strangers(void *arg)
+{
+    for (uint32_t i = 0; i < 2000; i++) {
+        engine_cancel(arg, UINT64_MAX - i);
+        clock_sleep_ms(i % 8 == 0);
+    }
+    return NULL;
+}
+
+/* Cancelling looks at all that are open, also at one that is just being submitted (for tsan). */
+static void test_cancel_beside_submit(void **state)
+{
+    (void)state;
+    struct engine *g = open_llama((struct engine_options){0});
+    uint32_t *t = rig_tokens(7, 70, 400);
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, cancel_strangers, g), 0);
+    for (uint32_t i = 0; i < 100; i++) {
+        struct rig_answer *a = ask(g, rig_request(g, t, 70, 1));
+        assert_int_equal(a->error.code, OK);
+        assert_int_equal(a->finish[0], FINISH_LENGTH);
+        rig_answer_free(a);
+    }
+    pthread_join(thread, NULL);
+    engine_close(g);
+    mem_free(t);
+}
+
 /* Six clients with the same long prompt: it is computed once. */
 static void test_shared_prefix(void **state)
 {
@@ -408,11 +436,12 @@ static void test_damage(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_choices),       cmocka_unit_test(test_resumed_stream),
-        cmocka_unit_test(test_stop_strings),  cmocka_unit_test(test_errors),
-        cmocka_unit_test(test_cancel),        cmocka_unit_test(test_shared_prefix),
-        cmocka_unit_test(test_short_memory),  cmocka_unit_test(test_damage),
-        cmocka_unit_test(test_two_too_large), cmocka_unit_test(test_damage_is_told),
+        cmocka_unit_test(test_choices),        cmocka_unit_test(test_resumed_stream),
+        cmocka_unit_test(test_stop_strings),   cmocka_unit_test(test_errors),
+        cmocka_unit_test(test_cancel),         cmocka_unit_test(test_cancel_beside_submit),
+        cmocka_unit_test(test_shared_prefix),  cmocka_unit_test(test_short_memory),
+        cmocka_unit_test(test_damage),         cmocka_unit_test(test_two_too_large),
+        cmocka_unit_test(test_damage_is_told),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
