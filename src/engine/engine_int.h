@@ -147,7 +147,8 @@ NODISCARD enum status job_begin(struct engine *g, struct job *job, struct err *e
 void job_end(struct engine *g, struct job *job);
 /* A choice has logits for its next token. */
 void choice_sample(struct engine *g, struct choice *c, const float *logits);
-/* The prompt's logits: forks the other choices, samples the first token of each. */
+/* The prompt's logits: forks the other choices, samples the first token of each.  E_LIMIT: no KV
+ * memory for the forks; all is as before. */
 NODISCARD enum status job_prompt_done(struct engine *g, struct job *job, const float *logits,
                                       struct err *e);
 /* All of a job's sequences begin again: pages were bad, or memory was short. */

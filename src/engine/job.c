@@ -56,13 +56,19 @@ static void deliver(const struct job *job, const struct engine_event *ev)
     job->request->event(job->request->event_arg, ev);
 }
 
+static void choice_release(struct choice *c)
+{
+    sampler_free(c->sampler);
+    token_list_release(&c->tokens);
+    stream_release(&c->stream);
+    *c = (struct choice){0};
+}
+
 void job_free(struct engine *g, struct job *job)
 {
     for (uint32_t i = 0; i < job->n_choices; i++) {
         CHECK(job->choices[i].sequence == NULL);
-        sampler_free(job->choices[i].sampler);
-        token_list_release(&job->choices[i].tokens);
-        stream_release(&job->choices[i].stream);
+        choice_release(&job->choices[i]);
     }
     prompt_release(&job->prompt);
     engine_request_free(job->request);
@@ -249,9 +255,7 @@ enum status job_begin(struct engine *g, struct job *job, struct err *e)
     if (!job->request->no_cache && must_wait(g, job, m.matched)) {
         sequence_finish(job->choices[0].sequence, false);
         job->choices[0].sequence = NULL;
-        sampler_free(job->choices[0].sampler);
-        token_list_release(&job->choices[0].tokens);
-        stream_release(&job->choices[0].stream);
+        choice_release(&job->choices[0]);
         job->n_choices = 0;
         return E_BUSY;
     }
@@ -276,6 +280,18 @@ void job_release(struct engine *g, struct job *job)
 
 /* ---- tokens ---- */
 
+/* The choices but the first, as before job_prompt_done. */
+static void undo_choices(struct job *job)
+{
+    while (job->n_choices > 1) {
+        struct choice *c = &job->choices[--job->n_choices];
+        if (c->sequence)
+            sequence_finish(c->sequence, false);
+        choice_release(c);
+    }
+    job->is_prompt_done = false;
+}
+
 enum status job_prompt_done(struct engine *g, struct job *job, const float *logits, struct err *e)
 {
     struct choice *first = &job->choices[0];
@@ -288,8 +304,10 @@ enum status job_prompt_done(struct engine *g, struct job *job, const float *logi
         enum status st = init_choice(g, job, i, e);
         if (st == OK)
             st = sequence_fork(first->sequence, &job->choices[i].sequence, e);
-        if (st != OK)
+        if (st != OK) {
+            undo_choices(job);
             return st;
+        }
     }
     for (uint32_t i = 0; i < job->n_choices; i++)
         choice_sample(g, &job->choices[i], logits);

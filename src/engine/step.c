@@ -58,7 +58,7 @@ void step_restart_all(struct engine *g)
 static void yield_memory(struct engine *g, struct job *job, const struct err *e)
 {
     if (g->running == job && !job->next) {
-        job->error = *e;
+        err_set(&job->error, E_NOMEM, "%s; serve with a larger --cache-max-bytes", e->msg);
         return;
     }
     for (struct job **at = &g->running; *at; at = &(*at)->next) {
@@ -185,9 +185,16 @@ static void take_results(struct engine *g, struct step *s)
             report_progress(c);
         if (!row)
             continue;
+        enum status st = OK;
         if (job->is_prompt_done)
             choice_sample(g, c, row);
-        else if (job_prompt_done(g, job, row, &e) != OK)
+        else
+            st = job_prompt_done(g, job, row, &e);
+        if (st == E_LIMIT) {
+            yield_memory(g, job, &e);
+            continue;
+        }
+        if (st != OK)
             job->error = e;
         if (job->is_prompt_done && !job->is_end_kept &&
             clock_ms_since(job->decode_ns) > KEEP_END_AFTER_MS) {

@@ -330,6 +330,42 @@ static void test_two_too_large(void **state)
     mem_free(u);
 }
 
+/* Memory is short just when the choices part: the request waits for it, as any other does. */
+static void test_choices_in_short_memory(void **state)
+{
+    (void)state;
+    struct engine_stats s;
+    struct rig_answer *expected[6], *got[6];
+    struct engine *g = NULL;
+    for (uint32_t is_tight = 0; is_tight < 2; is_tight++) {
+        g = open_llama((struct engine_options){
+            .chunk = 64, .cache_max_bytes = is_tight ? s.pages_memory_bytes * 2 / 5 : 0});
+        for (uint32_t i = 0; i < 6; i++) {
+            struct rig_answer *a = rig_answer_new();
+            uint32_t *t = rig_tokens(80 + i, 300, 400);
+            struct engine_request *r = rig_request(g, t, 290 + i, 20);
+            sampled(r, 3);
+            r->n_choices = 4;
+            rig_submit(g, r, a);
+            *(is_tight ? &got[i] : &expected[i]) = a;
+            mem_free(t);
+        }
+        for (uint32_t i = 0; i < 6; i++)
+            rig_wait(is_tight ? got[i] : expected[i]);
+        engine_stats(g, &s);
+        engine_close(g);
+    }
+    for (uint32_t i = 0; i < 6; i++) {
+        if (got[i]->error.code != OK)
+            fail_msg("request %u: %s", i, got[i]->error.msg);
+        for (uint32_t k = 0; k < 4; k++)
+            assert_memory_equal(got[i]->tokens[k], expected[i]->tokens[k], 20 * 4);
+        assert_int_equal(got[i]->usage.completion_tokens, 80);
+        rig_answer_free(got[i]);
+        rig_answer_free(expected[i]);
+    }
+}
+
 static void flip_bytes(const char *dir, struct prng *p, uint32_t n)
 {
     char path[400], folder[100];
@@ -436,11 +472,17 @@ static void test_damage(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_choices),        cmocka_unit_test(test_resumed_stream),
-        cmocka_unit_test(test_stop_strings),   cmocka_unit_test(test_errors),
-        cmocka_unit_test(test_cancel),         cmocka_unit_test(test_cancel_beside_submit),
-        cmocka_unit_test(test_shared_prefix),  cmocka_unit_test(test_short_memory),
-        cmocka_unit_test(test_damage),         cmocka_unit_test(test_two_too_large),
+        cmocka_unit_test(test_choices),
+        cmocka_unit_test(test_resumed_stream),
+        cmocka_unit_test(test_stop_strings),
+        cmocka_unit_test(test_errors),
+        cmocka_unit_test(test_cancel),
+        cmocka_unit_test(test_cancel_beside_submit),
+        cmocka_unit_test(test_shared_prefix),
+        cmocka_unit_test(test_short_memory),
+        cmocka_unit_test(test_damage),
+        cmocka_unit_test(test_two_too_large),
+        cmocka_unit_test(test_choices_in_short_memory),
         cmocka_unit_test(test_damage_is_told),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
