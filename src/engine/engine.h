@@ -77,7 +77,7 @@ struct engine_usage {
     uint32_t computed_tokens;
     uint32_t completion_tokens; /* over all choices */
     uint32_t replayed;          /* assistant turns replayed by their token ids */
-    int64_t diverged_at; /* index of the first prompt token that no stored chain had; −1: none */
+    int64_t diverged_at; /* the best known chain goes on with another token there; −1: none does */
     const char *reason;  /* why tokens were computed again; NULL: nothing was */
     double queue_ms, lookup_ms, prefill_ms, decode_ms;
     double fault_in_ms, verify_ms; /* of prefill and decode: stored pages before their first use */

@@ -125,7 +125,7 @@ static void explain(struct job *job, const struct cache_match *m)
         u->reason = NULL;
     else if (job->request->no_cache)
         u->reason = "cache_prompt is false";
-    else if (m->matched < KV_PAGE_TOKENS)
+    else if (m->matched == 0)
         u->reason = "no stored chain begins like this";
     else if (m->resume + 1 == n && m->matched == n)
         u->reason = "logits at the prompt's end were not kept";

@@ -330,6 +330,40 @@ static void test_two_too_large(void **state)
     mem_free(u);
 }
 
+/* diverged_at and reason say the same thing. */
+static void test_reasons(void **state)
+{
+    (void)state;
+    static const struct {
+        uint32_t common, n;
+        int64_t diverged_at;
+        const char *reason;
+    } steps[] = {
+        {0, 100, -1, "no stored chain begins like this"},
+        {100, 100, -1, NULL},
+        {100, 180, -1, "new tokens"},
+        {4, 100, 4, "diverged from the stored chain"},
+        {64, 150, 64, "diverged from the stored chain"},
+        {70, 150, 70, "diverged from the stored chain"},
+    };
+    struct engine *g = open_llama((struct engine_options){0});
+    for (uint32_t i = 0; i < sizeof steps / sizeof *steps; i++) {
+        uint32_t *t = rig_tokens(90, 180, 400), *other = rig_tokens(91 + i, 180, 400);
+        for (uint32_t k = steps[i].common; i > 2 && k < 180; k++)
+            t[k] = k == steps[i].common ? 401 + i : other[k];
+        struct rig_answer *a = ask(g, rig_request(g, t, steps[i].n, 1));
+        assert_int_equal(a->usage.diverged_at, steps[i].diverged_at);
+        if (steps[i].reason)
+            assert_string_equal(a->usage.reason, steps[i].reason);
+        else
+            assert_null(a->usage.reason);
+        rig_answer_free(a);
+        mem_free(t);
+        mem_free(other);
+    }
+    engine_close(g);
+}
+
 /* Memory is short just when the choices part: the request waits for it, as any other does. */
 static void test_choices_in_short_memory(void **state)
 {
@@ -472,17 +506,12 @@ static void test_damage(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_choices),
-        cmocka_unit_test(test_resumed_stream),
-        cmocka_unit_test(test_stop_strings),
-        cmocka_unit_test(test_errors),
-        cmocka_unit_test(test_cancel),
-        cmocka_unit_test(test_cancel_beside_submit),
-        cmocka_unit_test(test_shared_prefix),
-        cmocka_unit_test(test_short_memory),
-        cmocka_unit_test(test_damage),
-        cmocka_unit_test(test_two_too_large),
-        cmocka_unit_test(test_choices_in_short_memory),
+        cmocka_unit_test(test_choices),        cmocka_unit_test(test_resumed_stream),
+        cmocka_unit_test(test_stop_strings),   cmocka_unit_test(test_errors),
+        cmocka_unit_test(test_cancel),         cmocka_unit_test(test_cancel_beside_submit),
+        cmocka_unit_test(test_shared_prefix),  cmocka_unit_test(test_short_memory),
+        cmocka_unit_test(test_damage),         cmocka_unit_test(test_reasons),
+        cmocka_unit_test(test_two_too_large),  cmocka_unit_test(test_choices_in_short_memory),
         cmocka_unit_test(test_damage_is_told),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
