@@ -5,24 +5,24 @@
 
 enum status kernels_select(enum isa isa, const struct kernels **out, struct err *e)
 {
-    switch (isa) {
-    case ISA_REF:
+    if (isa == ISA_REF) {
         *out = &kernels_ref;
         return OK;
-    case ISA_AVX512:
-        return err_set(e, E_UNSUPPORTED, "instruction set avx512: not built");
-    case ISA_AUTO:
-    case ISA_AVX2:
-        break;
     }
 #if defined(__x86_64__)
-    if (cpu_features()->has_avx2) {
+    const struct cpu_features *cpu = cpu_features();
+    if (isa == ISA_AVX512 && cpu->has_avx512) {
+        *out = cpu->has_avx512_vnni ? &kernels_avx512_vnni : &kernels_avx512;
+        return OK;
+    }
+    if (isa != ISA_AVX512 && cpu->has_avx2) {
         *out = &kernels_avx2;
         return OK;
     }
 #endif
-    if (isa == ISA_AVX2)
-        return err_set(e, E_UNSUPPORTED, "instruction set avx2: this processor lacks it");
+    if (isa != ISA_AUTO)
+        return err_set(e, E_UNSUPPORTED, "instruction set %s: this processor lacks it",
+                       isa == ISA_AVX2 ? "avx2" : "avx512");
     *out = &kernels_ref;
     return OK;
 }

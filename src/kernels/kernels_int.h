@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  * kernels_int.h — inner door: the packed format and what the instruction sets share.
- * The format is drawn in docs/numerics.md §3; pack.c writes it, ref/ and avx2/ read it. */
+ * The format is drawn in docs/numerics.md §3; pack.c writes it, ref/ and x86/ read it. */
 #ifndef KVASIR_KERNELS_KERNELS_INT_H
 #define KVASIR_KERNELS_KERNELS_INT_H
 
@@ -106,9 +106,25 @@ static inline struct attention_state attention_state_of(float *state, uint32_t n
     return (struct attention_state){state, state + n_rows, state + 2 * (size_t)n_rows};
 }
 
+/* ---- products by tiles of 16 outputs, for instruction sets with vectors (tiles.c) ---- */
+struct kernel_tile {
+    const uint8_t *data; /* of this tile */
+    const struct pack_layout *layout;
+    const struct act_rows *x;
+};
+/* y[r × y_stride + lane] for rows [row0, row1): always 16 lanes are written. */
+typedef void kernel_tile_fn(float *y, size_t y_stride, const struct kernel_tile *t, uint32_t row0,
+                            uint32_t row1);
+/* matmul of struct kernels by fns[type]. */
+void kernel_tiles_matmul(kernel_tile_fn *const *fns, float *y, size_t y_stride,
+                         const struct act_rows *x, uint32_t row0, uint32_t row1,
+                         const struct packed *w, uint32_t tile0, uint32_t tile1);
+
 extern const struct kernels kernels_ref;
 #if defined(__x86_64__)
 extern const struct kernels kernels_avx2;
+extern const struct kernels kernels_avx512;      /* F, BW, VL, DQ */
+extern const struct kernels kernels_avx512_vnni; /* the same, quantized weights by VNNI */
 #endif
 
 #endif

@@ -2,6 +2,14 @@
  * kernels_avx2.c — the table of the kernels for AVX2 + FMA + F16C. */
 #include "kernels/avx2/avx2.h"
 
+static kernel_tile_fn *const tile_fns[] = {INTEGER_TYPES(TILE_ENTRY) FLOAT_TYPES(TILE_ENTRY)};
+
+void avx2_matmul(float *y, size_t y_stride, const struct act_rows *x, uint32_t row0, uint32_t row1,
+                 const struct packed *w, uint32_t tile0, uint32_t tile1)
+{
+    kernel_tiles_matmul(tile_fns, y, y_stride, x, row0, row1, w, tile0, tile1);
+}
+
 const struct kernels kernels_avx2 = {
     .name = "avx2",
     .isa = ISA_AVX2,

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  * matmul_sixteens.c — types with a scale per 16 weights: the integer sub-scale is the second factor
  * of the madd that widens, so that it costs nothing. */
-#include "kernels/avx2/matmul_int.h"
+#include "kernels/avx2/avx2.h"
 
-AVX2_TILE(avx2_tile_q2_k, TYPE_Q2_K)
-AVX2_TILE(avx2_tile_q3_k, TYPE_Q3_K)
-AVX2_TILE(avx2_tile_q6_k, TYPE_Q6_K)
+#include "kernels/x86/matmul_int.h" /* over the lanes above */
+
+SIXTEEN_TYPES(INTEGER_TILE_FN)

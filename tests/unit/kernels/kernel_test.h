@@ -17,7 +17,8 @@
 
 #include "base/mem.h"
 #include "base/prng.h"
-#include "kernels/kernels.h"
+#include "kernels/kernels_int.h"
+#include "os/cpu.h"
 
 #define SEED 20260801u
 
@@ -27,15 +28,27 @@ static const enum tensor_type all_types[] = {
 };
 #define N_TYPES (sizeof all_types / sizeof all_types[0])
 
-/* Every instruction set of this machine but ref; NULL ends the walk: for (i = 0; (k = other(&i));).
- */
+/* Every table of kernels that this machine can run but ref, also those that kernels_select passes
+ * over for a better one; NULL ends the walk: for (i = 0; (k = other_kernels(&i));). */
 static inline const struct kernels *other_kernels(int *at)
 {
-    static const enum isa others[] = {ISA_AVX2, ISA_AVX512};
-    const struct kernels *k;
-    while (*at < 2)
-        if (kernels_select(others[(*at)++], &k, NULL) == OK)
-            return k;
+#if defined(__x86_64__)
+    const struct cpu_features *cpu = cpu_features();
+    const struct {
+        bool is_there;
+        const struct kernels *kernels;
+    } others[] = {
+        {cpu->has_avx2, &kernels_avx2},
+        {cpu->has_avx512, &kernels_avx512},
+        {cpu->has_avx512_vnni, &kernels_avx512_vnni},
+    };
+    while (*at < 3) {
+        const int i = (*at)++;
+        if (others[i].is_there)
+            return others[i].kernels;
+    }
+#endif
+    (void)at;
     return NULL;
 }
 static inline const struct kernels *reference(void)

@@ -1,0 +1,7 @@
+/* SPDX-License-Identifier: MIT
+ * matmul_floats.c — f32, f16 and bf16 weights in sixteen lanes. */
+#include "kernels/avx512/avx512.h"
+
+#include "kernels/x86/matmul_floats.h" /* over the lanes above */
+
+FLOAT_TYPES(FLOAT_TILE_FN)
