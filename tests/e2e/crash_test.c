@@ -14,12 +14,10 @@
 #define PROMPT_BYTES 1600u /* some 500 tokens: a round takes about a second */
 #define KILL_MS_MAX  900u
 
-static struct rows rows;
-
 /* A prompt that no other round sends: some lines of a row under a line of its own. */
 static struct buf prompt_of(uint32_t round, uint32_t index)
 {
-    const struct row *row = &rows.row[(round * N_PROMPTS + index) % rows.n];
+    const struct row *row = &e2e_rows.row[(round * N_PROMPTS + index) % e2e_rows.n];
     struct buf text, messages;
     size_t start = 0;
     while (start + 1 < row->n_messages &&
@@ -155,13 +153,6 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_kill_at_any_time_leaves_a_clean_store),
         cmocka_unit_test(a_stream_goes_on_where_the_kill_cut_it),
     };
-    struct err e = {0};
     e2e_begin(argc, argv);
-    if (rows_read(E2E_ROWS, &rows, &e) != OK) {
-        fprintf(stderr, "%s\n", e.msg);
-        return e2e_end(1);
-    }
-    int failed = cmocka_run_group_tests(tests, NULL, NULL);
-    rows_release(&rows);
-    return e2e_end(failed);
+    return e2e_end(cmocka_run_group_tests(tests, e2e_rows_read, e2e_rows_release));
 }

@@ -24,16 +24,14 @@
 #define NOBODY           65534u
 #define SMALL_DISK_BYTES (3u << 20) /* the store of this test takes more */
 
-static struct rows rows;
 static const struct row *prompts[ROWS_MAX];
 static struct chat_reply answers[N_PROMPTS];
 
 static int set_up(void **state)
 {
     struct serve s;
-    (void)state;
-    MUST(rows_read(E2E_ROWS, &rows, e));
-    e2e_rows_by_length(&rows, prompts);
+    e2e_rows_read(state);
+    e2e_rows_by_length(prompts);
     e2e_serve(&s, e2e_path("original"), NULL);
     for (uint32_t i = 0; i < N_PROMPTS; i++) {
         e2e_ask_row(&s, prompts[i], NULL, &answers[i]);
@@ -46,11 +44,9 @@ static int set_up(void **state)
 
 static int tear_down(void **state)
 {
-    (void)state;
     for (uint32_t i = 0; i < N_PROMPTS; i++)
         chat_reply_release(&answers[i]);
-    rows_release(&rows);
-    return 0;
+    return e2e_rows_release(state);
 }
 
 /* Asks all; the number of tokens that had to be computed. */

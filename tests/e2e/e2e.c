@@ -154,9 +154,25 @@ static int by_length(const void *a, const void *b)
     return (*x)->n_tokens < (*y)->n_tokens ? -1 : (*x)->n_tokens > (*y)->n_tokens;
 }
 
-void e2e_rows_by_length(const struct rows *rows, const struct row **out)
+struct rows e2e_rows;
+
+int e2e_rows_read(void **state)
 {
-    for (uint32_t i = 0; i < rows->n; i++)
-        out[i] = &rows->row[i];
-    qsort(out, rows->n, sizeof *out, by_length);
+    (void)state;
+    MUST(rows_read("models/skald/eval.jsonl.xz", &e2e_rows, e));
+    return 0;
+}
+
+int e2e_rows_release(void **state)
+{
+    (void)state;
+    rows_release(&e2e_rows);
+    return 0;
+}
+
+void e2e_rows_by_length(const struct row **out)
+{
+    for (uint32_t i = 0; i < e2e_rows.n; i++)
+        out[i] = &e2e_rows.row[i];
+    qsort(out, e2e_rows.n, sizeof *out, by_length);
 }

@@ -18,8 +18,6 @@
 #include "bench/client/rows.h"
 #include "os/clock.h"
 
-#define E2E_ROWS "models/skald/eval.jsonl.xz"
-
 extern const char *e2e_program;
 extern char e2e_place[PLACE_PATH_BYTES];
 extern bool e2e_is_soak;
@@ -68,7 +66,11 @@ void e2e_task_start(struct e2e_task *t, const struct serve *s, const struct chat
 void e2e_task_join(
     struct e2e_task *t); /* then st, e and reply are set; the caller releases reply */
 
-/* Rows in ascending order of length. */
-void e2e_rows_by_length(const struct rows *rows, const struct row **out);
+/* skald's evaluation: set-up and tear-down of a group of tests. */
+extern struct rows e2e_rows;
+int e2e_rows_read(void **state);
+int e2e_rows_release(void **state);
+/* All of them in ascending order of length. */
+void e2e_rows_by_length(const struct row **out);
 
 #endif

@@ -14,21 +14,20 @@
 #define SOAK_WRONG_MAX   2u
 #define DURABLE_MS_MAX   60000u
 
-static struct rows rows;
 static const struct row *chosen[ROWS_MAX];
 static uint32_t n_chosen;
 
 static void choose(void)
 {
     uint32_t n_tokens = 0;
-    e2e_rows_by_length(&rows, chosen);
-    n_chosen = rows.n;
+    e2e_rows_by_length(chosen);
+    n_chosen = e2e_rows.n;
     if (e2e_is_soak)
         return;
     for (n_chosen = 0; n_chosen < N_SHORT; n_chosen++)
         n_tokens += chosen[n_chosen]->n_tokens;
     assert_true(n_tokens <= SHORT_TOKENS_MAX);
-    chosen[n_chosen++] = rows_find(&rows, LONG_ROW);
+    chosen[n_chosen++] = rows_find(&e2e_rows, LONG_ROW);
     assert_non_null(chosen[n_chosen - 1]);
 }
 
@@ -91,13 +90,6 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(answers_are_right_cold_and_after_a_restart),
     };
-    struct err e = {0};
     e2e_begin(argc, argv);
-    if (rows_read(E2E_ROWS, &rows, &e) != OK) {
-        fprintf(stderr, "%s\n", e.msg);
-        return e2e_end(1);
-    }
-    int failed = cmocka_run_group_tests(tests, NULL, NULL);
-    rows_release(&rows);
-    return e2e_end(failed);
+    return e2e_end(cmocka_run_group_tests(tests, e2e_rows_read, e2e_rows_release));
 }

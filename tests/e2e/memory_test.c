@@ -16,8 +16,6 @@
 #define SLACK_BYTES    (8 * MEGABYTE) /* buffers of the allocator */
 #define MEGABYTE       1e6
 
-static struct rows rows;
-
 static double model_bytes(struct serve *s)
 {
     struct arena a;
@@ -53,7 +51,7 @@ static void a_long_prompt_stays_within_the_bound(void **state)
     struct serve s;
     struct chat_reply r;
     (void)state;
-    const struct row *row = rows_find(&rows, LONG_ROW);
+    const struct row *row = rows_find(&e2e_rows, LONG_ROW);
     e2e_serve(&s, e2e_path("store"), NULL);
     check_memory(&s, "at the start");
     e2e_ask_row(&s, row, NULL, &r);
@@ -108,13 +106,6 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_long_prompt_stays_within_the_bound),
         cmocka_unit_test(requests_leave_little_behind),
     };
-    struct err e = {0};
     e2e_begin(argc, argv);
-    if (rows_read(E2E_ROWS, &rows, &e) != OK) {
-        fprintf(stderr, "%s\n", e.msg);
-        return e2e_end(1);
-    }
-    int failed = cmocka_run_group_tests(tests, NULL, NULL);
-    rows_release(&rows);
-    return e2e_end(failed);
+    return e2e_end(cmocka_run_group_tests(tests, e2e_rows_read, e2e_rows_release));
 }

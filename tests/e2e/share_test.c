@@ -15,25 +15,21 @@
 #define FREE_MS_MAX  2000u
 #define SHORT_MS_MAX 5000u
 
-static struct rows rows;
 static struct serve server;
 
 static int set_up(void **state)
 {
-    (void)state;
+    e2e_rows_read(state);
     e2e_serve(&server, e2e_path("store"), NULL);
-    MUST(rows_read(E2E_ROWS, &rows, e));
     return 0;
 }
 
 static int tear_down(void **state)
 {
     int code = -1;
-    (void)state;
     MUST(serve_stop(&server, &code, e));
     assert_int_equal(code, 0);
-    rows_release(&rows);
-    return 0;
+    return e2e_rows_release(state);
 }
 
 static struct chat_ask ask_of(const struct row *row)
@@ -47,7 +43,7 @@ static void eight_streams_are_all_right(void **state)
     const struct row *by_length[ROWS_MAX];
     struct e2e_task tasks[N_STREAMS];
     (void)state;
-    e2e_rows_by_length(&rows, by_length);
+    e2e_rows_by_length(by_length);
     for (uint32_t i = 0; i < N_STREAMS; i++) {
         struct chat_ask a = ask_of(by_length[i]);
         e2e_task_start(&tasks[i], &server, &a);
@@ -65,7 +61,7 @@ static void eight_streams_are_all_right(void **state)
 
 static void the_same_prompt_is_computed_once(void **state)
 {
-    const struct row *row = rows_find(&rows, TWICE_ROW);
+    const struct row *row = rows_find(&e2e_rows, TWICE_ROW);
     struct e2e_task tasks[2];
     struct chat_ask a = ask_of(row);
     int64_t computed = 0;
@@ -90,7 +86,7 @@ static void a_hang_up_frees_the_slot(void **state)
 {
     struct chat_reply r;
     struct err why = {0};
-    struct chat_ask a = ask_of(rows_find(&rows, LONG_ROW));
+    struct chat_ask a = ask_of(rows_find(&e2e_rows, LONG_ROW));
     a.ms_max = HANG_UP_MS;
     (void)state;
     assert_int_not_equal(chat_send(server.url, server.http, &a, &r, &why), OK);
@@ -119,7 +115,7 @@ static void a_hang_up_frees_the_slot(void **state)
 /* What the cancelled request had computed is not lost, and not wrong. */
 static void a_cancelled_prefill_is_gone_on_with(void **state)
 {
-    const struct row *row = rows_find(&rows, LONG_ROW);
+    const struct row *row = rows_find(&e2e_rows, LONG_ROW);
     struct chat_reply r;
     (void)state;
     e2e_ask_row(&server, row, NULL, &r);
@@ -135,7 +131,7 @@ static void a_long_prompt_does_not_stall_a_stream(void **state)
 {
     struct e2e_task slow;
     struct chat_reply r;
-    struct chat_ask a = ask_of(rows_find(&rows, "public-015")); /* 23,610 tokens */
+    struct chat_ask a = ask_of(rows_find(&e2e_rows, "public-015")); /* 23,610 tokens */
     struct buf messages = e2e_user("who are you?");
     (void)state;
     a.ms_max = 4 * HANG_UP_MS;

@@ -17,39 +17,14 @@
 #include "gguf/gguf.h"
 #include "gguf_make.h"
 #include "os/fs.h"
+#include "temp_folder.h"
 
 #define WHOLE "tests/golden/tiny/tiny-llama-Q4_0.gguf"
-
-static char dir[256];
-
-static int make_folder(void **state)
-{
-    (void)state;
-    const char *base = getenv("TMPDIR");
-    snprintf(dir, sizeof dir, "%s/split_test.XXXXXX", base ? base : "/tmp");
-    return mkdtemp(dir) ? 0 : -1;
-}
-
-static enum status remove_entry(const char *name, void *arg)
-{
-    (void)arg;
-    char path[600];
-    snprintf(path, sizeof path, "%s/%s", dir, name);
-    return remove(path) == 0 ? OK : E_IO;
-}
-
-static int remove_folder(void **state)
-{
-    (void)state;
-    const struct os_fs *fs = os_fs_real();
-    fs->list(fs, dir, remove_entry, NULL, NULL);
-    return rmdir(dir);
-}
 
 static const char *part_name(uint32_t i, uint32_t count)
 {
     static char path[512];
-    snprintf(path, sizeof path, "%s/m-%05u-of-%05u.gguf", dir, i + 1, count);
+    snprintf(path, sizeof path, "%s/m-%05u-of-%05u.gguf", temp_folder, i + 1, count);
     return path;
 }
 
@@ -161,7 +136,7 @@ static void missing_and_renamed_parts(void **state)
     expect_failure(part_name(0, 3), E_NOT_FOUND, "m-00003-of-00003.gguf");
 
     split(whole, 3, (int32_t)gguf_tensor_count(whole));
-    snprintf(other, sizeof other, "%s/model.gguf", dir);
+    snprintf(other, sizeof other, "%s/model.gguf", temp_folder);
     assert_int_equal(rename(part_name(0, 3), other), 0);
     expect_failure(other, E_INVALID, "must be named …-00001-of-00003.gguf");
     /* The name says 4, the file 3. */
@@ -182,7 +157,8 @@ static void wrong_counts(void **state)
     struct gguf *whole = open_whole();
     uint32_t n = gguf_tensor_count(whole);
     split(whole, 2, (int32_t)n + 1);
-    expect_failure(part_name(0, 2), E_INVALID, "split.tensors.count is 31, the parts hold 30 tensors");
+    expect_failure(part_name(0, 2), E_INVALID,
+                   "split.tensors.count is 31, the parts hold 30 tensors");
     split(whole, 2, -1);
     expect_failure(part_name(0, 2), E_INVALID, "split.tensors.count\" is negative");
 
@@ -236,11 +212,15 @@ static void too_many_parts_and_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(parts_equal_the_whole, make_folder, remove_folder),
-        cmocka_unit_test_setup_teardown(a_later_part_names_the_first, make_folder, remove_folder),
-        cmocka_unit_test_setup_teardown(missing_and_renamed_parts, make_folder, remove_folder),
-        cmocka_unit_test_setup_teardown(wrong_counts, make_folder, remove_folder),
-        cmocka_unit_test_setup_teardown(too_many_parts_and_memory, make_folder, remove_folder),
+        cmocka_unit_test_setup_teardown(parts_equal_the_whole, temp_folder_make,
+                                        temp_folder_remove),
+        cmocka_unit_test_setup_teardown(a_later_part_names_the_first, temp_folder_make,
+                                        temp_folder_remove),
+        cmocka_unit_test_setup_teardown(missing_and_renamed_parts, temp_folder_make,
+                                        temp_folder_remove),
+        cmocka_unit_test_setup_teardown(wrong_counts, temp_folder_make, temp_folder_remove),
+        cmocka_unit_test_setup_teardown(too_many_parts_and_memory, temp_folder_make,
+                                        temp_folder_remove),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -18,53 +18,25 @@
 #include "os/clock.h"
 #include "os/cpu.h"
 #include "os/fs.h"
-
-static char root[256];
+#include "temp_folder.h"
 
 static void put(const char *path, const char *text)
 {
     const struct os_fs *fs = os_fs_real();
     struct err e = {0};
     char full[1024], parent[1024];
-    snprintf(full, sizeof full, "%s/%s", root, path);
+    snprintf(full, sizeof full, "%s/%s", temp_folder, path);
     snprintf(parent, sizeof parent, "%s", full);
     *strrchr(parent, '/') = '\0';
     assert_int_equal(fs_make_dirs(fs, parent, &e), OK);
     assert_int_equal(fs_write_file(fs, full, text, strlen(text), &e), OK);
 }
 
-static int make_root(void **state)
-{
-    (void)state;
-    const char *base = getenv("TMPDIR");
-    snprintf(root, sizeof root, "%s/cpu_test.XXXXXX", base ? base : "/tmp");
-    return mkdtemp(root) ? 0 : -1;
-}
-
-static enum status remove_tree_entry(const char *name, void *arg)
-{
-    const struct os_fs *fs = os_fs_real();
-    char path[1024];
-    snprintf(path, sizeof path, "%s/%s", (const char *)arg, name);
-    if (unlink(path) == 0)
-        return OK;
-    fs->list(fs, path, remove_tree_entry, path, NULL);
-    return rmdir(path) == 0 ? OK : E_IO;
-}
-
-static int remove_root(void **state)
-{
-    (void)state;
-    const struct os_fs *fs = os_fs_real();
-    fs->list(fs, root, remove_tree_entry, root, NULL);
-    return rmdir(root);
-}
-
 static void no_groups_no_limits(void **state)
 {
     (void)state;
-    assert_int_equal(cgroup_cpu_count(root), 0);
-    assert_true(cgroup_memory_available(root) == UINT64_MAX);
+    assert_int_equal(cgroup_cpu_count(temp_folder), 0);
+    assert_true(cgroup_memory_available(temp_folder) == UINT64_MAX);
 }
 
 static void version_2_takes_the_least_on_the_path(void **state)
@@ -74,18 +46,18 @@ static void version_2_takes_the_least_on_the_path(void **state)
     put("sys/fs/cgroup/a/b/cpu.max", "max 100000\n");
     put("sys/fs/cgroup/a/b/memory.max", "max\n");
     put("sys/fs/cgroup/a/b/memory.current", "1000\n");
-    assert_int_equal(cgroup_cpu_count(root), 0);
-    assert_true(cgroup_memory_available(root) == UINT64_MAX);
+    assert_int_equal(cgroup_cpu_count(temp_folder), 0);
+    assert_true(cgroup_memory_available(temp_folder) == UINT64_MAX);
     put("sys/fs/cgroup/a/cpu.max", "350000 100000\n");
     put("sys/fs/cgroup/a/memory.max", "10000\n");
     put("sys/fs/cgroup/a/memory.current", "9000\n");
     put("sys/fs/cgroup/a/memory.stat", "anon 1\ninactive_file 400\nactive_file 200\nfile 1\n");
-    assert_int_equal(cgroup_cpu_count(root), 3);
-    assert_int_equal(cgroup_memory_available(root), 10000 - (9000 - 600));
+    assert_int_equal(cgroup_cpu_count(temp_folder), 3);
+    assert_int_equal(cgroup_memory_available(temp_folder), 10000 - (9000 - 600));
     put("sys/fs/cgroup/a/b/cpu.max", "20000 100000\n");
     put("sys/fs/cgroup/a/b/memory.max", "500\n"); /* less than what is used: nothing left */
-    assert_int_equal(cgroup_cpu_count(root), 1);
-    assert_int_equal(cgroup_memory_available(root), 0);
+    assert_int_equal(cgroup_cpu_count(temp_folder), 1);
+    assert_int_equal(cgroup_memory_available(temp_folder), 0);
 }
 
 static void version_1_also_where_the_path_is_the_hosts(void **state)
@@ -97,12 +69,12 @@ static void version_1_also_where_the_path_is_the_hosts(void **state)
     put("sys/fs/cgroup/memory/memory.limit_in_bytes", "5000\n");
     put("sys/fs/cgroup/memory/memory.usage_in_bytes", "4000\n");
     put("sys/fs/cgroup/memory/memory.stat", "total_inactive_file 1000\ntotal_active_file 10\n");
-    assert_int_equal(cgroup_cpu_count(root), 2);
-    assert_int_equal(cgroup_memory_available(root), 5000 - (4000 - 1010));
+    assert_int_equal(cgroup_cpu_count(temp_folder), 2);
+    assert_int_equal(cgroup_memory_available(temp_folder), 5000 - (4000 - 1010));
     put("sys/fs/cgroup/cpu/cpu.cfs_quota_us", "-1\n");
     put("sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n");
-    assert_int_equal(cgroup_cpu_count(root), 0);
-    assert_true(cgroup_memory_available(root) == UINT64_MAX);
+    assert_int_equal(cgroup_cpu_count(temp_folder), 0);
+    assert_true(cgroup_memory_available(temp_folder) == UINT64_MAX);
 }
 
 static void nonsense_is_no_limit(void **state)
@@ -112,8 +84,8 @@ static void nonsense_is_no_limit(void **state)
     put("sys/fs/cgroup/cpu.max", "lots\n");
     put("sys/fs/cgroup/memory.max", "-5\n");
     put("sys/fs/cgroup/memory.current", "");
-    assert_int_equal(cgroup_cpu_count(root), 0);
-    assert_true(cgroup_memory_available(root) == UINT64_MAX);
+    assert_int_equal(cgroup_cpu_count(temp_folder), 0);
+    assert_true(cgroup_memory_available(temp_folder) == UINT64_MAX);
 }
 
 static void the_real_machine(void **state)
@@ -168,12 +140,12 @@ static void clocks_run_forward(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(no_groups_no_limits, make_root, remove_root),
-        cmocka_unit_test_setup_teardown(version_2_takes_the_least_on_the_path, make_root,
-                                        remove_root),
-        cmocka_unit_test_setup_teardown(version_1_also_where_the_path_is_the_hosts, make_root,
-                                        remove_root),
-        cmocka_unit_test_setup_teardown(nonsense_is_no_limit, make_root, remove_root),
+        cmocka_unit_test_setup_teardown(no_groups_no_limits, temp_folder_make, temp_folder_remove),
+        cmocka_unit_test_setup_teardown(version_2_takes_the_least_on_the_path, temp_folder_make,
+                                        temp_folder_remove),
+        cmocka_unit_test_setup_teardown(version_1_also_where_the_path_is_the_hosts,
+                                        temp_folder_make, temp_folder_remove),
+        cmocka_unit_test_setup_teardown(nonsense_is_no_limit, temp_folder_make, temp_folder_remove),
         cmocka_unit_test(the_real_machine),
         cmocka_unit_test(an_affinity_mask_counts),
         cmocka_unit_test(clocks_run_forward),

@@ -15,42 +15,7 @@
 
 #include "base/mem.h"
 #include "os/fs.h"
-
-static char dir[256];
-
-static const char *in_dir(const char *name)
-{
-    static char paths[4][512];
-    static unsigned next;
-    char *path = paths[next++ % 4];
-    snprintf(path, sizeof paths[0], "%s/%s", dir, name);
-    return path;
-}
-
-static int make_folder(void **state)
-{
-    (void)state;
-    const char *base = getenv("TMPDIR");
-    snprintf(dir, sizeof dir, "%s/fs_test.XXXXXX", base ? base : "/tmp");
-    return mkdtemp(dir) ? 0 : -1;
-}
-
-static enum status remove_entry(const char *name, void *arg)
-{
-    (void)arg;
-    char path[600];
-    snprintf(path, sizeof path, "%s/%s", dir, name);
-    return remove(path) == 0 ? OK : E_IO;
-}
-
-static int remove_folder(void **state)
-{
-    (void)state;
-    const struct os_fs *fs = os_fs_real();
-    struct err e = {0};
-    fs->list(fs, dir, remove_entry, NULL, &e);
-    return rmdir(dir);
-}
+#include "temp_folder.h"
 
 static void write_read_size(void **state)
 {
@@ -58,10 +23,10 @@ static void write_read_size(void **state)
     const struct os_fs *fs = os_fs_real();
     struct os_file f;
     struct err e = {0};
-    assert_int_equal(fs->open(fs, in_dir("a"), FS_READ, &f, &e), E_NOT_FOUND);
+    assert_int_equal(fs->open(fs, temp_path("a"), FS_READ, &f, &e), E_NOT_FOUND);
     assert_non_null(strstr(e.msg, "/a"));
     assert_int_not_equal(e.sys, 0);
-    assert_int_equal(fs->open(fs, in_dir("a"), FS_WRITE | FS_CREATE | FS_EXCL, &f, &e), OK);
+    assert_int_equal(fs->open(fs, temp_path("a"), FS_WRITE | FS_CREATE | FS_EXCL, &f, &e), OK);
     assert_int_equal(fs->write_at(&f, "world", 5, 6, &e), OK);
     assert_int_equal(fs->write_at(&f, "hello ", 6, 0, &e), OK);
     assert_int_equal(fs->data_sync(&f, &e), OK);
@@ -82,10 +47,11 @@ static void write_read_size(void **state)
     fs->close(&f); /* a closed file is safe to close */
 
     struct stat info;
-    assert_int_equal(stat(in_dir("a"), &info), 0);
+    assert_int_equal(stat(temp_path("a"), &info), 0);
     assert_int_equal(info.st_mode & 0777, 0600);
-    assert_int_equal(fs->open(fs, in_dir("a"), FS_WRITE | FS_CREATE | FS_EXCL, &f, &e), E_EXISTS);
-    assert_int_equal(fs->open(fs, in_dir("a"), FS_READ, &f, &e), OK);
+    assert_int_equal(fs->open(fs, temp_path("a"), FS_WRITE | FS_CREATE | FS_EXCL, &f, &e),
+                     E_EXISTS);
+    assert_int_equal(fs->open(fs, temp_path("a"), FS_READ, &f, &e), OK);
     assert_int_not_equal(fs->write_at(&f, "x", 1, 0, &e), OK); /* opened for reading */
     fs->close(&f);
 }
@@ -97,7 +63,7 @@ static void allocate_grows_and_never_shrinks(void **state)
     struct os_file f;
     struct err e = {0};
     uint64_t bytes;
-    assert_int_equal(fs->open(fs, in_dir("grow"), FS_WRITE | FS_CREATE, &f, &e), OK);
+    assert_int_equal(fs->open(fs, temp_path("grow"), FS_WRITE | FS_CREATE, &f, &e), OK);
     assert_int_equal(fs->allocate(&f, 100000, &e), OK);
     assert_int_equal(fs->size(&f, &bytes, &e), OK);
     assert_int_equal(bytes, 100000);
@@ -114,7 +80,7 @@ static void a_map_outlives_close_and_unlink(void **state)
     const struct os_fs *fs = os_fs_real();
     struct os_file f;
     struct err e = {0};
-    assert_int_equal(fs->open(fs, in_dir("map"), FS_WRITE | FS_CREATE, &f, &e), OK);
+    assert_int_equal(fs->open(fs, temp_path("map"), FS_WRITE | FS_CREATE, &f, &e), OK);
     char page[8192];
     memset(page, 'm', sizeof page);
     assert_int_equal(fs->write_at(&f, page, sizeof page, 0, &e), OK);
@@ -122,7 +88,7 @@ static void a_map_outlives_close_and_unlink(void **state)
     assert_int_equal(fs->map(&f, 0, &p, &e), E_INVALID);
     assert_int_equal(fs->map(&f, sizeof page, &p, &e), OK);
     fs->close(&f);
-    assert_int_equal(fs->unlink(fs, in_dir("map"), &e), OK);
+    assert_int_equal(fs->unlink(fs, temp_path("map"), &e), OK);
     enum status st = os_map_populate((const char *)p + 5, 5000, &e);
     assert_true(st == OK || st == E_UNSUPPORTED);
     os_map_advise(p, sizeof page, MAP_ADVISE_SEQUENTIAL);
@@ -139,7 +105,7 @@ static void populate_beyond_the_end_of_file_is_an_error(void **state)
     struct os_file f;
     struct err e = {0};
     const void *p;
-    assert_int_equal(fs->open(fs, in_dir("cut"), FS_WRITE | FS_CREATE, &f, &e), OK);
+    assert_int_equal(fs->open(fs, temp_path("cut"), FS_WRITE | FS_CREATE, &f, &e), OK);
     assert_int_equal(fs->allocate(&f, 4 * 65536, &e), OK);
     assert_int_equal(fs->map(&f, 4 * 65536, &p, &e), OK);
     assert_int_equal(ftruncate(f.fd, 65536), 0);
@@ -157,8 +123,8 @@ static void a_lock_belongs_to_the_open_file(void **state)
     const struct os_fs *fs = os_fs_real();
     struct os_file a, b;
     struct err e = {0};
-    assert_int_equal(fs->open(fs, in_dir("LOCK"), FS_WRITE | FS_CREATE, &a, &e), OK);
-    assert_int_equal(fs->open(fs, in_dir("LOCK"), FS_WRITE | FS_CREATE, &b, &e), OK);
+    assert_int_equal(fs->open(fs, temp_path("LOCK"), FS_WRITE | FS_CREATE, &a, &e), OK);
+    assert_int_equal(fs->open(fs, temp_path("LOCK"), FS_WRITE | FS_CREATE, &b, &e), OK);
     assert_int_equal(fs->lock(&a, &e), OK);
     assert_int_equal(fs->lock(&a, &e), OK);
     assert_int_equal(fs->lock(&b, &e), E_BUSY);
@@ -180,29 +146,29 @@ static void folders(void **state)
     const struct os_fs *fs = os_fs_real();
     struct err e = {0};
     int count = 0;
-    assert_int_equal(fs_make_dirs(fs, in_dir("x//y/z/"), &e), OK);
-    assert_int_equal(fs_make_dirs(fs, in_dir("x/y/z"), &e), OK);
+    assert_int_equal(fs_make_dirs(fs, temp_path("x//y/z/"), &e), OK);
+    assert_int_equal(fs_make_dirs(fs, temp_path("x/y/z"), &e), OK);
     assert_int_equal(fs_make_dirs(fs, "", &e), E_INVALID);
-    assert_int_equal(fs->list(fs, in_dir("x"), count_entry, &count, &e), OK);
+    assert_int_equal(fs->list(fs, temp_path("x"), count_entry, &count, &e), OK);
     assert_int_equal(count, 1);
-    assert_int_equal(fs->sync_dir(fs, in_dir("x"), &e), OK);
-    assert_int_equal(fs->sync_dir(fs, in_dir("none"), &e), E_NOT_FOUND);
-    assert_int_equal(fs->list(fs, in_dir("none"), count_entry, &count, &e), E_NOT_FOUND);
+    assert_int_equal(fs->sync_dir(fs, temp_path("x"), &e), OK);
+    assert_int_equal(fs->sync_dir(fs, temp_path("none"), &e), E_NOT_FOUND);
+    assert_int_equal(fs->list(fs, temp_path("none"), count_entry, &count, &e), E_NOT_FOUND);
 
-    assert_int_equal(fs_write_file(fs, in_dir("x/file"), "1", 1, &e), OK);
-    assert_int_equal(fs->make_dir(fs, in_dir("x/file"), &e), E_EXISTS);
-    assert_int_equal(fs->rename(fs, in_dir("x/file"), in_dir("x/other"), &e), OK);
-    assert_int_equal(fs->unlink(fs, in_dir("x/file"), &e), E_NOT_FOUND);
-    assert_int_equal(fs_write_file(fs, in_dir("x/third"), "1", 1, &e), OK);
+    assert_int_equal(fs_write_file(fs, temp_path("x/file"), "1", 1, &e), OK);
+    assert_int_equal(fs->make_dir(fs, temp_path("x/file"), &e), E_EXISTS);
+    assert_int_equal(fs->rename(fs, temp_path("x/file"), temp_path("x/other"), &e), OK);
+    assert_int_equal(fs->unlink(fs, temp_path("x/file"), &e), E_NOT_FOUND);
+    assert_int_equal(fs_write_file(fs, temp_path("x/third"), "1", 1, &e), OK);
     count = 0;
-    assert_int_equal(fs->list(fs, in_dir("x"), count_entry, &count, &e), E_CANCELLED);
-    assert_int_equal(fs->unlink(fs, in_dir("x/other"), &e), OK);
-    assert_int_equal(fs->unlink(fs, in_dir("x/third"), &e), OK);
-    assert_int_equal(rmdir(in_dir("x/y/z")), 0);
-    assert_int_equal(rmdir(in_dir("x/y")), 0);
+    assert_int_equal(fs->list(fs, temp_path("x"), count_entry, &count, &e), E_CANCELLED);
+    assert_int_equal(fs->unlink(fs, temp_path("x/other"), &e), OK);
+    assert_int_equal(fs->unlink(fs, temp_path("x/third"), &e), OK);
+    assert_int_equal(rmdir(temp_path("x/y/z")), 0);
+    assert_int_equal(rmdir(temp_path("x/y")), 0);
 
     uint64_t free_bytes, total;
-    assert_int_equal(fs->free_bytes(fs, dir, &free_bytes, &total, &e), OK);
+    assert_int_equal(fs->free_bytes(fs, temp_folder, &free_bytes, &total, &e), OK);
     assert_true(free_bytes <= total && total > 0);
 }
 
@@ -213,21 +179,21 @@ static void whole_files(void **state)
     struct err e = {0};
     char *text;
     size_t len;
-    assert_int_equal(fs_write_file(fs, in_dir("w"), "long content", 12, &e), OK);
+    assert_int_equal(fs_write_file(fs, temp_path("w"), "long content", 12, &e), OK);
     /* A leftover of a crash, longer than the new content. */
-    assert_int_equal(fs_write_file(fs, in_dir("w.tmp"), "xxxxxxxxxxxxxxxxxxxx", 20, &e), OK);
-    assert_int_equal(fs_write_file(fs, in_dir("w"), "short", 5, &e), OK);
-    assert_int_equal(access(in_dir("w.tmp"), F_OK), -1);
-    assert_int_equal(fs_read_file(fs, in_dir("w"), 5, &text, &len, &e), OK);
+    assert_int_equal(fs_write_file(fs, temp_path("w.tmp"), "xxxxxxxxxxxxxxxxxxxx", 20, &e), OK);
+    assert_int_equal(fs_write_file(fs, temp_path("w"), "short", 5, &e), OK);
+    assert_int_equal(access(temp_path("w.tmp"), F_OK), -1);
+    assert_int_equal(fs_read_file(fs, temp_path("w"), 5, &text, &len, &e), OK);
     assert_int_equal(len, 5);
     assert_string_equal(text, "short");
     mem_free(text);
-    assert_int_equal(fs_read_file(fs, in_dir("w"), 4, &text, &len, &e), E_LIMIT);
-    assert_int_equal(fs_read_file(fs, in_dir("none"), 4, &text, &len, &e), E_NOT_FOUND);
-    assert_int_not_equal(fs_read_file(fs, dir, 100, &text, &len, &e), OK);
-    assert_int_equal(fs_write_file(fs, in_dir("no/such/folder"), "1", 1, &e), E_NOT_FOUND);
-    assert_int_equal(fs_write_file(fs, in_dir("empty"), NULL, 0, &e), OK);
-    assert_int_equal(fs_read_file(fs, in_dir("empty"), 0, &text, &len, &e), OK);
+    assert_int_equal(fs_read_file(fs, temp_path("w"), 4, &text, &len, &e), E_LIMIT);
+    assert_int_equal(fs_read_file(fs, temp_path("none"), 4, &text, &len, &e), E_NOT_FOUND);
+    assert_int_not_equal(fs_read_file(fs, temp_folder, 100, &text, &len, &e), OK);
+    assert_int_equal(fs_write_file(fs, temp_path("no/such/folder"), "1", 1, &e), E_NOT_FOUND);
+    assert_int_equal(fs_write_file(fs, temp_path("empty"), NULL, 0, &e), OK);
+    assert_int_equal(fs_read_file(fs, temp_path("empty"), 0, &text, &len, &e), OK);
     assert_int_equal(len, 0);
     mem_free(text);
     /* A file whose size() is 0 though it has content. */
@@ -248,5 +214,5 @@ int main(void)
         cmocka_unit_test(folders),
         cmocka_unit_test(whole_files),
     };
-    return cmocka_run_group_tests(tests, make_folder, remove_folder);
+    return cmocka_run_group_tests(tests, temp_folder_make, temp_folder_remove);
 }
