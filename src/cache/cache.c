@@ -105,7 +105,7 @@ static const float *head_find(struct cache *c, const struct digest *chain)
     const float *found = NULL;
     if (pin.kind == RECORD_HEAD && pin.n_chunks == 1 && pin.layout == c->options.n_vocab &&
         pin.payload_len == (uint64_t)c->options.n_vocab * sizeof(float)) {
-        bool is_good = store_verify_chunk(&pin, 0, &e) == OK;
+        bool is_good = store_fault_in(&pin, &e) == OK;
         if (is_good) {
             head_keep(c, chain, (const float *)(const void *)pin.payload);
             slot = head_slot(c, &key);
@@ -239,11 +239,10 @@ static uint32_t resumable(struct walk *w, uint32_t limit)
 {
     struct cache *c = w->c;
     for (uint32_t g = 0; g < c->options.n_groups; g++) {
-        uint32_t window = c->options.groups[g].window;
-        if (window == 0)
+        if (c->options.groups[g].window == 0)
             continue;
         for (uint32_t position = limit; position > 0;) {
-            uint32_t first = position >= window ? (position - window + 1) / PAGE_TOKENS : 0;
+            uint32_t first = window_first_page(c, g, position);
             uint32_t at = (position - 1) / PAGE_TOKENS;
             bool is_whole = true;
             for (;; at--) {

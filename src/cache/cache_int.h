@@ -44,7 +44,9 @@ struct node {
     struct node *parent;
     struct node **children; /* sorted by tokens, a prefix before its extensions */
     uint32_t n_children, cap_children;
-    struct node *older, *newer; /* use order; NULL-terminated */
+    struct node *older, *newer;           /* use order; NULL-terminated */
+    struct node *idle_older, *idle_newer; /* of those that have a page to give, in the same order */
+    bool is_idle;
     struct digest chain;
     uint32_t depth;    /* page index */
     uint32_t n_tokens; /* 64, fewer for a tail */
@@ -79,6 +81,7 @@ struct cache {
     struct cache_options options;
     struct node root;
     struct node *oldest, *newest;
+    struct node *idle_oldest, *idle_newest; /* nodes with a page that could be dropped (pool.c) */
     struct digester digester;
     struct head heads[HEADS_MAX];
     uint64_t head_clock;
@@ -142,6 +145,11 @@ NODISCARD enum status pool_take(struct cache *c, uint32_t group, void **data, st
 void pool_give(struct cache *c, uint32_t group, void *data);
 void page_drop(struct cache *c, struct node *n, uint32_t group); /* → NONE */
 void page_unref(struct cache *c, struct node *n, uint32_t group);
+/* To be called when a page of n may have become, or ceased to be, one that nothing but memory
+ * holds: puts n among the idle ones or takes it out. */
+void node_update_idle(struct cache *c, struct node *n);
+void node_touch_idle(struct cache *c,
+                     struct node *n); /* n is the latest used of them, if it is one */
 /* Frees memory of unreferenced pages, oldest first, until `bytes` more fit; false: they don't. */
 bool pool_make_room(struct cache *c, uint64_t bytes);
 void pool_compact(const struct cache *c, uint32_t group, void *dst, const void *page,

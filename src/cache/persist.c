@@ -116,6 +116,7 @@ void persist_page(struct cache *c, struct node *n, uint32_t group)
         p->is_queued = false;
         n->holds--;
     }
+    node_update_idle(c, n);
     job = NULL;
 out:
     if (job) {
@@ -165,6 +166,7 @@ static void finish_page(struct cache *c, struct put_job *job)
     n->holds--;
     if (job->st == OK)
         p->is_durable = true;
+    node_update_idle(c, n);
     if (p->refs == 0 && p->where == PAGE_MEMORY && p->is_durable) {
         page_drop(c, n, job->group);
         (void)persist_map(c, n, job->group);

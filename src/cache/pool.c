@@ -54,6 +54,7 @@ void page_drop(struct cache *c, struct node *n, uint32_t group)
     p->where = PAGE_NONE;
     p->data = NULL;
     p->n_verified = 0;
+    node_update_idle(c, n);
 }
 
 void page_unref(struct cache *c, struct node *n, uint32_t group)
@@ -62,6 +63,7 @@ void page_unref(struct cache *c, struct node *n, uint32_t group)
     CHECK(p->refs > 0);
     if (--p->refs > 0 || p->is_queued)
         return;
+    node_update_idle(c, n);
     if (p->is_bad || (c->options.groups[group].window && !p->is_kept)) {
         page_drop(c, n, group); /* out of every window and part of no resumable point */
     } else if (p->where == PAGE_MEMORY && p->is_durable) {
@@ -70,20 +72,63 @@ void page_unref(struct cache *c, struct node *n, uint32_t group)
     }
 }
 
-/* Drops one unreferenced page that is only in memory, the oldest first. */
+/* ---- pages that could be dropped ----
+ * A list of the nodes that have one, in the order of last use, so that a full memory costs a step a
+ * page, however many nodes there are. */
+
+static bool is_droppable(const struct page *p)
+{
+    return p->where == PAGE_MEMORY && p->refs == 0 && !p->is_queued;
+}
+
+static void idle_remove(struct cache *c, struct node *n)
+{
+    *(n->idle_older ? &n->idle_older->idle_newer : &c->idle_oldest) = n->idle_newer;
+    *(n->idle_newer ? &n->idle_newer->idle_older : &c->idle_newest) = n->idle_older;
+    n->idle_older = n->idle_newer = NULL;
+    n->is_idle = false;
+}
+
+static void idle_append(struct cache *c, struct node *n)
+{
+    n->idle_older = c->idle_newest;
+    n->idle_newer = NULL;
+    *(c->idle_newest ? &c->idle_newest->idle_newer : &c->idle_oldest) = n;
+    c->idle_newest = n;
+    n->is_idle = true;
+}
+
+void node_update_idle(struct cache *c, struct node *n)
+{
+    bool is_idle = false;
+    for (uint32_t g = 0; g < c->options.n_groups; g++)
+        is_idle = is_idle || is_droppable(&n->pages[g]);
+    if (is_idle && !n->is_idle)
+        idle_append(c, n);
+    else if (!is_idle && n->is_idle)
+        idle_remove(c, n);
+}
+
+void node_touch_idle(struct cache *c, struct node *n)
+{
+    if (!n->is_idle)
+        return;
+    idle_remove(c, n);
+    idle_append(c, n);
+}
+
 static bool drop_oldest(struct cache *c)
 {
-    for (struct node *n = c->oldest; n; n = n->newer) {
-        for (uint32_t g = 0; g < c->options.n_groups; g++) {
-            struct page *p = &n->pages[g];
-            if (p->where == PAGE_MEMORY && p->refs == 0 && !p->is_queued) {
-                page_drop(c, n, g);
-                c->stats.n_evicted++;
-                return true;
-            }
-        }
-    }
-    return false;
+    struct node *n = c->idle_oldest;
+    if (!n)
+        return false;
+    uint32_t g = 0;
+    for (; g < c->options.n_groups && !is_droppable(&n->pages[g]); g++)
+        ;
+    CHECK(g < c->options.n_groups);
+    page_drop(c, n, g);
+    c->stats.n_evicted++;
+    return true;
 }
 
 bool pool_make_room(struct cache *c, uint64_t bytes)

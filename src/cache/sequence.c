@@ -63,8 +63,7 @@ void sequence_free(struct sequence *s)
     mem_free(s);
 }
 
-/* First page that a query at position `valid` (the next one computed) still sees. */
-static uint32_t window_first_page(const struct cache *c, uint32_t group, uint32_t valid)
+uint32_t window_first_page(const struct cache *c, uint32_t group, uint32_t valid)
 {
     uint32_t window = c->options.groups[group].window;
     return window && valid >= window ? (valid - window + 1) / PAGE_TOKENS : 0;
@@ -75,9 +74,21 @@ static void ref_page(struct sequence *s, uint32_t index, uint32_t group)
     struct page *p = &s->nodes[index]->pages[group];
     CHECK(p->where != PAGE_NONE && !p->is_bad);
     p->refs++;
+    node_update_idle(s->cache, s->nodes[index]);
     s->tables[group][index] = p->data;
     if (p->where == PAGE_MAPPED && p->n_verified < s->cache->options.groups[group].n_layers)
         s->has_unverified = true;
+}
+
+/* The page that will be copied into the sequence's own before the next step. */
+static void hold_tail(struct sequence *s, struct node *tail)
+{
+    CHECK(tail != NULL);
+    s->tail = tail;
+    tail->holds++;
+    for (uint32_t g = 0; g < s->cache->options.n_groups; g++)
+        tail->pages[g].refs++;
+    node_update_idle(s->cache, tail);
 }
 
 void sequence_take_path(struct sequence *s, struct node **path, uint32_t n_path, struct node *tail,
@@ -103,12 +114,8 @@ void sequence_take_path(struct sequence *s, struct node **path, uint32_t n_path,
         s->next_point++;
     s->tail_tokens = resume % PAGE_TOKENS;
     if (s->tail_tokens > 0) {
-        s->tail = n_full < n_path ? path[n_full] : tail;
-        CHECK(s->tail != NULL);
-        s->tail->holds++;
+        hold_tail(s, n_full < n_path ? path[n_full] : tail);
         s->keep[n_full] = 1; /* `resume` stays a resumable point through the page that grows here */
-        for (uint32_t g = 0; g < c->options.n_groups; g++)
-            s->tail->pages[g].refs++;
     }
 }
 
@@ -384,11 +391,8 @@ enum status sequence_fork(struct sequence *s, struct sequence **out, struct err 
             st = fork_page(f, s, g, i, e);
     }
     if (s->tail) {
-        f->tail = s->tail;
         f->tail_tokens = s->tail_tokens;
-        f->tail->holds++;
-        for (uint32_t g = 0; g < c->options.n_groups; g++)
-            f->tail->pages[g].refs++;
+        hold_tail(f, s->tail);
     }
     if (st != OK) {
         sequence_finish(f, false);
@@ -428,8 +432,10 @@ static void commit_tail(struct sequence *s, bool goes_on)
     for (uint32_t g = 0; g < c->options.n_groups; g++) {
         struct page *p = &n->pages[g];
         struct err e;
-        if (p->where != PAGE_NONE)
+        if (p->where != PAGE_NONE) {
+            keep_page(c, n, g); /* known already, but perhaps the disk refused it then */
             continue;
+        }
         if (goes_on) {
             if (!pool_make_room(c, c->options.groups[g].page_bytes) ||
                 pool_take(c, g, &p->data, &e) != OK)
@@ -442,18 +448,26 @@ static void commit_tail(struct sequence *s, bool goes_on)
         p->where = PAGE_MEMORY;
         p->is_durable = p->is_bad = false;
         keep_page(c, n, g);
+        node_update_idle(c, n);
     }
     node_touch(c, n);
+}
+
+static void persist_node(struct cache *c, struct node *n)
+{
+    for (uint32_t g = 0; g < c->options.n_groups; g++)
+        if (!c->options.groups[g].window || n->pages[g].is_kept)
+            persist_page(c, n, g);
 }
 
 /* Pages that could not be queued before (the store's queue was full, the disk was). */
 static void persist_rest(struct sequence *s)
 {
-    struct cache *c = s->cache;
     for (uint32_t i = 0; i < s->n_valid / PAGE_TOKENS; i++)
-        for (uint32_t g = 0; g < c->options.n_groups; g++)
-            if (s->nodes[i] && (!c->options.groups[g].window || s->nodes[i]->pages[g].is_kept))
-                persist_page(c, s->nodes[i], g);
+        if (s->nodes[i])
+            persist_node(s->cache, s->nodes[i]);
+    if (s->tail)
+        persist_node(s->cache, s->tail);
 }
 
 void sequence_keep_end(struct sequence *s)
@@ -487,9 +501,10 @@ void sequence_finish(struct sequence *s, bool keep)
         commit_tail(s, false);
         persist_rest(s);
     }
-    for (uint32_t g = 0; g < c->options.n_groups; g++)
-        for (uint32_t i = s->first_page[g]; i < s->n_pages; i++)
-            release_page(s, g, i); /* a table entry that is NULL is skipped */
+    for (uint32_t i = s->n_pages; i-- > 0;) /* so that memory is taken from its end first */
+        for (uint32_t g = 0; g < c->options.n_groups; g++)
+            if (i >= s->first_page[g])
+                release_page(s, g, i); /* a table entry that is NULL is skipped */
     for (uint32_t i = 0; i < s->n_pages; i++)
         if (s->nodes[i])
             s->nodes[i]->holds--;

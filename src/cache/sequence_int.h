@@ -11,6 +11,8 @@ void sequence_free(struct sequence *s); /* memory only; NULL is fine */
  * first tokens are to be copied. */
 void sequence_take_path(struct sequence *s, struct node **path, uint32_t n_path, struct node *tail,
                         uint32_t resume);
+/* First page that a query at position `valid` (the next one computed) still sees. */
+uint32_t window_first_page(const struct cache *c, uint32_t group, uint32_t valid);
 void head_keep(struct cache *c, const struct digest *chain, const float *logits);
 void pool_drain(struct cache *c, uint32_t group);
 

@@ -121,6 +121,7 @@ void node_touch(struct cache *c, struct node *n)
     for (; n && n != &c->root; n = n->parent) {
         order_remove(c, n);
         order_append(c, n);
+        node_touch_idle(c, n);
     }
 }
 

@@ -242,7 +242,7 @@ static bool recall_durable(struct memo *m, const struct digest *key, struct prom
     bool ok = pin.kind == RECORD_TOKENS && pin.meta_len == 4 && pin.n_chunks == 1;
     struct store_chunk_ref chunk = ok ? store_chunk(&pin, 0) : (struct store_chunk_ref){0};
     ok = ok && chunk.len >= 4 && chunk.len % 4 == 0 && chunk.len / 4 < UINT32_MAX &&
-         store_verify_chunk(&pin, 0, &e) == OK; /* and the copy below, which is what counts */
+         store_fault_in(&pin, &e) == OK; /* the copy below is what is verified */
     uint32_t n = (uint32_t)(chunk.len / 4);
     uint32_t *ids = ok ? mem_try_new(n, sizeof *ids) : NULL;
     if (ids) {

@@ -3,6 +3,7 @@
  * DESIGN §3 allows, whatever was there before.
  * Method: a pretended model whose KV is a hash of the whole prefix (rig.h); random trees of
  * prompts, with and without windowed layers, with and without a store, across reopening. */
+#include "fs_sim.h"
 #include "rig.h"
 
 static void test_extend_and_repeat(void **state)
@@ -304,6 +305,36 @@ static void test_ends_leave_first(void **state)
     mem_free(u);
 }
 
+/* A full memory is not walked for every page that it gives up: the order of what leaves is kept as
+ * chains end, branch and are used again. */
+static void test_latest_used_stay(void **state)
+{
+    (void)state;
+    struct rig r = {.is_windowed = true, .max_bytes = 17u * 10 * RIG_CHUNK};
+    rig_open(&r);
+    uint32_t *t[4];
+    for (uint32_t i = 0; i < 4; i++) {
+        t[i] = rig_tokens(i, 512);
+        t[i][0] = i;
+    }
+    rig_request(&r, t[0], 512, 64, NULL, 0);
+    rig_request(&r, t[1], 512, 64, NULL, 0);
+    assert_int_equal(rig_request(&r, t[0], 512, 64, NULL, 0).resume, 512); /* the latest now */
+    t[2][511] = 7;
+    rig_request(&r, t[2], 512, 64, NULL, 0);
+    rig_request(&r, t[3], 512, 64, NULL, 0); /* more than fits: t[1] gives way */
+    assert_int_equal(rig_request(&r, t[3], 512, 64, NULL, 0).resume, 512);
+    assert_int_equal(rig_request(&r, t[2], 512, 64, NULL, 0).resume, 512);
+    assert_int_equal(rig_request(&r, t[0], 512, 64, NULL, 0).resume, 512);
+    assert_true(rig_request(&r, t[1], 512, 64, NULL, 0).matched < 512);
+    struct cache_stats stats;
+    cache_stats(r.cache, &stats);
+    assert_true(stats.n_evicted > 0 && stats.memory_bytes <= r.max_bytes);
+    rig_close(&r);
+    for (uint32_t i = 0; i < 4; i++)
+        mem_free(t[i]);
+}
+
 /* Divergence is told the same, whether the chain is known in this process or only in the store. */
 static void test_divergence_after_restart(void **state)
 {
@@ -322,6 +353,49 @@ static void test_divergence_after_restart(void **state)
         mem_free(t);
     }
     rig_remove_dir(&r);
+}
+
+/* A tail that the disk refused once is written when the next request ends there: one that computes
+ * its last token again, or one that its head answers. */
+static void test_refused_tail_is_written_later(void **state)
+{
+    bool has_head = *(bool *)*state;
+    struct fs_sim *sim = fs_sim_new(3);
+    struct rig r = {.dir = "/store", .fs = fs_sim_fs(sim), .is_windowed = has_head};
+    struct err e;
+    assert_int_equal(r.fs->make_dir(r.fs, "/store", &e), OK);
+    fs_sim_use(sim);
+    rig_open(&r);
+    uint32_t *t = rig_tokens(1, 300);
+    rig_flush(&r);
+    fs_sim_fail(sim, FS_SIM_SYNC | FS_SIM_WRITE, 0, 1000000, E_FULL);
+    struct cache_request q = {.tokens = t, .n_tokens = 100, .max_resume = 100};
+    struct sequence *s;
+    struct cache_match m;
+    assert_int_equal(cache_begin(r.cache, &q, &s, &m, &e), OK);
+    assert_int_equal(rig_compute(&r, s, t, 100, 64), OK);
+    if (has_head)
+        sequence_keep_head(s, (float[RIG_VOCAB]){0});
+    sequence_finish(s, true);
+    rig_flush(&r);
+    struct cache_stats stats;
+    cache_stats(r.cache, &stats);
+    assert_true(stats.n_put_failed >= 2);
+    fs_sim_fail(sim, FS_SIM_SYNC | FS_SIM_WRITE, 0, 0, OK);
+    assert_int_equal(cache_begin(r.cache, &q, &s, &m, &e), OK);
+    assert_int_equal(m.resume, has_head ? 100 : 99);
+    assert_int_equal(rig_compute(&r, s, t, 100, 64), OK);
+    sequence_finish(s, true);
+    rig_flush(&r);
+    rig_close(&r);
+    rig_open(&r);
+    t[100] ^= 1;
+    struct rig_run a = rig_request(&r, t, 110, 64, NULL, 0);
+    assert_int_equal(a.disk, 100);
+    rig_close(&r);
+    fs_sim_use(NULL);
+    fs_sim_free(sim);
+    mem_free(t);
 }
 
 /* Random conversations: grow, branch, repeat, restart; every page seen is checked by the rig. */
@@ -370,7 +444,10 @@ int main(void)
         cmocka_unit_test(test_evicted_is_not_diverged),
         cmocka_unit_test(test_divergence_after_restart),
         cmocka_unit_test(test_ends_leave_first),
+        cmocka_unit_test(test_latest_used_stay),
         cmocka_unit_test(test_chain_without_cache),
+        cmocka_unit_test_prestate(test_refused_tail_is_written_later, &no),
+        cmocka_unit_test_prestate(test_refused_tail_is_written_later, &yes),
         cmocka_unit_test_prestate(test_restart, &no),
         cmocka_unit_test_prestate(test_restart, &yes),
         cmocka_unit_test(test_memory_returns),

@@ -31,6 +31,7 @@ struct rig {
     struct cache *cache;
     struct store *store;
     char dir[64];
+    const struct os_fs *fs; /* where the store is; NULL: the real one */
     bool is_windowed;
     uint64_t max_bytes;
 };
@@ -41,7 +42,7 @@ static inline void rig_open(struct rig *r)
     if (r->dir[0]) {
         struct store_options so = {
             .max_bytes = 1u << 30, .keep_free_bytes = 1, .segment_bytes = 16u << 20};
-        if (store_open(os_fs_real(), r->dir, &so, &r->store, &e) != OK)
+        if (store_open(r->fs ? r->fs : os_fs_real(), r->dir, &so, &r->store, &e) != OK)
             fail_msg("store_open: %s", e.msg);
     }
     struct cache_options o = {
