@@ -13,6 +13,8 @@ usage: ./do COMMAND [ARGS]
   test       build, then all tests (under ten minutes on two cores)
   build      build/kvasir
   bench      the benchmarks
+  bench speed [PART…]
+             kvasir against llama.cpp and ik_llama.cpp (wheels from PyPI): bars met and not met
   soak       the long versions of the tests
   fuzz [SECONDS]
              each fuzz target for SECONDS (default 30)
@@ -113,6 +115,22 @@ run_soak() {
     exec ctest --test-dir build -C soak -L soak --output-on-failure "$@"
 }
 
+# The rivals' wheels live in a virtual environment of their own, beside the models.
+run_speed() {
+    build
+    need_pip
+    need python3-venv
+    for name in smollm2 gemma3-270m; do
+        python3 scripts/fetch_models.py "$name" >/dev/null
+    done
+    rivals=${XDG_CACHE_HOME:-$HOME/.cache}/kvasir/rivals
+    [ -x "$rivals/bin/python" ] || python3 -m venv "$rivals"
+    "$rivals/bin/python" -c 'import xllamacpp, ik_llama_cpp, numpy' >/dev/null 2>&1 ||
+        "$rivals/bin/python" -m pip install --quiet --only-binary=:all: \
+            xllamacpp==2026.10.11549 ik-llama-cpp-python==0.1.5 numpy >&2
+    exec "$rivals/bin/python" bench/speed/speed.py --kvasir build/kvasir "$@"
+}
+
 run_fuzz() {
     seconds=${1:-30}
     # shellcheck disable=SC2086
@@ -148,6 +166,10 @@ case $command in
         ;;
     build) build ;;
     bench)
+        if [ "${1:-}" = speed ]; then
+            shift
+            run_speed "$@"
+        fi
         build
         exec "$(program kvasir-bench)" --kvasir build/kvasir "$@"
         ;;
