@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT
  * api.h — dialects as pure functions: bytes → engine_request, engine_event → bytes.
  * For:     server.   Not for: sockets, threads, waiting; nothing here keeps state between requests.
- * Dialect: OpenAI chat and text completions, with llama-server's extensions; docs/api/openai.md
- * lists each field.  Known and unsupported: 400 by name.  Unknown: ignored. Thread:  a call and its
- * reply belong to one request, one thread at a time. Order:   api_call_new → (engine_submit) →
- * api_reply_event* → api_call_free. */
+ * A dialect is a pair of files behind one row of table.c: NAME_request.c reads, NAME_reply.c
+ * writes, call.c and reply.c do what is the same for all.  table.c also says which path serves
+ * which dialect; docs/api/conformance.md is written from it. Known and unsupported: refused by
+ * name, in the dialect's shape.  Unknown: ignored. Thread:  a call and its reply belong to one
+ * request, one thread at a time. Order:   api_call_new → (engine_submit) → api_reply_event* →
+ * api_call_free. */
 #ifndef KVASIR_API_API_H
 #define KVASIR_API_API_H
 
@@ -15,7 +17,39 @@
 #define API_MESSAGES_MAX      100000u
 #define API_TOOLS_MAX         4096u
 #define API_PROMPT_TOKENS_MAX (1u << 24)
+#define API_PROMPTS_MAX       128u /* of one request; each is a request to the engine */
 #define API_ID_BYTES          48u
+
+struct api_dialect;
+
+/* ---- the table of what is served where ---- */
+/* server/route.c has one function for each. */
+enum api_serves {
+    API_GENERATE, /* by the row's dialect */
+    API_MODELS,
+    API_MODEL,
+    API_STATS,
+    API_HEALTH,
+    API_PAGE,
+    API_SERVES_COUNT
+};
+
+struct api_endpoint {
+    const char *method;
+    const char *path; /* "{id}" stands for one part, at the end for all that follows */
+    enum api_serves serves;
+    const struct api_dialect *dialect; /* of requests, replies and errors */
+    bool is_public;                    /* needs no key: tells nothing about models or chats */
+    const char *doc;
+};
+/* NULL: nothing here.  *allow: the methods that the path has, when only the method is wrong, else
+ * NULL.  *id: what stood for {id}, else empty. */
+const struct api_endpoint *api_endpoint_find(struct slice method, struct slice path,
+                                             struct slice *id, const char **allow);
+/* In whose shape to complain about a path, served or not. */
+const struct api_dialect *api_dialect_of_path(struct slice path);
+/* docs/api/conformance.md: each endpoint and each of its fields. */
+void api_conformance_write(struct buf *out);
 
 /* ---- errors: the one place where a status becomes HTTP ---- */
 struct api_error {
@@ -35,12 +69,9 @@ void api_error_from(struct api_error *x, const struct err *e);
 void api_error_event(struct api_error *x, const struct engine_event *ev);
 /* For answers that have no status: 401, 403, 404, 405. */
 void api_error_http(struct api_error *x, int http, const char *code, const char *message);
-/* {"error":{"message","type","param","code"}} */
-void api_error_write(struct buf *out, const struct api_error *x);
+void api_error_write(struct buf *out, const struct api_dialect *dialect, const struct api_error *x);
 
 /* ---- requests ---- */
-enum api_dialect { API_CHAT, API_TEXT };
-
 struct api_context {
     const char *model_name; /* named in replies to requests that name none */
     uint32_t n_vocab;
@@ -54,20 +85,33 @@ struct api_call;
 /* Reads body into r (from engine_request_new, with the model's defaults; its arena takes the parsed
  * body) and *out.  session: the X-Session-Id header's value or empty.  Any failure is in *error,
  * and r and *out are as before, but for r's arena. */
-NODISCARD enum status api_call_new(enum api_dialect dialect, struct slice body,
+NODISCARD enum status api_call_new(const struct api_dialect *dialect, struct slice body,
                                    struct slice session, const struct api_context *context,
                                    struct engine_request *r, struct api_call **out,
                                    struct api_error *error);
 void api_call_free(struct api_call *c);
 bool api_call_is_stream(const struct api_call *c);
 const char *api_call_id(const struct api_call *c);
+const struct api_dialect *api_call_dialect(const struct api_call *c);
+/* The type of a streamed reply. */
+const char *api_call_stream_type(const struct api_call *c);
+/* Prompts of this request, each a request to the engine.  All but the first are made by
+ * api_call_prompt from the first while that is not yet submitted: r is a new request of the
+ * engine's. */
+uint32_t api_call_n_prompts(const struct api_call *c);
+NODISCARD enum status api_call_prompt(const struct api_call *c, uint32_t prompt,
+                                      const struct engine_request *first, struct engine_request *r,
+                                      struct api_error *error);
 
 /* ---- replies ---- */
-/* Appends what the client gets to see of this event: server-sent events for a stream, nothing or,
- * with EVENT_DONE, the whole JSON body otherwise.  E_LIMIT: the reply outgrew API_REPLY_BYTES_MAX.
- * EVENT_ERROR and EVENT_FINISHED with FINISH_CANCELLED give nothing: see api_reply_error. */
-NODISCARD enum status api_reply_event(struct api_call *c, const struct engine_event *ev,
-                                      struct buf *out);
+/* Appends what the client gets to see of this event of that prompt: events for a stream, nothing
+ * or, with the last EVENT_DONE, the whole JSON body otherwise.  E_LIMIT: the reply outgrew
+ * API_REPLY_BYTES_MAX. EVENT_ERROR and EVENT_FINISHED with FINISH_CANCELLED give nothing: see
+ * api_reply_error. */
+NODISCARD enum status api_reply_event(struct api_call *c, uint32_t prompt,
+                                      const struct engine_event *ev, struct buf *out);
+/* What all prompts cost so far. */
+const struct engine_usage *api_reply_usage(const struct api_call *c);
 /* The error event that ends a stream which has begun. */
 void api_reply_error(struct api_call *c, const struct api_error *error, struct buf *out);
 

@@ -1,10 +1,41 @@
 /* SPDX-License-Identifier: MIT
- * api_int.h — inner door: reading fields, the call, and what its reply remembers of each choice. */
+ * api_int.h — inner door: what a dialect is, the call, and what its reply remembers of each choice.
+ *
+ *   body ─ call.c ─▶ dialect->read ─▶ engine_request + api_call
+ *   engine_event ─ reply.c ─▶ items (text, reasoning, tool call) ─▶ dialect->writer ─▶ bytes
+ *
+ * A new dialect: fields and read in NAME_request.c, a writer in NAME_reply.c, rows in table.c. */
 #ifndef KVASIR_API_API_INT_H
 #define KVASIR_API_API_INT_H
 
 #include "api/api.h"
 #include "api/tool_text.h"
+
+#define API_ITEMS_MAX 4096u /* of one choice */
+#define API_CALL_ID   64u
+
+/* ---- fields of requests ---- */
+enum api_verdict {
+    FIELD_YES,
+    FIELD_REFUSED, /* by read_refused, unless absent, null, empty, false or neutral */
+    FIELD_NONE,    /* means nothing to a server of one's own; accepted */
+};
+struct api_field {
+    const char *name;
+    enum api_verdict verdict;
+    const char *doc;
+    const char *wrong;   /* JSON that is refused by this field's name (a test sends it); FIELD_NONE:
+                            NULL */
+    const char *neutral; /* FIELD_REFUSED: JSON that asks for nothing, or NULL */
+};
+struct field_set {
+    const struct api_field *fields;
+    size_t n;
+};
+#define FIELD_SET(array)                       \
+    {                                          \
+        array, sizeof(array) / sizeof *(array) \
+    }
 
 /* Typed fields of a JSON object.  Absent and null leave *out as it is and return false.  The first
  * failure sticks in status and *error; afterwards every call returns false. */
@@ -20,59 +51,141 @@ bool field_float(struct fields *f, const char *name, double min, double max, flo
 bool field_string(struct fields *f, const char *name, struct slice *out);
 enum status field_fail(struct fields *f, enum status st, const char *name, const char *fmt, ...)
     PRINTF_LIKE(4, 5);
+bool json_is_text(const struct json *v, const char *text); /* a string that is text */
+struct json *json_member(struct json *object, const char *key);
+
+/* ---- a reply in the making ---- */
+enum item_kind { ITEM_TEXT, ITEM_REASONING, ITEM_CALL };
+struct api_item {
+    enum item_kind kind;
+    uint32_t number;      /* among the choice's items */
+    uint32_t call_number; /* among its calls */
+    struct buf text;      /* ITEM_CALL: the arguments, JSON */
+    struct buf name;      /* ITEM_CALL */
+    char id[API_CALL_ID]; /* ITEM_CALL */
+};
 
 struct api_choice {
-    struct buf text;             /* whole replies: the content so far */
-    struct buf calls;            /* whole replies: the tool calls so far, as JSON */
+    uint32_t index;
+    struct api_item *items; /* in the order in which the model wrote them */
+    uint32_t n_items, items_cap, n_calls;
+    bool has_open_item; /* the last one may still grow */
+    bool is_finished, has_failed;
+    enum finish_reason finish;
+    struct slice stop;           /* the stop string that ended it, else empty */
     struct buf logprobs;         /* JSON of the tokens not yet shown (stream) or all (whole) */
     struct buf more_logprobs[3]; /* text completions keep four arrays: API_LOGPROBS_* */
+    size_t text_bytes;           /* read so far, for text_offset */
     struct tool_text tools;
-    size_t text_bytes; /* shown so far, for text_offset */
-    uint32_t n_calls;
-    bool is_started, is_finished;
-    const char *finish;
 };
 
 struct api_call {
-    enum api_dialect dialect;
+    const struct api_dialect *dialect;
     char id[API_ID_BYTES];
     int64_t created_unix_s;
     struct arena arena; /* owns the slices */
-    struct slice model, session, echo;
+    struct slice model, session;
     const struct tokenizer *tokenizer;
     bool is_stream, wants_usage; /* wants_usage: a chunk of its own at the end of a stream */
     bool wants_progress;         /* of a stream: chunks that tell how far the prompt is */
     bool finds_tools;            /* tools were given and may be called */
-    uint32_t n_choices, n_unfinished;
+    uint32_t n_prompts, n_per_prompt, n_choices, n_unfinished;
+    const struct json *prompts; /* [n_prompts] of the body, in the first request's arena; or NULL */
+    struct slice *echoes;       /* [n_prompts], or NULL */
     bool wants_logprobs;
     uint32_t n_top_logprobs;
 
-    struct buf head;            /* of each chunk: {"id":…,"model":…, */
+    struct buf head;            /* of each chunk: what the writer puts in front */
     struct buf chunk;           /* the one being written */
     struct api_choice *choices; /* [n_choices] */
     uint32_t last_choice;       /* whose end is shown with the usage; set when all have ended */
-    bool is_stream_begun;
+    bool is_begun;
+    uint32_t n_done; /* prompts */
+    struct engine_usage usage;
 };
 
-/* sampling.c: what both dialects share. */
+/* How items become bytes.  Any may be NULL: nothing to say.  Of a stream: all but whole; of a whole
+ * reply: head, token, whole. */
+struct api_writer {
+    void (*head)(struct api_call *c, struct buf *head); /* once, before anything else */
+    void (*begin)(struct api_call *c, struct buf *out); /* c->usage knows the prompt's */
+    void (*progress)(struct api_call *c, const struct engine_event *ev, struct buf *out);
+    /* With log probabilities asked for, each token, also of whole replies. */
+    void (*token)(const struct api_call *c, struct api_choice *choice,
+                  const struct engine_event *ev);
+    void (*item_begin)(struct api_call *c, struct api_choice *choice, struct api_item *item,
+                       struct buf *out);
+    void (*item_add)(struct api_call *c, struct api_choice *choice, struct api_item *item,
+                     struct slice piece, struct buf *out);
+    void (*item_end)(struct api_call *c, struct api_choice *choice, struct api_item *item,
+                     struct buf *out);
+    void (*choice_end)(struct api_call *c, struct api_choice *choice, struct buf *out); /* not the
+                                                                                           last */
+    void (*end)(struct api_call *c, struct buf *out); /* the last choice and c->usage */
+    void (*whole)(struct api_call *c, struct buf *out);
+    void (*error)(struct api_call *c, const struct api_error *error, struct buf *out);
+};
+
+struct api_dialect {
+    const char *name;      /* in docs */
+    const char *family;    /* rows of one table in docs */
+    const char *id_prefix; /* of replies */
+    const char *stream_type;
+    void (*read)(struct fields *f, const struct api_context *context, struct api_call *c,
+                 struct engine_request *r);
+    const struct api_writer *writer;
+    void (*error)(struct buf *out, const struct api_error *x);
+    const struct field_set *const *fields; /* NULL at the end */
+};
+
+extern const struct api_dialect dialect_openai_chat, dialect_openai_text;
+
+/* sampling.c: fields that several dialects share, and their readers. */
+extern const struct field_set fields_sampling, fields_common, fields_openai_inert,
+    fields_llama_refused;
 void read_sampling(struct fields *f, const struct api_context *context, struct engine_request *r);
 void read_common(struct fields *f, struct api_call *c, struct engine_request *r);
-void read_refused(struct fields *f);
-/* chat.c, text.c */
-void read_chat(struct fields *f, struct api_call *c, struct engine_request *r);
-void read_text(struct fields *f, const struct api_context *context, struct api_call *c,
-               struct engine_request *r);
+void read_refused(struct fields *f, const struct api_dialect *dialect);
+void read_model(struct fields *f, struct api_call *c);
+void read_stops(struct fields *f, const char *name, struct engine_request *r);
+void read_best_of(struct fields *f);
 
-/* usage.c: "usage":{…},"timings":{…},"seed":…,"kvasir":{…} as members of the open object. */
+/* reply.c, for writers */
+/* c->chunk := c->head, an object that is open and has members. */
+void chunk_begin(struct api_call *c, struct json_writer *w);
+/* "data: " c->chunk "\n\n" */
+void chunk_send(struct api_call *c, struct buf *out);
+/* The text of all items of a kind, one after the other. */
+void choice_text(struct json_writer *w, const struct api_choice *choice, enum item_kind kind);
+bool choice_has(const struct api_choice *choice, enum item_kind kind);
+
+/* openai_chat_reply.c, for openai_text_reply.c */
+void openai_head(struct api_call *c, struct buf *head, const char *object);
+void openai_send(struct api_call *c, struct json_writer *w, bool has_usage, struct buf *out);
+void openai_progress(struct api_call *c, const struct engine_event *ev, struct buf *out);
+void openai_usage_chunk(struct api_call *c, struct buf *out);
+void openai_whole(struct api_call *c, struct json_writer *w, struct buf *out);
+const char *openai_finish(const struct api_choice *choice);
+void openai_stream_error(struct api_call *c, const struct api_error *error, struct buf *out);
+void openai_error(struct buf *out, const struct api_error *x); /* error.c */
+
+/* usage.c: members of the open object.  write_usage: "usage", "timings", "seed", "kvasir". */
 void write_usage(struct json_writer *w, const struct api_call *c, const struct engine_usage *u);
+void write_timings(struct json_writer *w, const struct engine_usage *u);
+void write_kvasir(struct json_writer *w, const struct api_call *c, const struct engine_usage *u);
 
 /* logprobs.c */
 #define API_LOGPROBS_TOKENS  0 /* more_logprobs: "tokens", "token_logprobs", "text_offset" */
 #define API_LOGPROBS_VALUES  1
 #define API_LOGPROBS_OFFSETS 2
-void logprobs_add(const struct api_call *c, struct api_choice *choice,
-                  const struct engine_event *ev);
+void logprobs_add_chat(const struct api_call *c, struct api_choice *choice,
+                       const struct engine_event *ev);
+void logprobs_add_text(const struct api_call *c, struct api_choice *choice,
+                       const struct engine_event *ev);
 /* The value of "logprobs": null when none were asked for.  Clears what it wrote. */
-void logprobs_write(struct json_writer *w, const struct api_call *c, struct api_choice *choice);
+void logprobs_write_chat(struct json_writer *w, const struct api_call *c,
+                         struct api_choice *choice);
+void logprobs_write_text(struct json_writer *w, const struct api_call *c,
+                         struct api_choice *choice);
 
 #endif

@@ -13,7 +13,7 @@ static void make_id(struct api_call *c)
 {
     uint64_t r[2];
     prng_entropy(r, sizeof r);
-    snprintf(c->id, sizeof c->id, "%s-%016llx%08llx", c->dialect == API_CHAT ? "chatcmpl" : "cmpl",
+    snprintf(c->id, sizeof c->id, "%s%016llx%08llx", c->dialect->id_prefix,
              (unsigned long long)r[0], (unsigned long long)(r[1] & 0xFFFFFFFFu));
 }
 
@@ -54,26 +54,21 @@ static enum status read_body(struct slice body, const struct api_context *contex
     if (v->kind != JSON_OBJECT)
         return api_error_set(error, E_INVALID, NULL, "the body must be a JSON object");
     struct fields f = {.object = v, .error = error};
-    read_refused(&f);
-    if (c->dialect == API_CHAT)
-        read_chat(&f, c, r);
-    else
-        read_text(&f, context, c, r);
-    read_common(&f, c, r);
-    read_sampling(&f, context, r);
+    read_refused(&f, c->dialect);
+    c->dialect->read(&f, context, c, r);
     return f.status;
 }
 
 static enum status make_choices(struct api_call *c, struct api_error *error)
 {
+    c->n_choices = c->n_prompts * c->n_per_prompt;
     c->choices = mem_try_new(c->n_choices, sizeof *c->choices);
     if (!c->choices)
         return api_error_set(error, E_NOMEM, NULL, "out of memory");
     c->n_unfinished = c->n_choices;
     for (uint32_t i = 0; i < c->n_choices; i++) {
         struct api_choice *choice = &c->choices[i];
-        buf_init(&choice->text, API_REPLY_BYTES_MAX);
-        buf_init(&choice->calls, API_REPLY_BYTES_MAX);
+        choice->index = i;
         buf_init(&choice->logprobs, API_REPLY_BYTES_MAX);
         for (size_t j = 0; j < 3; j++)
             buf_init(&choice->more_logprobs[j], API_REPLY_BYTES_MAX);
@@ -82,31 +77,16 @@ static enum status make_choices(struct api_call *c, struct api_error *error)
     return OK;
 }
 
-/* What every chunk of a stream, and a whole reply, begins with. */
 static enum status make_head(struct api_call *c, struct api_error *error)
 {
-    struct json_writer w;
     buf_init(&c->head, JSON_BYTES_MAX);
     buf_init(&c->chunk, API_REPLY_BYTES_MAX);
-    jw_init(&w, &c->head);
-    jw_begin_object(&w);
-    jw_key(&w, "id");
-    jw_text(&w, c->id);
-    jw_key(&w, "object");
-    if (c->dialect == API_TEXT)
-        jw_text(&w, "text_completion");
-    else
-        jw_text(&w, c->is_stream ? "chat.completion.chunk" : "chat.completion");
-    jw_key(&w, "created");
-    jw_int(&w, c->created_unix_s);
-    jw_key(&w, "model");
-    jw_string(&w, c->model);
-    jw_key(&w, "system_fingerprint");
-    jw_text(&w, "kvasir-" KVASIR_VERSION);
+    if (c->dialect->writer->head)
+        c->dialect->writer->head(c, &c->head);
     return c->head.failed ? api_error_set(error, E_NOMEM, NULL, "out of memory") : OK;
 }
 
-enum status api_call_new(enum api_dialect dialect, struct slice body, struct slice session,
+enum status api_call_new(const struct api_dialect *dialect, struct slice body, struct slice session,
                          const struct api_context *context, struct engine_request *r,
                          struct api_call **out, struct api_error *error)
 {
@@ -114,6 +94,7 @@ enum status api_call_new(enum api_dialect dialect, struct slice body, struct sli
     if (!c)
         return api_error_set(error, E_NOMEM, NULL, "out of memory");
     c->dialect = dialect;
+    c->n_prompts = c->n_per_prompt = 1;
     c->created_unix_s = context->now_unix_s;
     c->tokenizer = context->tokenizer;
     arena_init(&c->arena, CALL_ARENA_BYTES);
@@ -144,8 +125,11 @@ void api_call_free(struct api_call *c)
         for (size_t j = 0; j < 3; j++)
             buf_release(&c->choices[i].more_logprobs[j]);
         buf_release(&c->choices[i].logprobs);
-        buf_release(&c->choices[i].calls);
-        buf_release(&c->choices[i].text);
+        for (uint32_t j = 0; j < c->choices[i].n_items; j++) {
+            buf_release(&c->choices[i].items[j].text);
+            buf_release(&c->choices[i].items[j].name);
+        }
+        mem_free(c->choices[i].items);
     }
     mem_free(c->choices);
     buf_release(&c->chunk);
@@ -162,4 +146,19 @@ bool api_call_is_stream(const struct api_call *c)
 const char *api_call_id(const struct api_call *c)
 {
     return c->id;
+}
+
+const char *api_call_stream_type(const struct api_call *c)
+{
+    return c->dialect->stream_type;
+}
+
+uint32_t api_call_n_prompts(const struct api_call *c)
+{
+    return c->n_prompts;
+}
+
+const struct api_dialect *api_call_dialect(const struct api_call *c)
+{
+    return c->dialect;
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
- * error.c — the one place where a status becomes HTTP, in OpenAI's shape. */
+ * error.c — the one place where a status becomes HTTP; OpenAI's shape of it. */
 #include <stdio.h>
 
-#include "api/api.h"
+#include "api/api_int.h"
 #include "text/json.h"
 
 /* By status.  429 and 503 tell clients to try again, all other 4xx not to. */
@@ -73,7 +73,13 @@ void api_error_http(struct api_error *x, int http, const char *code, const char 
     snprintf(x->message, sizeof x->message, "%s", message);
 }
 
-void api_error_write(struct buf *out, const struct api_error *x)
+void api_error_write(struct buf *out, const struct api_dialect *dialect, const struct api_error *x)
+{
+    dialect->error(out, x);
+}
+
+/* {"error":{"message","type","param","code"}} */
+void openai_error(struct buf *out, const struct api_error *x)
 {
     struct json_writer w;
     jw_init(&w, out);

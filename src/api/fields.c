@@ -94,3 +94,16 @@ bool field_string(struct fields *f, const char *name, struct slice *out)
     *out = v->text;
     return true;
 }
+
+bool json_is_text(const struct json *v, const char *text)
+{
+    return v && v->kind == JSON_STRING && slice_is(v->text, text);
+}
+
+struct json *json_member(struct json *object, const char *key)
+{
+    for (size_t i = 0; i < object->count; i++)
+        if (slice_is(object->members[i].key, key))
+            return &object->members[i].value;
+    return NULL;
+}

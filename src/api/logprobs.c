@@ -88,15 +88,16 @@ static void add_text(const struct api_call *c, struct api_choice *choice, uint32
     jw_end_object(&w);
 }
 
-void logprobs_add(const struct api_call *c, struct api_choice *choice,
-                  const struct engine_event *ev)
+void logprobs_add_chat(const struct api_call *c, struct api_choice *choice,
+                       const struct engine_event *ev)
 {
-    if (!c->wants_logprobs || !ev->sampled || ev->token == TOKEN_NONE)
-        return;
-    if (c->dialect == API_CHAT)
-        add_chat(c, choice, ev->token, ev->sampled);
-    else
-        add_text(c, choice, ev->token, ev->sampled, choice->text_bytes);
+    add_chat(c, choice, ev->token, ev->sampled);
+}
+
+void logprobs_add_text(const struct api_call *c, struct api_choice *choice,
+                       const struct engine_event *ev)
+{
+    add_text(c, choice, ev->token, ev->sampled, choice->text_bytes);
 }
 
 static void write_array(struct json_writer *w, const char *key, struct buf *items)
@@ -109,7 +110,7 @@ static void write_array(struct json_writer *w, const char *key, struct buf *item
     buf_clear(items);
 }
 
-void logprobs_write(struct json_writer *w, const struct api_call *c, struct api_choice *choice)
+void logprobs_write_chat(struct json_writer *w, const struct api_call *c, struct api_choice *choice)
 {
     jw_key(w, "logprobs");
     if (!c->wants_logprobs) {
@@ -117,13 +118,21 @@ void logprobs_write(struct json_writer *w, const struct api_call *c, struct api_
         return;
     }
     jw_begin_object(w);
-    if (c->dialect == API_CHAT) {
-        write_array(w, "content", &choice->logprobs);
-    } else {
-        write_array(w, "tokens", &choice->more_logprobs[API_LOGPROBS_TOKENS]);
-        write_array(w, "token_logprobs", &choice->more_logprobs[API_LOGPROBS_VALUES]);
-        write_array(w, "top_logprobs", &choice->logprobs);
-        write_array(w, "text_offset", &choice->more_logprobs[API_LOGPROBS_OFFSETS]);
+    write_array(w, "content", &choice->logprobs);
+    jw_end_object(w);
+}
+
+void logprobs_write_text(struct json_writer *w, const struct api_call *c, struct api_choice *choice)
+{
+    jw_key(w, "logprobs");
+    if (!c->wants_logprobs) {
+        jw_null(w);
+        return;
     }
+    jw_begin_object(w);
+    write_array(w, "tokens", &choice->more_logprobs[API_LOGPROBS_TOKENS]);
+    write_array(w, "token_logprobs", &choice->more_logprobs[API_LOGPROBS_VALUES]);
+    write_array(w, "top_logprobs", &choice->logprobs);
+    write_array(w, "text_offset", &choice->more_logprobs[API_LOGPROBS_OFFSETS]);
     jw_end_object(w);
 }

@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: MIT
- * reply.c — events → bytes: chunks of a stream as they come, or one JSON body at the end.
- * Both ways see the same pieces (content, tool call, end), so that a stream adds up to the whole.
- * The last choice's end waits for EVENT_DONE: its chunk carries what the request cost, unless the
- * client asked for a chunk of its own (stream_options.include_usage). */
+ * reply.c — events → items → bytes, as far as all dialects agree.
+ * What a model writes is a row of items: text, reasoning, tool calls.  A stream shows each as it
+ * grows, a whole reply shows all at the end; both see the same items, so a stream adds up to the
+ * whole. The last choice's end waits for the last EVENT_DONE: a stream's end carries the cost. */
 #include <stdio.h>
 
 #include "api/api_int.h"
 #include "base/check.h"
+#include "base/mem.h"
 
-/* ---- chunks ---- */
-static void begin_chunk(struct api_call *c, struct json_writer *w)
+/* ---- for writers ---- */
+void chunk_begin(struct api_call *c, struct json_writer *w)
 {
     buf_clear(&c->chunk);
     buf_add_slice(&c->chunk, buf_slice(&c->head));
@@ -17,21 +18,10 @@ static void begin_chunk(struct api_call *c, struct json_writer *w)
     /* The head is an object that has members and is still open. */
     w->depth = 1;
     w->has_item[0] = true;
-    jw_key(w, "choices");
-    jw_begin_array(w);
 }
 
-static void end_chunk(struct api_call *c, struct json_writer *w, const struct engine_usage *u,
-                      struct buf *out)
+void chunk_send(struct api_call *c, struct buf *out)
 {
-    jw_end_array(w);
-    if (u)
-        write_usage(w, c, u);
-    else if (c->wants_usage) {
-        jw_key(w, "usage");
-        jw_null(w);
-    }
-    jw_end_object(w);
     buf_add_text(out, "data: ");
     buf_add_slice(out, buf_slice(&c->chunk));
     buf_add_text(out, "\n\n");
@@ -39,148 +29,138 @@ static void end_chunk(struct api_call *c, struct json_writer *w, const struct en
         out->failed = true;
 }
 
-static void begin_choice(struct json_writer *w, const struct api_call *c, uint32_t index)
+bool choice_has(const struct api_choice *choice, enum item_kind kind)
 {
-    jw_begin_object(w);
-    jw_key(w, "index");
-    jw_int(w, index);
-    if (c->dialect == API_CHAT) {
-        jw_key(w, "delta");
-        jw_begin_object(w);
+    for (uint32_t i = 0; i < choice->n_items; i++)
+        if (choice->items[i].kind == kind)
+            return true;
+    return false;
+}
+
+void choice_text(struct json_writer *w, const struct api_choice *choice, enum item_kind kind)
+{
+    const struct api_item *only = NULL;
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < choice->n_items; i++) {
+        if (choice->items[i].kind == kind) {
+            only = &choice->items[i];
+            n++;
+        }
     }
-}
-
-static void end_choice(struct json_writer *w, struct api_call *c, uint32_t index,
-                       const char *finish)
-{
-    if (c->dialect == API_CHAT)
-        jw_end_object(w);
-    logprobs_write(w, c, &c->choices[index]);
-    jw_key(w, "finish_reason");
-    jw_text(w, finish);
-    jw_end_object(w);
-}
-
-static void chunk_role(struct api_call *c, uint32_t index, struct buf *out)
-{
-    struct json_writer w;
-    begin_chunk(c, &w);
-    begin_choice(&w, c, index);
-    jw_key(&w, "role");
-    jw_text(&w, "assistant");
-    jw_key(&w, "content");
-    jw_text(&w, "");
-    end_choice(&w, c, index, NULL);
-    end_chunk(c, &w, NULL, out);
-}
-
-static void chunk_content(struct api_call *c, uint32_t index, struct slice text, struct buf *out)
-{
-    struct json_writer w;
-    begin_chunk(c, &w);
-    begin_choice(&w, c, index);
-    jw_key(&w, c->dialect == API_CHAT ? "content" : "text");
-    jw_string(&w, text);
-    end_choice(&w, c, index, NULL);
-    end_chunk(c, &w, NULL, out);
-}
-
-/* One tool call as an object; index < 0: whole replies have none. */
-static void write_call(struct json_writer *w, const struct api_call *c, uint32_t choice,
-                       uint32_t number, const struct tool_text_item *item, bool has_index)
-{
-    char id[64];
-    const char *tail = strchr(c->id, '-') + 1;
-    snprintf(id, sizeof id, "call_%s%02x%04x", tail, choice, number);
-    jw_begin_object(w);
-    if (has_index) {
-        jw_key(w, "index");
-        jw_int(w, number);
+    if (n <= 1) {
+        jw_string(w, only ? buf_slice(&only->text) : (struct slice){"", 0});
+        return;
     }
-    jw_key(w, "id");
-    jw_text(w, id);
-    jw_key(w, "type");
-    jw_text(w, "function");
-    jw_key(w, "function");
-    jw_begin_object(w);
-    jw_key(w, "name");
-    jw_string(w, item->name);
-    jw_key(w, "arguments");
-    jw_string(w, item->arguments);
-    jw_end_object(w);
-    jw_end_object(w);
+    struct buf all;
+    buf_init(&all, API_REPLY_BYTES_MAX);
+    for (uint32_t i = 0; i < choice->n_items; i++)
+        if (choice->items[i].kind == kind)
+            buf_add_slice(&all, buf_slice(&choice->items[i].text));
+    jw_string(w, buf_slice(&all));
+    if (all.failed)
+        w->out->failed = true;
+    buf_release(&all);
 }
 
-static void chunk_call(struct api_call *c, uint32_t index, const struct tool_text_item *item,
+/* ---- items ---- */
+static void close_item(struct api_call *c, struct api_choice *choice, struct buf *out)
+{
+    if (!choice->has_open_item)
+        return;
+    choice->has_open_item = false;
+    if (c->is_stream && c->dialect->writer->item_end)
+        c->dialect->writer->item_end(c, choice, &choice->items[choice->n_items - 1], out);
+}
+
+static struct api_item *new_item(struct api_call *c, struct api_choice *choice, enum item_kind kind,
+                                 struct buf *out)
+{
+    close_item(c, choice, out);
+    if (choice->n_items == choice->items_cap) {
+        uint32_t cap = choice->items_cap ? choice->items_cap * 2 : 4;
+        struct api_item *grown =
+            cap <= API_ITEMS_MAX ? mem_try_resize(choice->items, cap, sizeof *grown) : NULL;
+        if (!grown) {
+            choice->has_failed = true;
+            return NULL;
+        }
+        choice->items = grown;
+        choice->items_cap = cap;
+    }
+    struct api_item *item = &choice->items[choice->n_items];
+    *item = (struct api_item){.kind = kind, .number = choice->n_items++};
+    buf_init(&item->text, API_REPLY_BYTES_MAX);
+    buf_init(&item->name, TOOL_TEXT_CALL_BYTES_MAX);
+    choice->has_open_item = true;
+    return item;
+}
+
+static void begin_item(struct api_call *c, struct api_choice *choice, struct api_item *item,
                        struct buf *out)
 {
-    struct json_writer w;
-    begin_chunk(c, &w);
-    begin_choice(&w, c, index);
-    jw_key(&w, "tool_calls");
-    jw_begin_array(&w);
-    write_call(&w, c, index, c->choices[index].n_calls, item, true);
-    jw_end_array(&w);
-    end_choice(&w, c, index, NULL);
-    end_chunk(c, &w, NULL, out);
+    if (c->is_stream && c->dialect->writer->item_begin)
+        c->dialect->writer->item_begin(c, choice, item, out);
 }
 
-static void chunk_finish(struct api_call *c, uint32_t index, const struct engine_usage *u,
-                         struct buf *out)
+static void grow_item(struct api_call *c, struct api_choice *choice, struct slice piece,
+                      struct buf *out)
 {
-    struct json_writer w;
-    begin_chunk(c, &w);
-    begin_choice(&w, c, index);
-    if (c->dialect == API_TEXT) {
-        jw_key(&w, "text");
-        jw_text(&w, "");
-    }
-    end_choice(&w, c, index, c->choices[index].finish);
-    end_chunk(c, &w, u, out);
-}
-
-static void chunk_usage(struct api_call *c, const struct engine_usage *u, struct buf *out)
-{
-    struct json_writer w;
-    begin_chunk(c, &w);
-    end_chunk(c, &w, u, out);
-}
-
-/* ---- pieces ---- */
-static void put_content(struct api_call *c, uint32_t index, struct slice text, struct buf *out)
-{
-    struct api_choice *choice = &c->choices[index];
-    if (text.len == 0)
+    struct api_item *item = &choice->items[choice->n_items - 1];
+    if (piece.len == 0)
         return;
-    if (c->is_stream)
-        chunk_content(c, index, text, out);
-    else
-        buf_add_slice(&choice->text, text);
+    buf_add_slice(&item->text, piece);
+    if (item->text.failed)
+        choice->has_failed = true;
+    if (c->is_stream && c->dialect->writer->item_add)
+        c->dialect->writer->item_add(c, choice, item, piece, out);
 }
 
-static void put_call(struct api_call *c, uint32_t index, const struct tool_text_item *item,
-                     struct buf *out)
+static void put_text(struct api_call *c, struct api_choice *choice, enum item_kind kind,
+                     struct slice text, struct buf *out)
 {
-    struct api_choice *choice = &c->choices[index];
-    if (c->is_stream) {
-        chunk_call(c, index, item, out);
-    } else {
-        struct json_writer w;
-        if (choice->n_calls)
-            buf_add_char(&choice->calls, ',');
-        jw_init(&w, &choice->calls);
-        write_call(&w, c, index, choice->n_calls, item, false);
+    if (text.len == 0 || choice->has_failed)
+        return;
+    bool is_more = choice->has_open_item && choice->items[choice->n_items - 1].kind == kind;
+    if (!is_more) {
+        struct api_item *item = new_item(c, choice, kind, out);
+        if (!item)
+            return;
+        begin_item(c, choice, item, out);
     }
-    choice->n_calls++;
+    grow_item(c, choice, text, out);
 }
 
-static void put_text(struct api_call *c, uint32_t index, struct slice text, bool is_end,
-                     struct buf *out)
+/* "call_", what is random in the reply's id, the choice, the number. */
+static void make_call_id(const struct api_call *c, const struct api_choice *choice,
+                         struct api_item *item)
 {
-    struct api_choice *choice = &c->choices[index];
+    snprintf(item->id, sizeof item->id, "call_%s%02x%04x", c->id + strlen(c->dialect->id_prefix),
+             choice->index, item->call_number);
+}
+
+static void put_call(struct api_call *c, struct api_choice *choice,
+                     const struct tool_text_item *call, struct buf *out)
+{
+    struct api_item *item = choice->has_failed ? NULL : new_item(c, choice, ITEM_CALL, out);
+    if (!item)
+        return;
+    item->call_number = choice->n_calls++;
+    make_call_id(c, choice, item);
+    buf_add_slice(&item->name, call->name);
+    if (item->name.failed)
+        choice->has_failed = true;
+    begin_item(c, choice, item, out);
+    grow_item(c, choice, call->arguments, out);
+    close_item(c, choice, out);
+}
+
+/* What the model wrote, cut into items. */
+static void read_text(struct api_call *c, struct api_choice *choice, struct slice text, bool is_end,
+                      struct buf *out)
+{
     choice->text_bytes += text.len;
     if (!c->finds_tools) {
-        put_content(c, index, text, out);
+        put_text(c, choice, ITEM_TEXT, text, out);
         return;
     }
     tool_text_feed(&choice->tools, text);
@@ -189,170 +169,132 @@ static void put_text(struct api_call *c, uint32_t index, struct slice text, bool
         if (item.kind == TOOL_TEXT_NOTHING)
             break;
         if (item.kind == TOOL_TEXT_CONTENT)
-            put_content(c, index, item.content, out);
+            put_text(c, choice, ITEM_TEXT, item.content, out);
         else
-            put_call(c, index, &item, out);
+            put_call(c, choice, &item, out);
     }
+    if (choice->tools.held.failed)
+        choice->has_failed = true;
 }
 
 /* ---- events ---- */
-/* On a stream the role goes ahead of the prefill, so that the client sees life. */
-static void on_started(struct api_call *c, struct buf *out)
+
+/* c->usage is the sum over prompts: counts add up, and since they are computed side by side the
+ * longest time is the request's. */
+static double longest(double a, double b)
 {
-    if (c->is_stream_begun)
+    return a > b ? a : b;
+}
+
+static void add_usage(struct engine_usage *sum, const struct engine_usage *u, bool is_first)
+{
+    if (is_first) {
+        *sum = *u;
         return;
-    c->is_stream_begun = true;
-    for (uint32_t i = 0; i < c->n_choices; i++) {
-        c->choices[i].is_started = true;
-        if (c->is_stream && c->dialect == API_CHAT)
-            chunk_role(c, i, out);
-        if (c->echo.len)
-            put_content(c, i, c->echo, out);
-        c->choices[i].text_bytes = c->echo.len;
+    }
+    sum->prompt_tokens += u->prompt_tokens;
+    sum->memory_tokens += u->memory_tokens;
+    sum->disk_tokens += u->disk_tokens;
+    sum->computed_tokens += u->computed_tokens;
+    sum->completion_tokens += u->completion_tokens;
+    sum->replayed += u->replayed;
+    sum->queue_ms = longest(sum->queue_ms, u->queue_ms);
+    sum->lookup_ms = longest(sum->lookup_ms, u->lookup_ms);
+    sum->prefill_ms = longest(sum->prefill_ms, u->prefill_ms);
+    sum->decode_ms = longest(sum->decode_ms, u->decode_ms);
+    if (!sum->reason) {
+        sum->reason = u->reason;
+        sum->diverged_at = u->diverged_at;
     }
 }
 
-/* llama-server's shape: processed counts what was reused too, time_ms what is computed now. */
-static void on_progress(struct api_call *c, const struct engine_event *ev, struct buf *out)
+static void on_started(struct api_call *c, uint32_t prompt, const struct engine_event *ev,
+                       struct buf *out)
 {
-    struct json_writer w;
-    if (!c->is_stream || !c->wants_progress)
-        return;
-    begin_chunk(c, &w);
-    jw_end_array(&w);
-    jw_key(&w, "prompt_progress");
-    jw_begin_object(&w);
-    jw_key(&w, "total");
-    jw_int(&w, ev->total);
-    jw_key(&w, "cache");
-    jw_int(&w, ev->usage->memory_tokens + ev->usage->disk_tokens);
-    jw_key(&w, "processed");
-    jw_int(&w, ev->done);
-    jw_key(&w, "time_ms");
-    jw_double(&w, ev->usage->prefill_ms);
-    jw_end_object(&w);
-    jw_end_object(&w);
-    buf_add_text(out, "data: ");
-    buf_add_slice(out, buf_slice(&c->chunk));
-    buf_add_text(out, "\n\n");
-    if (c->chunk.failed)
-        out->failed = true;
+    if (!c->is_begun) {
+        c->is_begun = true;
+        c->usage = *ev->usage;
+        if (c->is_stream && c->dialect->writer->begin)
+            c->dialect->writer->begin(c, out);
+    }
+    for (uint32_t i = 0; c->echoes && i < c->n_per_prompt; i++) {
+        struct api_choice *choice = &c->choices[prompt * c->n_per_prompt + i];
+        put_text(c, choice, ITEM_TEXT, c->echoes[prompt], out);
+        choice->text_bytes = c->echoes[prompt].len;
+    }
 }
 
-static const char *finish_name(const struct api_choice *choice, enum finish_reason reason)
+static void on_finished(struct api_call *c, struct api_choice *choice,
+                        const struct engine_event *ev, struct buf *out)
 {
-    if (reason == FINISH_LENGTH)
-        return "length";
-    return choice->n_calls ? "tool_calls" : "stop";
-}
-
-static void on_finished(struct api_call *c, const struct engine_event *ev, struct buf *out)
-{
-    struct api_choice *choice = &c->choices[ev->choice];
     if (choice->is_finished || ev->finish == FINISH_CANCELLED)
         return;
-    put_text(c, ev->choice, ev->text, true, out);
+    read_text(c, choice, ev->text, true, out);
+    close_item(c, choice, out);
     choice->is_finished = true;
-    choice->finish = finish_name(choice, ev->finish);
+    choice->finish = ev->finish;
+    if (ev->stop.len) {
+        char *stop = arena_text(&c->arena, ev->stop.ptr, ev->stop.len);
+        choice->stop = stop ? (struct slice){stop, ev->stop.len} : (struct slice){"", 0};
+        choice->has_failed |= !stop;
+    }
     if (--c->n_unfinished == 0)
-        c->last_choice = ev->choice;
-    else if (c->is_stream)
-        chunk_finish(c, ev->choice, NULL, out);
-}
-
-static void end_stream(struct api_call *c, const struct engine_usage *u, struct buf *out)
-{
-    chunk_finish(c, c->last_choice, c->wants_usage ? NULL : u, out);
-    if (c->wants_usage)
-        chunk_usage(c, u, out);
-    buf_add_text(out, "data: [DONE]\n\n");
-}
-
-/* ---- whole replies ---- */
-static void write_message(struct json_writer *w, struct api_choice *choice)
-{
-    jw_key(w, "message");
-    jw_begin_object(w);
-    jw_key(w, "role");
-    jw_text(w, "assistant");
-    jw_key(w, "content");
-    if (choice->n_calls && choice->text.len == 0)
-        jw_null(w);
-    else
-        jw_string(w, buf_slice(&choice->text));
-    if (choice->n_calls) {
-        jw_key(w, "tool_calls");
-        jw_begin_array(w);
-        jw_raw(w, buf_slice(&choice->calls));
-        jw_end_array(w);
-    }
-    jw_end_object(w);
-}
-
-static void write_whole(struct api_call *c, const struct engine_usage *u, struct buf *out)
-{
-    struct json_writer w;
-    begin_chunk(c, &w);
-    for (uint32_t i = 0; i < c->n_choices; i++) {
-        jw_begin_object(&w);
-        jw_key(&w, "index");
-        jw_int(&w, i);
-        if (c->dialect == API_CHAT) {
-            write_message(&w, &c->choices[i]);
-        } else {
-            jw_key(&w, "text");
-            jw_string(&w, buf_slice(&c->choices[i].text));
-        }
-        logprobs_write(&w, c, &c->choices[i]);
-        jw_key(&w, "finish_reason");
-        jw_text(&w, c->choices[i].finish);
-        jw_end_object(&w);
-    }
-    jw_end_array(&w);
-    write_usage(&w, c, u);
-    jw_end_object(&w);
-    buf_add_slice(out, buf_slice(&c->chunk));
-    buf_add_char(out, '\n');
-    if (c->chunk.failed)
-        out->failed = true;
+        c->last_choice = choice->index;
+    else if (c->is_stream && c->dialect->writer->choice_end)
+        c->dialect->writer->choice_end(c, choice, out);
 }
 
 static bool has_failed(const struct api_call *c)
 {
     for (uint32_t i = 0; i < c->n_choices; i++) {
         const struct api_choice *choice = &c->choices[i];
-        if (choice->text.failed || choice->calls.failed || choice->logprobs.failed ||
-            choice->tools.held.failed || choice->more_logprobs[0].failed)
+        if (choice->has_failed || choice->logprobs.failed || choice->more_logprobs[0].failed)
             return true;
     }
     return false;
 }
 
-enum status api_reply_event(struct api_call *c, const struct engine_event *ev, struct buf *out)
+static void on_done(struct api_call *c, const struct engine_event *ev, struct buf *out)
 {
+    add_usage(&c->usage, ev->usage, c->n_done == 0);
+    c->n_done++;
+    if (c->n_done < c->n_prompts || c->n_unfinished > 0 || has_failed(c))
+        return; /* or cancelled */
+    if (c->is_stream)
+        c->dialect->writer->end(c, out);
+    else
+        c->dialect->writer->whole(c, out);
+}
+
+static void on_text(struct api_call *c, struct api_choice *choice, const struct engine_event *ev,
+                    struct buf *out)
+{
+    if (c->wants_logprobs && ev->sampled && ev->token != TOKEN_NONE && c->dialect->writer->token)
+        c->dialect->writer->token(c, choice, ev);
+    read_text(c, choice, ev->text, false, out);
+}
+
+enum status api_reply_event(struct api_call *c, uint32_t prompt, const struct engine_event *ev,
+                            struct buf *out)
+{
+    CHECK(prompt < c->n_prompts && ev->choice < c->n_per_prompt);
+    struct api_choice *choice = &c->choices[prompt * c->n_per_prompt + ev->choice];
     switch (ev->kind) {
     case EVENT_STARTED:
-        on_started(c, out);
+        on_started(c, prompt, ev, out);
         break;
     case EVENT_TEXT:
-        CHECK(ev->choice < c->n_choices);
-        logprobs_add(c, &c->choices[ev->choice], ev);
-        put_text(c, ev->choice, ev->text, false, out);
+        on_text(c, choice, ev, out);
         break;
     case EVENT_FINISHED:
-        CHECK(ev->choice < c->n_choices);
-        on_finished(c, ev, out);
+        on_finished(c, choice, ev, out);
         break;
     case EVENT_DONE:
-        if (c->n_unfinished > 0 || has_failed(c))
-            break; /* cancelled */
-        if (c->is_stream)
-            end_stream(c, ev->usage, out);
-        else
-            write_whole(c, ev->usage, out);
+        on_done(c, ev, out);
         break;
     case EVENT_PROGRESS:
-        on_progress(c, ev, out);
+        if (c->is_stream && c->wants_progress && c->dialect->writer->progress)
+            c->dialect->writer->progress(c, ev, out);
         break;
     case EVENT_ERROR:
         break;
@@ -360,10 +302,12 @@ enum status api_reply_event(struct api_call *c, const struct engine_event *ev, s
     return out->failed || has_failed(c) ? E_LIMIT : OK;
 }
 
+const struct engine_usage *api_reply_usage(const struct api_call *c)
+{
+    return &c->usage;
+}
+
 void api_reply_error(struct api_call *c, const struct api_error *error, struct buf *out)
 {
-    (void)c;
-    buf_add_text(out, "data: ");
-    api_error_write(out, error);
-    buf_add_text(out, "\n\n");
+    c->dialect->writer->error(c, error, out);
 }

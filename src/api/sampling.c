@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * sampling.c — the fields that both dialects share: sampling, limits, stops, stream, and what is
- * refused by name. */
+ * sampling.c — the fields that dialects share: sampling, limits, stops, stream, and what is refused
+ * by name. */
 #include <errno.h>
 #include <math.h>
 #include <stdio.h>
@@ -10,28 +10,83 @@
 #include "api/api_int.h"
 
 #define PENALTY_MAX     100.0
+#define BIAS_MAX        100.0
 #define TEMPERATURE_MAX 1000.0
+
+static const struct api_field sampling_rows[] = {
+    {"temperature", FIELD_YES, "0 takes the likeliest token", "-1", NULL},
+    {"top_p", FIELD_YES, "", "2", NULL},
+    {"min_p", FIELD_YES, "", "2", NULL},
+    {"typical_p", FIELD_YES, "", "2", NULL},
+    {"top_k", FIELD_YES, "0 and below: all", "0.5", NULL},
+    {"repeat_penalty", FIELD_YES, "over prompt and reply", "0", NULL},
+    {"repeat_last_n", FIELD_YES, "-1: all", "-2", NULL},
+    {"presence_penalty", FIELD_YES, "over the reply", "1e9", NULL},
+    {"frequency_penalty", FIELD_YES, "over the reply", "1e9", NULL},
+    {"seed", FIELD_YES, "64 bits; absent or -1: drawn and told", "\"x\"", NULL},
+    {"logit_bias", FIELD_YES,
+     "`{\"id\": -100…100}`, or llama-server's `[[id, bias or false], …]`; at most 1,024",
+     "{\"1\":101}", NULL},
+};
+const struct field_set fields_sampling = FIELD_SET(sampling_rows);
+
+static const struct api_field common_rows[] = {
+    {"model", FIELD_YES, "any name is served by the loaded model, and echoed", "7", NULL},
+    {"max_tokens", FIELD_YES, "of each choice; -1: to the end of the context", "-2", NULL},
+    {"max_completion_tokens", FIELD_YES, "wins over max_tokens", "-2", NULL},
+    {"n_predict", FIELD_YES, "llama-server's max_tokens", "-2", NULL},
+    {"stop", FIELD_YES, "a string or up to 16; no part of one leaks", "7", NULL},
+    {"stream", FIELD_YES, "", "7", NULL},
+    {"stream_options", FIELD_YES, "include_usage", "7", NULL},
+    {"n", FIELD_YES, "1 to 16", "0", NULL},
+    {"best_of", FIELD_YES, "the value of n; others are refused", "0", NULL},
+    {"ignore_eos", FIELD_YES, "go on behind the model's end token", "7", NULL},
+    {"return_progress", FIELD_YES, "chunks of a stream with prompt_progress", "7", NULL},
+    {"cache_prompt", FIELD_YES, "false: neither look up nor keep", "7", NULL},
+};
+const struct field_set fields_common = FIELD_SET(common_rows);
+
+static const struct api_field inert_rows[] = {
+    {"user", FIELD_NONE, "no accounts by end user", NULL, NULL},
+    {"safety_identifier", FIELD_NONE, "", NULL, NULL},
+    {"metadata", FIELD_NONE, "", NULL, NULL},
+    {"service_tier", FIELD_NONE, "", NULL, NULL},
+    {"prompt_cache_key", FIELD_NONE, "the cache finds prefixes by their tokens", NULL, NULL},
+    {"prompt_cache_retention", FIELD_NONE, "", NULL, NULL},
+};
+const struct field_set fields_openai_inert = FIELD_SET(inert_rows);
+
+static const struct api_field llama_rows[] = {
+    {"mirostat", FIELD_REFUSED, "", "1", "0"},
+    {"dynatemp_range", FIELD_REFUSED, "", "0.5", "0"},
+    {"xtc_probability", FIELD_REFUSED, "", "0.5", "0"},
+    {"dry_multiplier", FIELD_REFUSED, "", "0.8", "0"},
+    {"top_n_sigma", FIELD_REFUSED, "", "1", "-1"},
+    {"samplers", FIELD_REFUSED, "the order of filters is fixed", "[\"top_k\"]", NULL},
+    {"lora", FIELD_REFUSED, "", "[{\"id\":0,\"scale\":1}]", NULL},
+};
+const struct field_set fields_llama_refused = FIELD_SET(llama_rows);
 
 static void read_bias_value(struct fields *f, const struct json *v, struct logit_bias *out)
 {
     if (v->kind == JSON_BOOL && !v->boolean)
         out->bias = -INFINITY; /* llama-server: false forbids */
-    else if ((v->kind == JSON_INT || v->kind == JSON_REAL) && isfinite((float)v->real))
+    else if ((v->kind == JSON_INT || v->kind == JSON_REAL) && fabs(v->real) <= BIAS_MAX)
         out->bias = (float)v->real;
     else
-        field_fail(f, E_INVALID, "logit_bias", "each bias must be a number, or false to forbid");
+        field_fail(f, E_INVALID, "logit_bias",
+                   "each bias must be a number from -100 to 100, or false to forbid");
 }
 
 static void read_bias_token(struct fields *f, const struct json *v, struct slice key,
                             uint32_t n_vocab, struct logit_bias *out)
 {
-    char *end = NULL;
     int64_t id = -1;
     if (v && v->kind == JSON_INT)
         id = v->integer;
-    else if (!v && key.len > 0 && key.len < 12) /* NUL-terminated by the parser */
-        id = strtoll(key.ptr, &end, 10);
-    if ((!v && (!end || *end)) || id < 0 || id >= n_vocab)
+    else if (!v && key.len > 0 && key.len < 12 && strspn(key.ptr, "0123456789") == key.len)
+        id = strtoll(key.ptr, NULL, 10); /* NUL-terminated by the parser */
+    if (id < 0 || id >= n_vocab)
         field_fail(f, E_INVALID, "logit_bias", "tokens must be ids from 0 to %u", n_vocab - 1);
     else
         out->token = (uint32_t)id;
@@ -112,30 +167,31 @@ void read_sampling(struct fields *f, const struct api_context *context, struct e
     read_bias(f, context->n_vocab, r);
 }
 
-static void add_stop(struct fields *f, const struct json *v, struct engine_request *r)
+static void add_stop(struct fields *f, const char *name, const struct json *v,
+                     struct engine_request *r)
 {
     if (v->kind != JSON_STRING)
-        field_fail(f, E_INVALID, "stop", "must be a string or an array of strings");
+        field_fail(f, E_INVALID, name, "must be a string or an array of strings");
     else if (v->text.len > ENGINE_STOP_BYTES_MAX)
-        field_fail(f, E_LIMIT, "stop", "at most %u bytes each", ENGINE_STOP_BYTES_MAX);
+        field_fail(f, E_LIMIT, name, "at most %u bytes each", ENGINE_STOP_BYTES_MAX);
     else if (r->n_stops == ENGINE_STOPS_MAX)
-        field_fail(f, E_LIMIT, "stop", "at most %u of them", ENGINE_STOPS_MAX);
+        field_fail(f, E_LIMIT, name, "at most %u of them", ENGINE_STOPS_MAX);
     else if (v->text.len >
              0) /* an empty one would stop before the first token; clients mean none */
         r->stops[r->n_stops++] = v->text;
 }
 
-static void read_stops(struct fields *f, struct engine_request *r)
+void read_stops(struct fields *f, const char *name, struct engine_request *r)
 {
-    const struct json *v = field(f, "stop");
+    const struct json *v = field(f, name);
     if (!v)
         return;
     if (v->kind != JSON_ARRAY) {
-        add_stop(f, v, r);
+        add_stop(f, name, v, r);
         return;
     }
     for (size_t i = 0; i < v->count && f->status == OK; i++)
-        add_stop(f, &v->items[i], r);
+        add_stop(f, name, &v->items[i], r);
 }
 
 /* The newest name wins; −1 is llama-server's "to the end of the context". */
@@ -164,27 +220,40 @@ static void read_stream(struct fields *f, struct api_call *c)
     f->status = inner.status;
 }
 
+void read_model(struct fields *f, struct api_call *c)
+{
+    struct slice model = {0};
+    if (!field_string(f, "model", &model) || model.len == 0)
+        return;
+    char *text = arena_text(&c->arena, model.ptr, model.len);
+    if (!text)
+        field_fail(f, E_LIMIT, "model", "the name is too long");
+    else
+        c->model = (struct slice){text, model.len};
+}
+
 void read_common(struct fields *f, struct api_call *c, struct engine_request *r)
 {
     int64_t n = 1;
     bool keeps_cache = true;
-    struct slice model = {0};
+    read_model(f, c);
     read_max_tokens(f, r);
-    read_stops(f, r);
+    read_stops(f, "stop", r);
     read_stream(f, c);
     field_int(f, "n", 1, ENGINE_CHOICES_MAX, &n);
-    r->n_choices = c->n_choices = (uint32_t)n;
+    r->n_choices = c->n_per_prompt = (uint32_t)n;
     field_bool(f, "ignore_eos", &r->ignore_eos);
     field_bool(f, "return_progress", &c->wants_progress);
     if (field_bool(f, "cache_prompt", &keeps_cache))
         r->no_cache = !keeps_cache;
-    if (field_string(f, "model", &model) && model.len > 0) {
-        char *text = arena_text(&c->arena, model.ptr, model.len);
-        if (!text)
-            field_fail(f, E_LIMIT, "model", "the name is too long");
-        else
-            c->model = (struct slice){text, model.len};
-    }
+}
+
+void read_best_of(struct fields *f)
+{
+    int64_t best_of = 1, n = 1;
+    field_int(f, "n", INT64_MIN, INT64_MAX, &n);
+    if (field_int(f, "best_of", 1, INT64_MAX, &best_of) && best_of != n)
+        field_fail(f, E_UNSUPPORTED, "best_of", "only the value of n is supported");
 }
 
 /* Is a field there that would change the answer?  Empty values are how some clients say "no". */
@@ -197,33 +266,29 @@ static bool is_set(const struct json *v)
              (v->kind == JSON_BOOL && !v->boolean));
 }
 
-static bool is_text_format(const struct json *v)
+static bool is_neutral(const struct json *v, const char *neutral)
 {
-    const struct json *type = json_get(v, "type");
-    return type && type->kind == JSON_STRING && slice_is(type->text, "text");
+    struct buf b;
+    buf_init(&b, 4096); /* beyond: surely something else */
+    json_write(&b, v, (struct json_style){.is_compact = true});
+    bool same = neutral && !b.failed && slice_is(buf_slice(&b), neutral);
+    if (neutral && (v->kind == JSON_INT || v->kind == JSON_REAL))
+        same = v->real == strtod(neutral, NULL);
+    buf_release(&b);
+    return same;
 }
 
-/* What is not there yet is said, not ignored: an answer without the schema that was asked for would
- * be worse than none. */
-void read_refused(struct fields *f)
+/* What is not there is said, not ignored: an answer without the schema that was asked for would be
+ * worse than none. */
+void read_refused(struct fields *f, const struct api_dialect *dialect)
 {
-    static const char *const refused[] = {"grammar", "json_schema", "functions",         "suffix",
-                                          "audio",   "prediction",  "web_search_options"};
-    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++)
-        if (is_set(field(f, refused[i])))
-            field_fail(f, E_UNSUPPORTED, refused[i], "is not supported yet");
-    const struct json *format = field(f, "response_format");
-    if (format && !is_text_format(format))
-        field_fail(f, E_UNSUPPORTED, "response_format",
-                   "only {\"type\": \"text\"} is supported yet");
-    int64_t best_of = 1, n = 1;
-    field_int(f, "n", INT64_MIN, INT64_MAX, &n);
-    if (field_int(f, "best_of", 1, INT64_MAX, &best_of) && best_of != n)
-        field_fail(f, E_UNSUPPORTED, "best_of", "only the value of n is supported");
-    const struct json *modalities = field(f, "modalities");
-    bool is_text = modalities && modalities->kind == JSON_ARRAY && modalities->count == 1 &&
-                   modalities->items[0].kind == JSON_STRING &&
-                   slice_is(modalities->items[0].text, "text");
-    if (is_set(modalities) && !is_text)
-        field_fail(f, E_UNSUPPORTED, "modalities", "only [\"text\"] is supported");
+    for (size_t i = 0; dialect->fields[i]; i++) {
+        for (size_t j = 0; j < dialect->fields[i]->n; j++) {
+            const struct api_field *row = &dialect->fields[i]->fields[j];
+            const struct json *v = row->verdict == FIELD_REFUSED ? field(f, row->name) : NULL;
+            if (is_set(v) && !is_neutral(v, row->neutral))
+                field_fail(f, E_UNSUPPORTED, row->name, "is not supported%s%s",
+                           row->doc[0] ? "; " : "", row->doc);
+        }
+    }
 }

@@ -42,7 +42,7 @@ static void write_counts(struct json_writer *w, const struct engine_usage *u)
     jw_end_object(w);
 }
 
-static void write_timings(struct json_writer *w, const struct engine_usage *u)
+void write_timings(struct json_writer *w, const struct engine_usage *u)
 {
     jw_key(w, "timings");
     jw_begin_object(w);
@@ -61,8 +61,7 @@ static void write_timings(struct json_writer *w, const struct engine_usage *u)
     jw_end_object(w);
 }
 
-static void write_kvasir(struct json_writer *w, const struct api_call *c,
-                         const struct engine_usage *u)
+void write_kvasir(struct json_writer *w, const struct api_call *c, const struct engine_usage *u)
 {
     jw_key(w, "kvasir");
     jw_begin_object(w);

@@ -141,6 +141,7 @@ void help_overview(FILE *out);
 void help_group(FILE *out, const char *group); /* "eval", "store" */
 void help_command(FILE *out, const struct command *command);
 void help_markdown(FILE *out); /* docs/cli.md */
+void help_api(FILE *out);      /* docs/api/conformance.md */
 
 /* ---- setup.c: from options to an engine ---- */
 /* "kvasir: MESSAGE" on stderr. */

@@ -172,6 +172,10 @@ static bool is_help(const char *word)
 /* argv[0] is the first word after "kvasir", and names no command. */
 static int without_command(int argc, char **argv)
 {
+    if (is_help(argv[0]) && argc > 1 && strcmp(argv[1], "--api") == 0) {
+        help_api(stdout);
+        return EXIT_DONE;
+    }
     if (is_help(argv[0]) && argc > 1 && strcmp(argv[1], "--markdown") == 0) {
         help_markdown(stdout);
         return EXIT_DONE;

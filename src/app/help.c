@@ -3,6 +3,7 @@
 #include <ctype.h>
 #include <string.h>
 
+#include "api/api.h"
 #include "app/app_int.h"
 
 #define DOC_COLUMN 32
@@ -150,4 +151,13 @@ void help_markdown(FILE *out)
             markdown_row(out, &option_rows[k]);
         }
     }
+}
+
+void help_api(FILE *out)
+{
+    struct buf b;
+    buf_init(&b, 1 << 20);
+    api_conformance_write(&b);
+    fwrite(b.ptr, 1, b.len, out);
+    buf_release(&b);
 }

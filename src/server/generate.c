@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * generate.c — one generation: request → engine → answer.
+ * generate.c — one generation: request → engine → answer.  A request of several prompts is as many
+ * requests to the engine (parts) and one answer.
  *
  *   worker: parse, submit ──▶ engine's threads: on_event … last event: answer given back to http
  *                                   ▲
@@ -7,7 +8,8 @@
  *
  * The engine may end a request before engine_submit has returned, and the client may leave before
  * its id is known; so the id and the wish to cancel meet under g->mutex, and the struct lives until
- * both the exchange and the submitter have let go of it. */
+ * both the exchange and the submitter have let go of it.  Events of one part come one at a time,
+ * those of several may not: g->events puts them in a row. */
 #include "base/check.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -17,12 +19,21 @@
 /* Of a stream, one event's bytes; of a whole reply, all of it. */
 #define OUT_BYTES_MAX API_REPLY_BYTES_MAX
 
+struct part {
+    struct generation *generation;
+    uint32_t prompt;
+    bool has_id; /* under generation->mutex */
+    uint64_t id;
+};
+
 struct generation {
     struct server *server;
     atomic_uint refs; /* exchange, submitter */
 
-    /* Between http_attach and the last event one thread at a time: the submitter, then the
-     * engine's. */
+    pthread_mutex_t events; /* guards all down to mutex, from http_attach to the last event */
+    uint32_t n_open;        /* parts whose last event has not come */
+    bool has_failed;
+    struct api_error error; /* of the part that failed first */
     struct http_exchange *x;
     struct api_call *call;
     struct buf out;
@@ -31,11 +42,12 @@ struct generation {
     bool was_cancelled;
     uint64_t start_ns;
 
-    pthread_mutex_t mutex; /* guards the three below */
-    bool has_id, is_cancelled;
-    uint64_t id;
+    pthread_mutex_t mutex; /* guards is_cancelled and the parts' ids */
+    bool is_cancelled;
 
     struct generation *next, *previous; /* in server->first, under server->mutex */
+    uint32_t n_parts;
+    struct part parts[];
 };
 
 static void generation_unref(struct generation *g)
@@ -45,6 +57,7 @@ static void generation_unref(struct generation *g)
     api_call_free(g->call);
     buf_release(&g->out);
     pthread_mutex_destroy(&g->mutex);
+    pthread_mutex_destroy(&g->events);
     mem_free(g);
 }
 
@@ -55,13 +68,16 @@ static void on_free(void *user)
 
 static void cancel(struct generation *g)
 {
+    uint64_t ids[API_PROMPTS_MAX];
+    uint32_t n = 0;
     pthread_mutex_lock(&g->mutex);
-    bool is_now = g->has_id && !g->is_cancelled;
-    uint64_t id = g->id;
+    for (uint32_t i = 0; i < g->n_parts && !g->is_cancelled; i++)
+        if (g->parts[i].has_id)
+            ids[n++] = g->parts[i].id;
     g->is_cancelled = true;
     pthread_mutex_unlock(&g->mutex);
-    if (is_now)
-        engine_cancel(g->server->engine, id);
+    for (uint32_t i = 0; i < n; i++)
+        engine_cancel(g->server->engine, ids[i]);
 }
 
 static void on_gone(void *user)
@@ -134,7 +150,7 @@ void generate_cancel_all(struct server *s)
 static void answer_error(struct generation *g, const struct api_error *error)
 {
     if (!g->is_streaming) {
-        route_error(g->x, error);
+        route_error(g->x, api_call_dialect(g->call), error);
         return;
     }
     buf_clear(&g->out);
@@ -163,45 +179,43 @@ static void log_end(const struct generation *g, const struct engine_usage *u, co
         u->prefill_ms, u->decode_ms, clock_ms_since(g->start_ns));
 }
 
-static void on_done(struct generation *g, const struct engine_event *ev)
+/* All parts have ended.  Gives the exchange back: g may be gone afterwards. */
+static void answer(struct generation *g)
 {
+    const struct engine_usage *usage = api_reply_usage(g->call);
     struct api_error error;
-    if (g->was_cancelled) {
-        log_end(g, ev->usage, "cancelled");
+    if (g->has_failed) {
+        log_info("server", "failed id=%s status=%d total_ms=%.1f: %s", api_call_id(g->call),
+                 g->error.http, clock_ms_since(g->start_ns), g->error.message);
+        error = g->error;
+        answer_error(g, &error);
+    } else if (g->was_cancelled) {
+        log_end(g, usage, "cancelled");
         api_error_http(&error, 503, "cancelled", "the server is stopping");
         answer_error(g, &error);
     } else if (g->is_cut) {
-        log_end(g, ev->usage, "cut");
+        log_end(g, usage, "cut");
         api_error_http(&error, 500, NULL, "the reply outgrew this server's limits");
         answer_error(g, &error);
     } else {
-        log_end(g, ev->usage, "done");
+        log_end(g, usage, "done");
         answer_whole(g);
     }
 }
 
-static void on_error(struct generation *g, const struct engine_event *ev)
-{
-    struct api_error error;
-    api_error_event(&error, ev);
-    log_info("server", "failed id=%s status=%d total_ms=%.1f: %s", api_call_id(g->call), error.http,
-             clock_ms_since(g->start_ns), error.message);
-    answer_error(g, &error);
-}
-
 /* Bytes for the client.  When it can't take them, on_gone comes by itself and cancels. */
-static void pass_on(struct generation *g, const struct engine_event *ev)
+static void pass_on(struct generation *g, uint32_t prompt, const struct engine_event *ev)
 {
     bool is_stream = api_call_is_stream(g->call);
     if (ev->kind == EVENT_STARTED && is_stream && !g->is_streaming) {
-        http_stream_begin(g->x, 200, "text/event-stream");
+        http_stream_begin(g->x, 200, api_call_stream_type(g->call));
         g->is_streaming = true;
     }
-    if (g->is_cut)
+    if (g->is_cut || g->has_failed)
         return;
     if (is_stream)
         buf_clear(&g->out);
-    if (api_reply_event(g->call, ev, &g->out) != OK) {
+    if (api_reply_event(g->call, prompt, ev, &g->out) != OK) {
         g->is_cut = true;
         cancel(g);
     } else if (is_stream && g->out.len > 0 && http_stream_write(g->x, buf_slice(&g->out)) != OK) {
@@ -209,28 +223,60 @@ static void pass_on(struct generation *g, const struct engine_event *ev)
     }
 }
 
+/* The first failure is the request's; the other parts would be for nothing. */
+static void fail(struct generation *g, const struct api_error *error)
+{
+    if (g->has_failed)
+        return;
+    g->has_failed = true;
+    g->error = *error;
+}
+
+static bool end_part(struct generation *g)
+{
+    return --g->n_open == 0;
+}
+
+static void finish(struct generation *g)
+{
+    struct server *s = g->server;
+    list_remove(g);
+    answer(g);
+    count_end(s);
+}
+
 static void on_event(void *arg, const struct engine_event *ev)
 {
-    struct generation *g = arg;
-    struct server *s = g->server;
+    struct part *part = arg;
+    struct generation *g = part->generation;
+    bool is_end = ev->kind == EVENT_ERROR || ev->kind == EVENT_DONE;
+    bool is_last = false;
+    pthread_mutex_lock(&g->events);
     if (ev->kind == EVENT_FINISHED && ev->finish == FINISH_CANCELLED)
         g->was_cancelled = true;
-    pass_on(g, ev);
-    if (ev->kind != EVENT_DONE && ev->kind != EVENT_ERROR)
-        return;
-    list_remove(g);
-    if (ev->kind == EVENT_DONE) /* gives the exchange back: g may be gone afterwards */
-        on_done(g, ev);
-    else
-        on_error(g, ev);
-    count_end(s);
+    if (ev->kind == EVENT_ERROR) {
+        struct api_error error;
+        api_error_event(&error, ev);
+        fail(g, &error);
+        pthread_mutex_unlock(&g->events);
+        cancel(g); /* g stays: this part is still open */
+        pthread_mutex_lock(&g->events);
+    } else {
+        pass_on(g, part->prompt, ev);
+    }
+    if (is_end)
+        is_last = end_part(g);
+    pthread_mutex_unlock(&g->events);
+    if (is_last)
+        finish(g);
 }
 
 /* ---- the request ---- */
 static struct generation *generation_new(struct server *s, struct http_exchange *x,
                                          struct api_call *call)
 {
-    struct generation *g = mem_try_new(1, sizeof *g);
+    uint32_t n = api_call_n_prompts(call);
+    struct generation *g = mem_try_new(1, sizeof *g + n * sizeof *g->parts);
     if (!g)
         return NULL;
     g->server = s;
@@ -238,71 +284,116 @@ static struct generation *generation_new(struct server *s, struct http_exchange 
     g->x = x;
     g->call = call;
     g->start_ns = clock_now_ns();
+    g->n_parts = g->n_open = n;
+    for (uint32_t i = 0; i < n; i++)
+        g->parts[i] = (struct part){.generation = g, .prompt = i};
     buf_init(&g->out, OUT_BYTES_MAX);
+    pthread_mutex_init(&g->events, NULL);
     pthread_mutex_init(&g->mutex, NULL);
     return g;
 }
 
-static void submit(struct generation *g, struct engine_request *r)
+/* False: the part is over already. */
+static bool submit_part(struct generation *g, struct part *part, struct engine_request *r)
 {
     struct server *s = g->server;
     struct err e = {.pos = ERR_NO_POS};
     uint64_t id = 0;
     r->event = on_event;
-    r->event_arg = g;
-    http_attach(g->x, g, on_gone, on_free);
-    list_add(g);
+    r->event_arg = part;
     enum status st = engine_submit(s->engine, r, &id, &e);
     if (st != OK) {
         struct api_error error;
         api_error_from(&error, &e);
-        log_info("server", "refused id=%s status=%d: %s", api_call_id(g->call), error.http, e.msg);
         engine_request_free(r);
-        list_remove(g);
-        answer_error(g, &error);
-        count_end(s);
-    } else {
-        pthread_mutex_lock(&g->mutex);
-        g->has_id = true;
-        g->id = id;
-        bool is_late = g->is_cancelled;
-        pthread_mutex_unlock(&g->mutex);
-        if (is_late)
-            engine_cancel(s->engine, id);
+        pthread_mutex_lock(&g->events);
+        fail(g, &error);
+        pthread_mutex_unlock(&g->events);
+        return false;
     }
+    pthread_mutex_lock(&g->mutex);
+    part->has_id = true;
+    part->id = id;
+    bool is_late = g->is_cancelled;
+    pthread_mutex_unlock(&g->mutex);
+    if (is_late)
+        engine_cancel(s->engine, id);
+    return true;
+}
+
+/* Takes all of requests [g->n_parts]. */
+static void submit(struct generation *g, struct engine_request **requests)
+{
+    uint32_t n_not = 0;
+    http_attach(g->x, g, on_gone, on_free);
+    list_add(g);
+    for (uint32_t i = 0; i < g->n_parts; i++) {
+        if (n_not > 0) /* one was refused: the rest need not begin */
+            engine_request_free(requests[i]);
+        n_not += n_not > 0 || !submit_part(g, &g->parts[i], requests[i]);
+    }
+    bool is_last = false;
+    if (n_not > 0) {
+        cancel(g);
+        pthread_mutex_lock(&g->events);
+        for (; n_not > 0; n_not--)
+            is_last = end_part(g);
+        pthread_mutex_unlock(&g->events);
+    }
+    if (is_last)
+        finish(g);
     generation_unref(g);
 }
 
-void generate(struct server *s, struct http_exchange *x, enum api_dialect dialect)
+/* The first request is there; the others follow from it. */
+static enum status make_requests(struct server *s, const struct api_call *call,
+                                 struct engine_request **requests, struct api_error *error)
+{
+    for (uint32_t i = 1; i < api_call_n_prompts(call); i++) {
+        requests[i] = engine_request_new(s->engine);
+        if (!requests[i])
+            return api_error_set(error, E_NOMEM, NULL, "out of memory");
+        enum status st = api_call_prompt(call, i, requests[0], requests[i], error);
+        if (st != OK)
+            return st;
+    }
+    return OK;
+}
+
+void generate(struct server *s, struct http_exchange *x, const struct api_dialect *dialect)
 {
     struct api_error error = {0};
     struct api_call *call = NULL;
     struct generation *g = NULL;
+    struct engine_request *requests[API_PROMPTS_MAX] = {0};
     struct api_context context = {.model_name = s->name,
                                   .n_vocab = s->info->vocabulary.n_vocab,
                                   .tokenizer = engine_tokenizer(s->engine),
                                   .now_unix_s = clock_unix_s()};
     if (atomic_load(&s->is_draining)) {
         api_error_http(&error, 503, "draining", "the server is stopping");
-        route_error(x, &error);
+        route_error(x, dialect, &error);
         return;
     }
     struct slice session = http_header(x, "X-Session-Id");
-    struct engine_request *r = engine_request_new(s->engine);
-    enum status st = r ? api_call_new(dialect, http_body(x), session, &context, r, &call, &error)
-                       : api_error_set(&error, E_NOMEM, NULL, "out of memory");
-    http_body_drop(x); /* its values are in r's arena */
+    requests[0] = engine_request_new(s->engine);
+    enum status st = requests[0] ? api_call_new(dialect, http_body(x), session, &context,
+                                                requests[0], &call, &error)
+                                 : api_error_set(&error, E_NOMEM, NULL, "out of memory");
+    http_body_drop(x); /* its values are in the first request's arena */
+    if (st == OK)
+        st = make_requests(s, call, requests, &error);
     if (st == OK) {
         g = generation_new(s, x, call);
         if (!g)
             st = api_error_set(&error, E_NOMEM, NULL, "out of memory");
     }
     if (st == OK) {
-        submit(g, r);
+        submit(g, requests);
         return;
     }
     api_call_free(call);
-    if (r)
-        engine_request_free(r);
-    route_error(x, &error);
+    for (uint32_t i = 0; i < API_PROMPTS_MAX && requests[i]; i++)
+        engine_request_free(requests[i]);
+    route_error(x, dialect, &error);
 }

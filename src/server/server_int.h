@@ -41,10 +41,11 @@ NODISCARD enum status admit_load_keys(struct server *s, const struct server_opti
 
 /* route.c */
 void route_handle(void *server, struct http_exchange *x);
-void route_error(struct http_exchange *x, const struct api_error *error);
+void route_error(struct http_exchange *x, const struct api_dialect *dialect,
+                 const struct api_error *error);
 
 /* generate.c */
-void generate(struct server *s, struct http_exchange *x, enum api_dialect dialect);
+void generate(struct server *s, struct http_exchange *x, const struct api_dialect *dialect);
 void generate_cancel_all(struct server *s);
 
 /* page.c */

@@ -9,27 +9,36 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
+static enum status play(struct api_call *call, const struct engine_event *ev, struct buf *out)
+{
+    enum status st = OK;
+    for (uint32_t i = 0; i < api_call_n_prompts(call) && st == OK; i++)
+        st = api_reply_event(call, i, ev, out);
+    return st;
+}
+
 static void reply(struct api_call *call, struct slice text, size_t piece, uint32_t n_choices)
 {
     struct engine_usage usage = {.diverged_at = -1};
     struct buf out;
     buf_init(&out, 64u << 20);
     struct engine_event ev = {.kind = EVENT_STARTED, .usage = &usage};
-    enum status st = api_reply_event(call, &ev, &out);
+    enum status st = play(call, &ev, &out);
     for (size_t at = 0; at < text.len && st == OK; at += piece) {
         size_t len = text.len - at < piece ? text.len - at : piece;
         ev = (struct engine_event){
             .kind = EVENT_TEXT, .text = {text.ptr + at, len}, .token = TOKEN_NONE};
-        st = api_reply_event(call, &ev, &out);
+        st = play(call, &ev, &out);
     }
     for (uint32_t c = 0; c < n_choices && st == OK; c++) {
         ev = (struct engine_event){.kind = EVENT_FINISHED, .choice = c, .text = {"", 0}};
-        st = api_reply_event(call, &ev, &out);
+        st = play(call, &ev, &out);
     }
     ev = (struct engine_event){.kind = EVENT_DONE, .usage = &usage};
     if (st == OK)
-        st = api_reply_event(call, &ev, &out);
+        st = play(call, &ev, &out);
     CHECK(st != OK || out.len > 0);
+    CHECK(api_reply_usage(call) != NULL);
     buf_release(&out);
 }
 
@@ -43,8 +52,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct api_error error = {0};
     struct slice body = {(const char *)data + 1, size - 1};
     arena_init(&r.arena, 64u << 20);
-    enum status st = api_call_new(data[0] & 1 ? API_TEXT : API_CHAT, body, (struct slice){"", 0},
-                                  &context, &r, &call, &error);
+    const char *allow;
+    struct slice id,
+        path = data[0] & 1 ? SLICE_LIT("/v1/completions") : SLICE_LIT("/v1/chat/completions");
+    const struct api_endpoint *at = api_endpoint_find(SLICE_LIT("POST"), path, &id, &allow);
+    enum status st =
+        api_call_new(at->dialect, body, (struct slice){"", 0}, &context, &r, &call, &error);
     if (st == OK) {
         CHECK(r.n_choices >= 1 && r.n_choices <= ENGINE_CHOICES_MAX &&
               r.n_stops <= ENGINE_STOPS_MAX);

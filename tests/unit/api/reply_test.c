@@ -11,6 +11,15 @@
 #include "api/api.h"
 #include "fake_engine.h"
 
+static const struct api_dialect *dialect_of(const char *path)
+{
+    struct slice id;
+    const char *allow;
+    return api_endpoint_find(SLICE_LIT("POST"), slice_of(path), &id, &allow)->dialect;
+}
+#define API_CHAT dialect_of("/v1/chat/completions")
+#define API_TEXT dialect_of("/v1/completions")
+
 #define CHOICES_MAX 4
 #define TOOLS       ",\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"f\"}}]"
 #define CHAT(fields) \
@@ -85,11 +94,14 @@ static void seen_release(struct seen *s)
 static void see_calls(struct seen *s, size_t index, const struct json *calls)
 {
     for (size_t i = 0; calls && i < calls->count; i++) {
-        const struct json *fn = at(&calls->items[i], "function");
-        assert_true(slice_starts(at(&calls->items[i], "id")->text, SLICE_LIT("call_")));
-        assert_true(slice_is(at(&calls->items[i], "type")->text, "function"));
-        buf_printf(&s->calls[index], "%.*s(%.*s)", SLICE_ARG(at(fn, "name")->text),
-                   SLICE_ARG(at(fn, "arguments")->text));
+        const struct json *fn = at(&calls->items[i], "function"),
+                          *id = json_get(&calls->items[i], "id");
+        if (id) { /* a stream says who is called first, then the arguments */
+            assert_true(slice_starts(id->text, SLICE_LIT("call_")));
+            assert_true(slice_is(at(&calls->items[i], "type")->text, "function"));
+            buf_printf(&s->calls[index], "%.*s:", SLICE_ARG(at(fn, "name")->text));
+        }
+        buf_add_slice(&s->calls[index], at(fn, "arguments")->text);
     }
 }
 
@@ -169,7 +181,7 @@ static struct seen play(const char *body, const char *const *pieces, enum finish
                      &context, r, &call, &error) != OK)
         fail_msg("%s: %s", body, error.message);
 #define EVENT(...) \
-    assert_int_equal(api_reply_event(call, &(struct engine_event){__VA_ARGS__}, &out), OK)
+    assert_int_equal(api_reply_event(call, 0, &(struct engine_event){__VA_ARGS__}, &out), OK)
     EVENT(.kind = EVENT_STARTED, .usage = &usage);
     EVENT(.kind = EVENT_PROGRESS, .done = 90, .total = 100, .usage = &usage);
     bool tells = buf_slice(&out).len && strstr(out.ptr, "prompt_progress");
@@ -298,7 +310,7 @@ static void finds_tool_calls(void **state)
     for (size_t i = 0; i < 2; i++) {
         struct seen s = play(bodies[i], pieces, FINISH_STOP);
         assert_string_equal(buf_slice(&s.content[0]).ptr, "Looking.");
-        assert_string_equal(buf_slice(&s.calls[0]).ptr, "f({\"k\": \"v\"})");
+        assert_string_equal(buf_slice(&s.calls[0]).ptr, "f:{\"k\": \"v\"}");
         assert_string_equal(s.finish[0], "tool_calls");
         seen_release(&s);
     }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT
- * chat.c — the request of /v1/chat/completions: messages, tools, template variables.
+ * openai_chat_request.c — the request of /v1/chat/completions: messages, tools, template variables.
  * Messages go to the template as they came, but for three things that templates can't do:
  *   role "developer" (OpenAI's newer word) becomes "system";
  *   a content of text parts becomes one string, parts joined by line feeds;
@@ -26,24 +26,11 @@ static struct place place(const char *fmt, ...)
     return p;
 }
 
-static struct json *member(struct json *object, const char *key)
-{
-    for (size_t i = 0; i < object->count; i++)
-        if (slice_is(object->members[i].key, key))
-            return &object->members[i].value;
-    return NULL;
-}
-
-static bool is_text_of(const struct json *v, const char *text)
-{
-    return v && v->kind == JSON_STRING && slice_is(v->text, text);
-}
-
 /* The text of one part, or a refusal. */
 static struct slice part_text(struct fields *f, struct json *part, size_t i, size_t j)
 {
     struct slice none = {"", 0};
-    const struct json *type = part->kind == JSON_OBJECT ? member(part, "type") : NULL;
+    const struct json *type = part->kind == JSON_OBJECT ? json_member(part, "type") : NULL;
     struct place at = place("messages[%zu].content[%zu]", i, j);
     if (part->kind == JSON_STRING)
         return part->text;
@@ -51,10 +38,10 @@ static struct slice part_text(struct fields *f, struct json *part, size_t i, siz
         field_fail(f, E_INVALID, at.text, "must be an object with a type");
         return none;
     }
-    const char *key = is_text_of(type, "text")      ? "text"
-                      : is_text_of(type, "refusal") ? "refusal"
-                                                    : NULL;
-    const struct json *text = key ? member(part, key) : NULL;
+    const char *key = json_is_text(type, "text")      ? "text"
+                      : json_is_text(type, "refusal") ? "refusal"
+                                                      : NULL;
+    const struct json *text = key ? json_member(part, key) : NULL;
     if (!key)
         field_fail(f, E_UNSUPPORTED, at.text, "parts of type \"%.32s\" are not supported",
                    type->text.ptr);
@@ -83,7 +70,7 @@ static void join_parts(struct fields *f, struct arena *a, struct json *content, 
 static void check_content(struct fields *f, struct arena *a, struct json *message, size_t i,
                           bool may_lack)
 {
-    struct json *content = member(message, "content");
+    struct json *content = json_member(message, "content");
     struct place at = place("messages[%zu].content", i);
     if (content && content->kind == JSON_ARRAY)
         join_parts(f, a, content, i);
@@ -113,7 +100,7 @@ static void check_message(struct fields *f, struct arena *a, struct json *messag
 {
     static const char *const roles[] = {"system",    "developer", "user",
                                         "assistant", "tool",      "function"};
-    struct json *role = message->kind == JSON_OBJECT ? member(message, "role") : NULL;
+    struct json *role = message->kind == JSON_OBJECT ? json_member(message, "role") : NULL;
     if (!role || role->kind != JSON_STRING) {
         field_fail(f, E_INVALID, place("messages[%zu].role", i).text, "must be a string");
         return;
@@ -129,7 +116,7 @@ static void check_message(struct fields *f, struct arena *a, struct json *messag
     if (slice_is(role->text, "developer"))
         role->text = SLICE_LIT("system");
     bool is_assistant = slice_is(role->text, "assistant");
-    struct json *calls = member(message, "tool_calls");
+    struct json *calls = json_member(message, "tool_calls");
     bool has_calls = is_assistant && calls && calls->kind != JSON_NULL;
     if (has_calls)
         check_calls(f, calls, i);
@@ -173,8 +160,8 @@ static void check_tool(struct fields *f, const struct json *tool, size_t i)
 static void read_tools(struct fields *f, struct api_call *c, struct engine_request *r)
 {
     const struct json *v = field(f, "tools"), *choice = field(f, "tool_choice");
-    bool is_auto = !choice || is_text_of(choice, "auto");
-    if (!is_auto && !is_text_of(choice, "none"))
+    bool is_auto = !choice || json_is_text(choice, "auto");
+    if (!is_auto && !json_is_text(choice, "none"))
         field_fail(f, E_UNSUPPORTED, "tool_choice", "only \"auto\" and \"none\" are supported yet");
     if (!v || f->status != OK)
         return;
@@ -237,7 +224,59 @@ static void read_logprobs(struct fields *f, struct api_call *c, struct engine_re
     r->sampling.n_top_logprobs = c->n_top_logprobs;
 }
 
-void read_chat(struct fields *f, struct api_call *c, struct engine_request *r)
+static const struct api_field own_fields[] = {
+    {"messages", FIELD_YES,
+     "roles system, developer (= system), user, assistant with tool_calls, tool; content a string "
+     "or text parts, joined by line feeds",
+     "7", NULL},
+    {"tools", FIELD_YES, "functions", "7", NULL},
+    {"tool_choice", FIELD_YES,
+     "auto, none (the tools stay in the prompt, so that its prefix stays the same); others are "
+     "refused",
+     "7", NULL},
+    {"logprobs", FIELD_YES, "", "7", NULL},
+    {"top_logprobs", FIELD_YES, "0 to 20", "-1", NULL},
+    {"reasoning_effort", FIELD_YES,
+     "for the template, by this name; none also sets enable_thinking to false", "7", NULL},
+    {"chat_template_kwargs", FIELD_YES, "variables for the template", "7", NULL},
+    {"continue_final_message", FIELD_YES, "the reply goes on with the last message", "7", NULL},
+    {"add_generation_prompt", FIELD_YES, "", "7", NULL},
+    {"parallel_tool_calls", FIELD_NONE, "", NULL, NULL},
+    {"response_format", FIELD_YES, "text; others are refused", "{\"type\":\"json_object\"}", NULL},
+    {"modalities", FIELD_YES, "[\"text\"]; others are refused", "[\"audio\"]", NULL},
+    {"grammar", FIELD_REFUSED, "", "\"root ::= x\"", NULL},
+    {"json_schema", FIELD_REFUSED, "", "{\"type\":\"object\"}", NULL},
+    {"functions", FIELD_REFUSED, "use tools", "[{\"name\":\"f\"}]", NULL},
+    {"function_call", FIELD_REFUSED, "use tool_choice", "\"auto\"", "\"none\""},
+    {"audio", FIELD_REFUSED, "", "{\"voice\":\"alloy\"}", NULL},
+    {"prediction", FIELD_REFUSED, "", "{\"type\":\"content\"}", NULL},
+    {"web_search_options", FIELD_REFUSED, "", "{\"search_context_size\":\"low\"}", NULL},
+};
+static const struct field_set own = FIELD_SET(own_fields);
+static const struct field_set *const all_fields[] = {
+    &own, &fields_common, &fields_sampling, &fields_openai_inert, &fields_llama_refused, NULL};
+
+static bool is_text_format(const struct json *v)
+{
+    return json_is_text(json_get(v, "type"), "text");
+}
+
+static void read_formats(struct fields *f)
+{
+    const struct json *format = field(f, "response_format");
+    if (format && !is_text_format(format))
+        field_fail(f, E_UNSUPPORTED, "response_format",
+                   "only {\"type\": \"text\"} is supported yet");
+    const struct json *modalities = field(f, "modalities");
+    bool is_text = modalities && modalities->kind == JSON_ARRAY && modalities->count == 1 &&
+                   json_is_text(&modalities->items[0], "text");
+    bool is_none = modalities && modalities->kind == JSON_ARRAY && modalities->count == 0;
+    if (modalities && !is_text && !is_none)
+        field_fail(f, E_UNSUPPORTED, "modalities", "only [\"text\"] is supported");
+}
+
+static void read_chat(struct fields *f, const struct api_context *context, struct api_call *c,
+                      struct engine_request *r)
 {
     r->kind = PROMPT_CHAT;
     r->add_generation_prompt = true;
@@ -250,6 +289,20 @@ void read_chat(struct fields *f, struct api_call *c, struct engine_request *r)
         field_fail(f, E_INVALID, "continue_final_message", "excludes add_generation_prompt");
     read_messages(f, r);
     read_tools(f, c, r);
+    read_formats(f);
     read_variables(f, r);
     read_logprobs(f, c, r);
+    read_common(f, c, r);
+    read_sampling(f, context, r);
+    read_best_of(f);
 }
+
+extern const struct api_writer writer_openai_chat;
+const struct api_dialect dialect_openai_chat = {.name = "chat completions",
+                                                .family = "OpenAI",
+                                                .id_prefix = "chatcmpl-",
+                                                .stream_type = "text/event-stream",
+                                                .read = read_chat,
+                                                .writer = &writer_openai_chat,
+                                                .error = openai_error,
+                                                .fields = all_fields};

@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: MIT
+ * openai_text_request.c — the request of /v1/completions: prompts as text or token ids, echo, the
+ * old logprobs. */
+#include "api/api_int.h"
+
+static void read_token_ids(struct fields *f, const struct json *v, uint32_t n_vocab,
+                           struct engine_request *r)
+{
+    if (v->count > API_PROMPT_TOKENS_MAX) {
+        field_fail(f, E_LIMIT, "prompt", "%zu tokens, at most %u", v->count, API_PROMPT_TOKENS_MAX);
+        return;
+    }
+    uint32_t *ids = arena_alloc(&r->arena, v->count, sizeof *ids);
+    if (!ids) {
+        field_fail(f, E_NOMEM, "prompt", "out of memory");
+        return;
+    }
+    for (size_t i = 0; i < v->count; i++) {
+        const struct json *id = &v->items[i];
+        if (id->kind != JSON_INT || id->integer < 0 || id->integer >= n_vocab) {
+            field_fail(f, E_INVALID, "prompt", "item %zu is not a token id from 0 to %u", i,
+                       n_vocab - 1);
+            return;
+        }
+        ids[i] = (uint32_t)id->integer;
+    }
+    r->kind = PROMPT_TOKENS;
+    r->tokens = ids;
+    r->n_tokens = (uint32_t)v->count;
+}
+
+static void read_prompt(struct fields *f, const struct json *v, uint32_t n_vocab,
+                        struct engine_request *r)
+{
+    if (v && v->kind == JSON_STRING) {
+        r->kind = PROMPT_TEXT;
+        r->text = v->text;
+    } else if (v && v->kind == JSON_ARRAY && v->count > 0) {
+        read_token_ids(f, v, n_vocab, r);
+    } else {
+        field_fail(f, E_INVALID, "prompt",
+                   "must be a string, an array of token ids, or an array of these");
+    }
+}
+
+/* "text", [1, 2, 3], or an array of either: several prompts.  The first goes into r, the others are
+ * checked here and made by api_call_prompt. */
+static void read_prompts(struct fields *f, const struct api_context *context, struct api_call *c,
+                         struct engine_request *r)
+{
+    const struct json *v = field(f, "prompt");
+    if (f->status != OK)
+        return;
+    bool is_list = v && v->kind == JSON_ARRAY && v->count > 0 &&
+                   (v->items[0].kind == JSON_STRING || v->items[0].kind == JSON_ARRAY);
+    if (!is_list) {
+        read_prompt(f, v, context->n_vocab, r);
+        c->prompts = v;
+        return;
+    }
+    if (v->count > API_PROMPTS_MAX) {
+        field_fail(f, E_LIMIT, "prompt", "%zu prompts, at most %u", v->count, API_PROMPTS_MAX);
+        return;
+    }
+    c->prompts = v->items;
+    c->n_prompts = (uint32_t)v->count;
+    for (size_t i = v->count; i-- > 0 && f->status == OK;)
+        read_prompt(f, &v->items[i], context->n_vocab, r); /* the first one stays */
+}
+
+static struct slice copy_slice(struct arena *a, struct slice s)
+{
+    char *text = arena_text(a, s.ptr, s.len);
+    return (struct slice){text ? text : "", text ? s.len : 0};
+}
+
+enum status api_call_prompt(const struct api_call *c, uint32_t prompt,
+                            const struct engine_request *first, struct engine_request *r,
+                            struct api_error *error)
+{
+    struct arena arena = r->arena;
+    struct fields f = {.error = error};
+    *r = *first;
+    r->arena = arena;
+    r->text = (struct slice){"", 0};
+    r->tokens = NULL;
+    r->n_tokens = 0;
+    read_prompt(&f, &c->prompts[prompt], UINT32_MAX, r);
+    if (r->kind == PROMPT_TEXT)
+        r->text = copy_slice(&r->arena, r->text);
+    for (uint32_t i = 0; i < r->n_stops; i++)
+        r->stops[i] = copy_slice(&r->arena, first->stops[i]);
+    if (r->sampling.n_bias) {
+        struct logit_bias *bias = arena_alloc(&r->arena, r->sampling.n_bias, sizeof *bias);
+        if (bias)
+            memcpy(bias, first->sampling.bias, r->sampling.n_bias * sizeof *bias);
+        r->sampling.bias = bias;
+    }
+    if (f.status == OK && r->arena.failed)
+        return api_error_set(error, E_NOMEM, NULL, "out of memory");
+    return f.status;
+}
+
+static struct slice echo_of(struct fields *f, const struct api_context *context, struct api_call *c,
+                            const struct json *prompt)
+{
+    struct buf b;
+    buf_init(&b, JSON_BYTES_MAX);
+    if (prompt->kind == JSON_STRING)
+        buf_add_slice(&b, prompt->text);
+    for (size_t i = 0; prompt->kind == JSON_ARRAY && i < prompt->count; i++)
+        buf_add_slice(
+            &b, tokenizer_piece(context->tokenizer, (uint32_t)prompt->items[i].integer, true));
+    char *text = b.failed ? NULL : arena_text(&c->arena, buf_slice(&b).ptr, b.len);
+    size_t len = b.len;
+    if (!text)
+        field_fail(f, E_LIMIT, "echo", "the prompt is too large to be repeated");
+    buf_release(&b);
+    return (struct slice){text ? text : "", text ? len : 0};
+}
+
+static void set_echoes(struct fields *f, const struct api_context *context, struct api_call *c)
+{
+    c->echoes = arena_alloc(&c->arena, c->n_prompts, sizeof *c->echoes);
+    if (!c->echoes) {
+        field_fail(f, E_NOMEM, "echo", "out of memory");
+        return;
+    }
+    for (uint32_t i = 0; i < c->n_prompts && f->status == OK; i++)
+        c->echoes[i] = echo_of(f, context, c, &c->prompts[i]);
+}
+
+static const struct api_field own_fields[] = {
+    {"prompt", FIELD_YES, "a string, token ids, or an array of up to 128 of these", "7", NULL},
+    {"echo", FIELD_YES, "not with logprobs", "7", NULL},
+    {"logprobs", FIELD_YES, "0 to 20", "-1", NULL},
+    {"suffix", FIELD_REFUSED, "models here go on at the end only", "\"end\"", NULL},
+    {"response_format", FIELD_REFUSED, "", "{\"type\":\"json_object\"}", "{\"type\":\"text\"}"},
+    {"grammar", FIELD_REFUSED, "", "\"root ::= x\"", NULL},
+    {"json_schema", FIELD_REFUSED, "", "{\"type\":\"object\"}", NULL},
+};
+static const struct field_set own = FIELD_SET(own_fields);
+static const struct field_set *const all_fields[] = {
+    &own, &fields_common, &fields_sampling, &fields_openai_inert, &fields_llama_refused, NULL};
+
+static void read_text(struct fields *f, const struct api_context *context, struct api_call *c,
+                      struct engine_request *r)
+{
+    int64_t n = 0;
+    bool is_echo = false;
+    read_prompts(f, context, c, r);
+    if (field_int(f, "logprobs", 0, SAMPLER_TOP_LOGPROBS_MAX, &n)) {
+        c->wants_logprobs = true;
+        c->n_top_logprobs = (uint32_t)n;
+    }
+    r->sampling.wants_logprob = c->wants_logprobs;
+    r->sampling.n_top_logprobs = c->n_top_logprobs;
+    field_bool(f, "echo", &is_echo);
+    if (is_echo && c->wants_logprobs)
+        field_fail(f, E_UNSUPPORTED, "echo", "together with logprobs is not supported yet");
+    if (is_echo && f->status == OK)
+        set_echoes(f, context, c);
+    read_common(f, c, r);
+    read_sampling(f, context, r);
+    read_best_of(f);
+}
+
+extern const struct api_writer writer_openai_text;
+const struct api_dialect dialect_openai_text = {.name = "completions",
+                                                .family = "OpenAI",
+                                                .id_prefix = "cmpl-",
+                                                .stream_type = "text/event-stream",
+                                                .read = read_text,
+                                                .writer = &writer_openai_text,
+                                                .error = openai_error,
+                                                .fields = all_fields};

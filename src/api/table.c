@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: MIT
+ * table.c — what is served where: one row a method and path.  The router finds its rows here, and
+ * docs/api/conformance.md is written from them and from each dialect's fields. */
+#include "api/api_int.h"
+#include "base/check.h"
+
+#define CHAT &dialect_openai_chat
+#define TEXT &dialect_openai_text
+
+static const struct api_endpoint endpoints[] = {
+    {"GET", "/", API_PAGE, CHAT, true, "a page that says what runs here, with a small chat"},
+    {"GET", "/health", API_HEALTH, CHAT, true, "`{\"status\":\"ok\"}`; 503 while the server stops"},
+    {"GET", "/v1/models", API_MODELS, CHAT, false, "the models that requests may name"},
+    {"GET", "/v1/models/{id}", API_MODEL, CHAT, false, "one of them"},
+    {"POST", "/v1/chat/completions", API_GENERATE, CHAT, false, "messages in, a message out"},
+    {"POST", "/v1/completions", API_GENERATE, TEXT, false, "text or token ids in, text out"},
+    {"GET", "/v1/cache/stats", API_STATS, CHAT, false,
+     "where prompt tokens came from, pages, store"},
+};
+
+/* Paths that nothing serves, by how they begin; the last fits all. */
+static const struct {
+    const char *prefix;
+    const struct api_dialect *dialect;
+} shapes[] = {{"", CHAT}};
+
+static const struct slice PART = {"{id}", 4};
+
+/* Does path fit the pattern?  *id: what stands for {id}. */
+static bool is_at(const char *pattern, struct slice path, struct slice *id)
+{
+    *id = (struct slice){"", 0};
+    const char *hole = strstr(pattern, PART.ptr);
+    if (!hole)
+        return slice_is(path, pattern);
+    struct slice before = {pattern, (size_t)(hole - pattern)}, after = slice_of(hole + PART.len);
+    if (!slice_starts(path, before))
+        return false;
+    struct slice rest = {path.ptr + before.len, path.len - before.len};
+    if (rest.len <= after.len || memcmp(rest.ptr + rest.len - after.len, after.ptr, after.len) != 0)
+        return false;
+    *id = (struct slice){rest.ptr, rest.len - after.len};
+    return after.len == 0 || !memchr(id->ptr, '/', id->len);
+}
+
+const struct api_endpoint *api_endpoint_find(struct slice method, struct slice path,
+                                             struct slice *id, const char **allow)
+{
+    *allow = NULL;
+    for (size_t i = 0; i < ARRAY_COUNT(endpoints); i++) {
+        if (!is_at(endpoints[i].path, path, id))
+            continue;
+        if (slice_is(method, endpoints[i].method)) {
+            *allow = NULL;
+            return &endpoints[i];
+        }
+        *allow = *allow ? "GET, DELETE" : endpoints[i].method;
+    }
+    *id = (struct slice){"", 0};
+    return NULL;
+}
+
+const struct api_dialect *api_dialect_of_path(struct slice path)
+{
+    struct slice id;
+    for (size_t i = 0; i < ARRAY_COUNT(endpoints); i++)
+        if (is_at(endpoints[i].path, path, &id))
+            return endpoints[i].dialect;
+    size_t i = 0;
+    while (!slice_starts(path, slice_of(shapes[i].prefix)))
+        i++;
+    return shapes[i].dialect;
+}
+
+/* ---- docs/api/conformance.md ---- */
+
+static const struct api_field *find_field(const struct api_dialect *d, const char *name)
+{
+    for (size_t i = 0; d->fields[i]; i++)
+        for (size_t j = 0; j < d->fields[i]->n; j++)
+            if (strcmp(d->fields[i]->fields[j].name, name) == 0)
+                return &d->fields[i]->fields[j];
+    return NULL;
+}
+
+static const char *verdict_of(const struct api_dialect *d, const char *name)
+{
+    static const char *const words[] = {
+        [FIELD_YES] = "yes", [FIELD_REFUSED] = "refused", [FIELD_NONE] = "not applicable"};
+    const struct api_field *f = find_field(d, name);
+    return words[f ? f->verdict : FIELD_NONE];
+}
+
+/* The endpoints that read a body of this family. */
+struct family {
+    const char *name;
+    const struct api_endpoint *columns[ARRAY_COUNT(endpoints)];
+    size_t n;
+};
+
+static struct family family_of(const char *name)
+{
+    struct family f = {.name = name};
+    for (size_t i = 0; i < ARRAY_COUNT(endpoints); i++)
+        if (strcmp(endpoints[i].method, "POST") == 0 &&
+            strcmp(endpoints[i].dialect->family, name) == 0)
+            f.columns[f.n++] = &endpoints[i];
+    return f;
+}
+
+/* What the columns say of a field, each text once. */
+static void write_notes(struct buf *out, const struct family *f, const char *name)
+{
+    const char *said = NULL;
+    for (size_t i = 0; i < f->n; i++) {
+        const struct api_field *x = find_field(f->columns[i]->dialect, name);
+        if (!x || !x->doc[0] || (said && strcmp(said, x->doc) == 0))
+            continue;
+        buf_add_text(out, said ? "; " : "");
+        buf_add_text(out, x->doc);
+        said = x->doc;
+    }
+}
+
+static bool is_first(const struct family *f, size_t column, const char *name)
+{
+    for (size_t i = 0; i < column; i++)
+        if (find_field(f->columns[i]->dialect, name))
+            return false;
+    return true;
+}
+
+static void write_fields(struct buf *out, const struct family *f)
+{
+    buf_printf(out, "\n## %s: fields of requests\n\n| field |", f->name);
+    for (size_t i = 0; i < f->n; i++)
+        buf_printf(out, " `%s` |", f->columns[i]->path);
+    buf_add_text(out, " |\n|---|");
+    for (size_t i = 0; i <= f->n; i++)
+        buf_add_text(out, "---|");
+    buf_add_char(out, '\n');
+    for (size_t i = 0; i < f->n; i++) {
+        const struct api_dialect *d = f->columns[i]->dialect;
+        for (size_t j = 0; d->fields[j]; j++) {
+            for (size_t k = 0; k < d->fields[j]->n; k++) {
+                const char *name = d->fields[j]->fields[k].name;
+                if (!is_first(f, i, name))
+                    continue;
+                buf_printf(out, "| `%s` |", name);
+                for (size_t column = 0; column < f->n; column++)
+                    buf_printf(out, " %s |", verdict_of(f->columns[column]->dialect, name));
+                buf_add_char(out, ' ');
+                write_notes(out, f, name);
+                buf_add_text(out, " |\n");
+            }
+        }
+    }
+}
+
+void api_conformance_write(struct buf *out)
+{
+    buf_add_text(
+        out,
+        "# Which endpoints and fields are served\n\n"
+        "Written by `kvasir help --api` from the table that requests are routed by; a test "
+        "compares, and sends each field\n"
+        "with a value that it can't have. *yes*: read and obeyed. *refused*: an error in the "
+        "dialect's shape that names the field, unless its\n"
+        "value asks for nothing. *not applicable*: the endpoint has no such field, or it means "
+        "nothing to a server of one's own; it is\n"
+        "accepted. Fields that no table names are ignored.\n\n"
+        "| method | path | dialect | key | what |\n|---|---|---|---|---|\n");
+    for (size_t i = 0; i < ARRAY_COUNT(endpoints); i++)
+        buf_printf(out, "| %s | `%s` | %s | %s | %s |\n", endpoints[i].method, endpoints[i].path,
+                   endpoints[i].dialect->family, endpoints[i].is_public ? "no" : "yes",
+                   endpoints[i].doc);
+    const char *last = "";
+    for (size_t i = 0; i < ARRAY_COUNT(endpoints); i++) {
+        const char *name = endpoints[i].dialect->family;
+        bool is_new = strcmp(name, last) != 0;
+        for (size_t j = 0; j < i; j++)
+            is_new = is_new && strcmp(endpoints[j].dialect->family, name) != 0;
+        last = name;
+        if (!is_new)
+            continue;
+        struct family f = family_of(name);
+        if (f.n)
+            write_fields(out, &f);
+    }
+}
