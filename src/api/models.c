@@ -104,7 +104,13 @@ static void write_store(struct json_writer *w, const struct store_stat *s)
     NUMBERS(w, "disk", {"segments", s->n_segments}, {"segment_bytes", s->segment_bytes},
             {"index_bytes", s->index_bytes}, {"max_bytes", s->max_bytes},
             {"free_bytes", s->free_bytes});
-    NUMBERS(w, "since_open", {"written_bytes", s->written_bytes}, {"syncs", s->n_syncs},
+    NUMBERS(w, "today", {"written_bytes", s->day_bytes}, {"max_bytes", s->day_bytes_max});
+    NUMBERS(w, "scrub", {"bytes_per_s", s->scrub_bytes_per_s}, {"bytes", s->scrubbed_bytes},
+            {"passes", s->n_scrub_passes}, {"bad", s->n_scrub_bad});
+    NUMBERS(w, "since_open", {"written_bytes", s->written_bytes},
+            {"index_written_bytes", s->index_written_bytes},
+            {"page_bytes", s->written_by_kind[RECORD_PAGE]},
+            {"head_bytes", s->written_by_kind[RECORD_HEAD]}, {"syncs", s->n_syncs},
             {"failed_syncs", s->n_failed_syncs}, {"evicted", s->n_evicted},
             {"evicted_bytes", s->evicted_bytes}, {"compacted", s->n_compacted},
             {"compacted_bytes", s->compacted_bytes}, {"recovered", s->recovered_records},
@@ -126,7 +132,8 @@ void api_stats_write(struct buf *out, const struct engine_stats *s)
     NUMBERS(&w, "pages", {"memory", s->n_pages_memory}, {"memory_bytes", s->pages_memory_bytes},
             {"mapped", s->n_pages_mapped}, {"mapped_bytes", s->pages_mapped_bytes},
             {"bad", s->n_bad_pages});
-    NUMBERS(&w, "engine", {"steps", s->n_steps}, {"chains", s->n_chains});
+    NUMBERS(&w, "engine", {"steps", s->n_steps}, {"chains", s->n_chains},
+            {"new_kv_bytes", s->new_kv_bytes});
     if (s->has_store) {
         write_store(&w, &s->store);
     } else {

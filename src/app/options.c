@@ -36,6 +36,15 @@ const struct option_row option_rows[OPTION_COUNT] = {
     [OPTION_STORE_MAX_BYTES] =
         {"--store-max-bytes", "store-max-bytes", KIND_SIZE, "SIZE", .used_by = FOR_SERVE | FOR_TALK,
          .doc = "ceiling of KV on disk, e.g. 20G; default a quarter of what is free"},
+    [OPTION_STORE_MAX_WRITE_PER_DAY] =
+        {"--store-max-write-per-day", "store-max-write-per-day", KIND_SIZE, "SIZE",
+         .used_by = FOR_SERVE | FOR_TALK,
+         .doc = "KV is no longer kept on disk once this much was written in a UTC day, e.g. 50G; "
+                "default no ceiling"},
+    [OPTION_STORE_SCRUB_RATE] =
+        {"--store-scrub-rate", "store-scrub-rate", KIND_SIZE, "SIZE", .initial = "4M",
+         .used_by = FOR_SERVE,
+         .doc = "bytes a second that are read again in the background to find damage; 0: none"},
     [OPTION_STORE_READ_ONLY] =
         {"--store-read-only", "store-read-only", KIND_FLAG, .used_by = FOR_ENGINE,
          .doc = "use what is stored, add nothing; works while another process writes"},

@@ -89,6 +89,8 @@ static struct engine_options options_of(const struct config *c)
     return (struct engine_options){
         .store_dir = store_dir_of(c),
         .store_max_bytes = (uint64_t)v[OPTION_STORE_MAX_BYTES].number,
+        .store_max_write_per_day = (uint64_t)v[OPTION_STORE_MAX_WRITE_PER_DAY].number,
+        .store_scrub_rate = (uint64_t)v[OPTION_STORE_SCRUB_RATE].number,
         .store_read_only = v[OPTION_STORE_READ_ONLY].number != 0,
         .n_ctx = (uint32_t)v[OPTION_CTX].number,
         .n_threads = (uint32_t)v[OPTION_THREADS].number,

@@ -8,8 +8,8 @@
 #include "app/app_int.h"
 #include "os/fs.h"
 
-static const char *const kind_names[] = {"", "page", "head", "tokens", "session", "tenant"};
-_Static_assert(sizeof kind_names / sizeof kind_names[0] == RECORD_TENANT + 1, "one name a kind");
+static const char *const kind_names[] = {"", "page", "head", "tokens", "session", "tenant", "key"};
+_Static_assert(sizeof kind_names / sizeof kind_names[0] == RECORD_KIND_LAST + 1, "one name a kind");
 
 /* "1.5 GiB" */
 static const char *size_text(uint64_t bytes, char text[24])
@@ -145,7 +145,7 @@ int command_store_ls(const struct config *c)
     if (!is_json)
         printf("%-8s %10s %6s %10s  %-16s  %-16s\n", "kind", "sequence", "depth", "bytes", "key",
                "chain");
-    for (int kind = RECORD_TENANT; kind >= RECORD_PAGE && st == OK; kind--)
+    for (int kind = RECORD_KIND_LAST; kind >= RECORD_PAGE && st == OK; kind--)
         if (kind != RECORD_SESSION)
             st = store_each(s, (enum record_kind)kind, list_one, &l, &e);
     store_close(s);
@@ -163,7 +163,7 @@ static void print_stat(const char *dir, const struct store_stat *st)
 {
     char a[24], b[24];
     printf("store      %s\n", dir);
-    for (int kind = RECORD_PAGE; kind <= RECORD_TENANT; kind++)
+    for (int kind = RECORD_PAGE; kind <= RECORD_KIND_LAST; kind++)
         printf("%-10s %" PRIu64 " records, %s\n", kind_names[kind], st->n_records[kind],
                size_text(st->live_bytes[kind], a));
     printf("segments   %" PRIu64 ", %s on disk; index %s\n", st->n_segments,
@@ -177,7 +177,7 @@ static void write_by_kind(struct json_writer *w, const char *key, const uint64_t
 {
     jw_key(w, key);
     jw_begin_object(w);
-    for (int kind = RECORD_PAGE; kind <= RECORD_TENANT; kind++) {
+    for (int kind = RECORD_PAGE; kind <= RECORD_KIND_LAST; kind++) {
         jw_key(w, kind_names[kind]);
         jw_int(w, (int64_t)values[kind]);
     }

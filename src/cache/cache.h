@@ -121,12 +121,15 @@ struct cache_verify_cost cache_verify_cost(const struct cache *c); /* of the las
 void cache_verify_end(struct cache *c, struct sequence *const *sequences, uint32_t n_sequences,
                       bool has_fault, uint32_t *n_bad);
 
+/* What prefill costs here, from now on: told to the store with each page, for eviction's choice. */
+void cache_note_pace(struct cache *c, double ms_per_token);
 /* Handles finished writes; call now and then, and when the store has nothing to do. */
 void cache_poll(struct cache *c);
 
 struct cache_stats {
     uint64_t n_nodes, n_pages_memory, memory_bytes, n_pages_mapped, mapped_bytes;
     uint64_t n_bad_pages, n_put_failed, n_evicted;
+    uint64_t new_kv_bytes; /* KV of tokens computed since the start, all layers */
 };
 void cache_stats(const struct cache *c, struct cache_stats *out);
 

@@ -96,6 +96,7 @@ struct cache {
     uint32_t n_jobs; /* puts in flight */
     uint32_t n_sequences;
     bool has_put_warned;
+    double ms_per_token; /* of prefill; 0: not known yet */
     struct cache_stats stats;
 };
 

@@ -71,6 +71,30 @@ static void fill_meta(uint8_t *meta, uint32_t group, const struct node *n)
     memcpy(meta + META_PREFIX_BYTES, n->tokens, n->n_tokens * sizeof n->tokens[0]);
 }
 
+void cache_note_pace(struct cache *c, double ms_per_token)
+{
+    c->ms_per_token = ms_per_token;
+}
+
+/* Of computing this group's page again.  Groups share the cost by their bytes, so that the pages of
+ * one chain are worth the same a byte and go together. */
+static float cost_of(const struct cache *c, uint32_t group, uint32_t n_tokens)
+{
+    uint64_t all = 0;
+    for (uint32_t g = 0; g < c->options.n_groups; g++)
+        all += c->options.groups[g].page_bytes;
+    double share = (double)c->options.groups[group].page_bytes / (double)all;
+    return (float)(c->ms_per_token * n_tokens * share);
+}
+
+/* A windowed page serves only what lies less than a window behind it. */
+static uint32_t reach_of(const struct cache *c, uint32_t group)
+{
+    uint32_t window = c->options.groups[group].window;
+    uint32_t n = window ? (window + PAGE_TOKENS - 2) / PAGE_TOKENS + 1 : 0;
+    return n <= STORE_REACH_MAX ? n : 0;
+}
+
 void persist_page(struct cache *c, struct node *n, uint32_t group)
 {
     struct page *p = &n->pages[group];
@@ -101,6 +125,8 @@ void persist_page(struct cache *c, struct node *n, uint32_t group)
         .parent = n->parent == &c->root ? c->options.root : n->parent->chain,
         .layout = key_layout(c, group, n->n_tokens),
         .depth = n->depth,
+        .cost_ms = cost_of(c, group, n->n_tokens),
+        .reach = reach_of(c, group),
         .meta = meta,
         .meta_len = META_PREFIX_BYTES + n->n_tokens * 4,
         .chunks = chunks,
@@ -149,6 +175,7 @@ void persist_head(struct cache *c, const struct node *parent, uint32_t depth,
         .parent = parent == &c->root ? c->options.root : parent->chain,
         .layout = c->options.n_vocab,
         .depth = depth,
+        .cost_ms = (float)c->ms_per_token,
         .meta = meta,
         .meta_len = sizeof meta,
         .chunks = &chunk,

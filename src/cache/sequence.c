@@ -330,10 +330,13 @@ static void slide_windows(struct sequence *s)
 enum status sequence_append(struct sequence *s, const uint32_t *tokens, uint32_t n_tokens,
                             struct err *e)
 {
+    struct cache *c = s->cache;
     CHECK((s->n_valid + n_tokens + PAGE_TOKENS - 1) / PAGE_TOKENS <= s->n_pages);
     uint32_t from = s->n_valid;
     memmove(s->tokens + from, tokens, n_tokens * sizeof *tokens);
     s->n_valid += n_tokens;
+    for (uint32_t g = 0; g < c->options.n_groups; g++)
+        c->stats.new_kv_bytes += c->options.groups[g].page_bytes / PAGE_TOKENS * n_tokens;
     mark_points(s, from, s->n_valid); /* before pages leave the window */
     if (!s->no_cache) {
         for (uint32_t i = from / PAGE_TOKENS; i < s->n_valid / PAGE_TOKENS; i++) {

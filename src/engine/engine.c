@@ -102,7 +102,9 @@ static enum status open_store(struct engine *g, struct err *e)
     g->store_dir_text = mem_text(g->options.store_dir, strlen(g->options.store_dir));
     g->info.store_dir = g->options.store_dir = g->store_dir_text;
     struct store_options options = {.max_bytes = g->options.store_max_bytes,
-                                    .is_read_only = g->options.store_read_only};
+                                    .is_read_only = g->options.store_read_only,
+                                    .max_write_per_day = g->options.store_max_write_per_day,
+                                    .scrub_bytes_per_s = g->options.store_scrub_rate};
     enum status st = store_open(os_fs_real(), g->store_dir_text, &options, &g->store, e);
     if (st != E_DENIED || options.is_read_only)
         return st;
@@ -458,6 +460,7 @@ static void call_stats(struct engine *g, void *arg)
     out->n_pages_mapped = c.n_pages_mapped;
     out->pages_mapped_bytes = c.mapped_bytes;
     out->n_chains = c.n_nodes;
+    out->new_kv_bytes = c.new_kv_bytes;
     out->n_bad_pages = c.n_bad_pages;
     out->has_store = g->store != NULL;
     if (g->store)

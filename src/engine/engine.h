@@ -31,6 +31,7 @@ struct engine_options {
     const char *model_path;   /* NULL: the embedded skald */
     const char *store_dir;    /* NULL: keep nothing on disk */
     uint64_t store_max_bytes; /* 0: the store's default */
+    uint64_t store_max_write_per_day, store_scrub_rate; /* 0: no ceiling; no scrubbing */
     bool store_read_only;
     uint32_t n_ctx;      /* 0: the model's, or what memory allows */
     uint32_t n_threads;  /* 0: usable processors */
@@ -174,6 +175,7 @@ struct engine_stats {
     uint64_t n_pages_memory, pages_memory_bytes; /* anonymous KV pages */
     uint64_t n_pages_mapped, pages_mapped_bytes; /* attended in place in the store's map */
     uint64_t n_steps, n_chains;
+    uint64_t new_kv_bytes; /* KV of all tokens computed since start */
     uint64_t n_bad_pages; /* pages that failed verification since start */
     bool has_store;
     struct store_stat store;

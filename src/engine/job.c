@@ -299,6 +299,8 @@ enum status job_prompt_done(struct engine *g, struct job *job, const float *logi
     job->is_prompt_done = true;
     job->decode_ns = clock_now_ns();
     job->usage.prefill_ms = (double)(job->decode_ns - job->begun_ns) * 1e-6;
+    if (job->usage.computed_tokens >= KV_PAGE_TOKENS) /* fewer tell more of the clock */
+        cache_note_pace(g->cache, job->usage.prefill_ms / job->usage.computed_tokens);
     sequence_keep_head(first->sequence, logits);
     for (uint32_t i = 1; i < job->request->n_choices; i++) {
         enum status st = init_choice(g, job, i, e);

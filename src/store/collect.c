@@ -1,10 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * collect.c — staying within the budget: eviction of records, reclamation of whole segments.
- *
- * Eviction takes rows out of the index: heads first, then what was used longest ago, the deepest
- * first among equals.  The cache touches whole chains, so a parent is never older than its child
- * and leaves go first.  An evicted record gets no tombstone: should a rebuild bring it back, it is
- * a cache entry more, nothing else.
+ * collect.c — staying within the budget: when to evict (evict.c says what), and reclamation of
+ * whole segments.
  *
  * Bytes come back only with the file: the live records of a segment are copied (sequence kept),
  * synced, indexed, and the segment is unlinked.  A tombstone is copied on while any other segment
@@ -29,65 +25,6 @@
 #define SPARE_SEGMENTS        2          /* above the budget, so that copying has room to work in */
 #define BACKGROUND_BYTES      (8u << 20) /* copied by an idle thread before it looks at its queue */
 #define TOMBS_PER_SEGMENT_MAX (1u << 20)
-
-/* ---- eviction ---- */
-struct victim {
-    uint64_t last_used_ms;
-    uint32_t id, depth;
-    bool is_head;
-};
-
-static int victim_order(const void *a, const void *b)
-{
-    const struct victim *x = a, *y = b;
-    if (x->is_head != y->is_head)
-        return x->is_head ? -1 : 1;
-    if (x->last_used_ms != y->last_used_ms)
-        return x->last_used_ms < y->last_used_ms ? -1 : 1;
-    if (x->depth != y->depth)
-        return x->depth > y->depth ? -1 : 1;
-    return x->id < y->id ? -1 : x->id > y->id; /* so that a run can be repeated */
-}
-
-static uint32_t gather_victims(struct store *s, struct victim **out)
-{
-    uint32_t n = 0;
-    pthread_mutex_lock(&s->lock);
-    struct victim *v = mem_try_new(s->table.count ? s->table.count : 1, sizeof *v);
-    for (uint32_t id = 0; v && id < s->table.n_used; id++) {
-        const struct entry *entry = table_at(&s->table, id);
-        if (kind_is_kv(entry->kind))
-            v[n++] =
-                (struct victim){entry->last_used_ms, id, entry->depth, entry->kind == RECORD_HEAD};
-    }
-    pthread_mutex_unlock(&s->lock);
-    if (n > 0)
-        qsort(v, n, sizeof *v, victim_order);
-    *out = v;
-    return n;
-}
-
-/* Evicts at least `bytes`, if there are as many. */
-static void evict(struct store *s, uint64_t bytes)
-{
-    struct victim *v;
-    uint32_t n = gather_victims(s, &v), i = 0;
-    uint64_t done = 0;
-    for (; i < n && done < bytes; i++) {
-        done += (uint64_t)table_at(&s->table, v[i].id)->n_units * RECORD_UNIT;
-        commit_forget(s, v[i].id, true);
-        if (s->n_changes >= STORE_PENDING_MAX / 4)
-            commit_changes(s);
-    }
-    mem_free(v);
-    commit_changes(s);
-    pthread_mutex_lock(&s->lock);
-    s->stat.n_evicted += i;
-    s->stat.evicted_bytes += done;
-    pthread_mutex_unlock(&s->lock);
-    if (i > 0)
-        log_debug("store", "evicted records=%u bytes=%llu", i, (unsigned long long)done);
-}
 
 /* ---- reclamation ---- */
 /* Records on their way from one segment to the current one. */
@@ -379,7 +316,7 @@ void collect_make_room(struct store *s, uint64_t need)
 {
     uint64_t slack = s->max_bytes / EVICT_SLACK;
     if (s->kv_live_bytes + need > s->max_bytes)
-        evict(s, s->kv_live_bytes + need - s->max_bytes + slack);
+        evict_records(s, s->kv_live_bytes + need - s->max_bytes + slack);
     uint64_t limit = s->max_bytes + small_live_bytes(s) + SPARE_SEGMENTS * s->segment_bytes;
     uint64_t evicted_for_room = 0;
     for (uint32_t tries = 0; tries < ROOM_TRIES_MAX; tries++) {
@@ -391,8 +328,10 @@ void collect_make_room(struct store *s, uint64_t need)
         if (slot == TABLE_NONE) {
             if (s->kv_live_bytes == 0)
                 return;
-            evict(s, slack > 0 ? slack : 1);
-            evicted_for_room += slack > 0 ? slack : 1;
+            uint64_t done = evict_records(s, slack > 0 ? slack : 1);
+            if (done == 0)
+                return; /* what is left is pinned */
+            evicted_for_room += done;
         } else if (reclaim(s, slot, false, &e) != OK) {
             log_warn("store", "segment not reclaimed: %s", e.msg);
             return;
@@ -404,7 +343,8 @@ void collect_one_if_dead(struct store *s)
 {
     struct err e;
     for (uint32_t i = 0; i < s->n_slots; i++) {
-        if (!may_go(s, i) || !is_mostly_dead(s->segments[i]))
+        if (!may_go(s, i) || !is_mostly_dead(s->segments[i]) ||
+            !commit_may_write_today(s, s->segments[i]->live_bytes))
             continue;
         enum status st = reclaim(s, i, true, &e);
         if (st != OK && st != E_CANCELLED)

@@ -28,6 +28,7 @@
 #include "os/clock.h"
 #include "store/store_int.h"
 
+#define MS_PER_DAY  86400000u
 #define TOUCH_SLICE 4096u /* entries looked at under one hold of the lock */
 _Static_assert(STORE_STAGING_BYTES > 2 * RECORD_HEAD_MAX, "a head fits the staging buffer");
 
@@ -230,6 +231,16 @@ static enum status begin_segment(struct store *s, uint64_t record_bytes, struct 
     return OK;
 }
 
+bool commit_may_write_today(struct store *s, uint64_t bytes)
+{
+    uint64_t today = (uint64_t)clock_unix_ms() / MS_PER_DAY;
+    if (today != s->day) {
+        s->day = today;
+        s->day_bytes = 0;
+    }
+    return s->max_write_per_day == 0 || s->day_bytes + bytes <= s->max_write_per_day;
+}
+
 /* keep_free_bytes belongs to the user; small records may use it. */
 static enum status check_free(struct store *s, const struct record *r, uint64_t growth,
                               struct err *e)
@@ -251,6 +262,10 @@ static enum status append(struct store *s, struct item *item, struct item *items
     struct record *r = &item->r;
     enum status st;
     uint64_t with_mark = r->bytes + RECORD_UNIT;
+    if (!commit_may_write_today(s, r->bytes) && kind_is_kv(r->kind) && !item->is_copy)
+        return err_set(e, E_FULL, "%llu MiB were written today, the ceiling is %llu MiB",
+                       (unsigned long long)(s->day_bytes >> 20),
+                       (unsigned long long)(s->max_write_per_day >> 20));
     if (s->current && s->current->used + with_mark > s->current->head.capacity) {
         st = sync_current(s, items, n, e);
         if (st != OK)
@@ -278,8 +293,12 @@ static enum status append(struct store *s, struct item *item, struct item *items
     item->segment = g;
     item->state = ITEM_WRITTEN;
     g->used += r->bytes;
+    s->day_bytes += r->bytes;
     pthread_mutex_lock(&s->lock);
     s->stat.written_bytes += r->bytes;
+    if (!item->is_copy && kind_is_data(r->kind))
+        s->stat.written_by_kind[r->kind] += r->bytes;
+    s->stat.day_bytes = s->day_bytes;
     pthread_mutex_unlock(&s->lock);
     return OK;
 }
@@ -339,6 +358,9 @@ struct index_row row_of(const struct store *s, const struct entry *entry)
         .cost_ms = entry->cost_ms,
         .last_used_ms = entry->last_used_ms,
         .hits = entry->hits,
+        .chain = entry->chain,
+        .parent = entry->parent,
+        .reach = entry->reach,
     };
 }
 
@@ -376,6 +398,9 @@ bool commit_place(struct store *s, const struct index_row *row, uint32_t slot)
     entry->cost_ms = row->cost_ms;
     entry->last_used_ms = row->last_used_ms;
     entry->hits = row->hits;
+    entry->chain = row->chain;
+    entry->parent = row->parent;
+    entry->reach = (uint8_t)row->reach;
     entry->is_quarantined = 0;
     account(s, entry, +1);
     return true;
@@ -455,10 +480,14 @@ bool commit_changes(struct store *s)
             apply_change(s->index, &s->changes[i]);
         /* With the rows: tombstones and dead records have sequences too, but no rows. */
         index_put_next_sequence(s->index, s->next_sequence);
+        index_put_day(s->index, s->day, s->day_bytes);
         st = index_commit(s->index, &e);
     }
     if (st == OK) {
         s->n_changes = 0;
+        pthread_mutex_lock(&s->lock);
+        s->stat.index_written_bytes = index_written_bytes(s->index);
+        pthread_mutex_unlock(&s->lock);
         return true;
     }
     if (st == E_CORRUPT) {
@@ -543,8 +572,21 @@ static void publish_record(struct store *s, struct item *item)
     const struct record *r = &item->r;
     struct change c = {.kind = CHANGE_PUT};
     c.record.row = (struct index_row){
-        r->key,      r->kind,  r->place.segment,      r->place.offset,    r->bytes,
-        r->sequence, r->depth, sane_cost(r->cost_ms), item->last_used_ms, item->hits};
+        .key = r->key,
+        .kind = r->kind,
+        .segment = r->place.segment,
+        .offset = r->place.offset,
+        .bytes = r->bytes,
+        .sequence = r->sequence,
+        .depth = r->depth,
+        .cost_ms = sane_cost(r->cost_ms),
+        .last_used_ms = item->last_used_ms,
+        .hits = item->hits,
+        .chain = evict_name_of(&r->chain),
+        .parent = evict_name_of(&r->parent),
+        .data_key = r->data_key,
+        .reach = r->reach,
+    };
     uint32_t slot = 0, old_slot = 0;
     while (s->segments[slot] != item->segment)
         slot++;
@@ -647,6 +689,20 @@ static void fill_delete(struct store *s, const struct job *job, struct item *ite
     }
 }
 
+/* What is left when all that may be evicted was: pinned chains.  The last records of the batch are
+ * refused, so that those that are kept are the beginnings of chains. */
+static void refuse_overflow(struct store *s, struct item *items, uint32_t n, uint64_t kv_bytes)
+{
+    for (uint32_t i = n; i-- > 0 && s->kv_live_bytes + kv_bytes > s->max_bytes;) {
+        if (items[i].state != ITEM_WAITING || !kind_is_kv(items[i].r.kind))
+            continue;
+        kv_bytes -= items[i].r.bytes;
+        items[i].state = ITEM_FAILED;
+        err_set(&items[i].e, E_FULL, "the budget of %llu MiB is full of pinned chains",
+                (unsigned long long)(s->max_bytes >> 20));
+    }
+}
+
 static void run_writes(struct store *s, struct job *first, struct item *items, uint32_t n)
 {
     uint64_t kv_bytes = 0;
@@ -659,8 +715,10 @@ static void run_writes(struct store *s, struct job *first, struct item *items, u
         if (items[i].state == ITEM_WAITING && kind_is_kv(items[i].r.kind))
             kv_bytes += items[i].r.bytes;
     }
-    if (kv_bytes > 0)
+    if (kv_bytes > 0) {
         collect_make_room(s, kv_bytes);
+        refuse_overflow(s, items, n, kv_bytes);
+    }
     commit_write(s, items, n);
     commit_publish(s, items, n);
     commit_changes(s);

@@ -12,10 +12,12 @@
 #include "base/endian.h"
 #include "base/mem.h"
 
-#define BUSY_TIMEOUT_MS                                                                      \
-    2000                /* readers of the same file: a checkpoint may hold them for a moment \
-                         */
-#define CACHE_KIB 16384 /* of the writing connection */
+#define BUSY_TIMEOUT_MS                                                       \
+    2000 /* readers of the same file: a checkpoint may hold them for a moment \
+          */
+#define CACHE_KIB        16384 /* of the writing connection */
+#define INDEX_PAGE_BYTES 4096u /* SQLite's default */
+#define LOG_FRAMES_MAX   1000  /* of the log, before it is folded back into the file */
 
 static const char schema[] =
     "CREATE TABLE IF NOT EXISTS meta(name TEXT PRIMARY KEY, value) WITHOUT ROWID;"
@@ -23,7 +25,9 @@ static const char schema[] =
     " key BLOB PRIMARY KEY, kind INTEGER NOT NULL, segment INTEGER NOT NULL,"
     " offset INTEGER NOT NULL, length INTEGER NOT NULL, sequence INTEGER NOT NULL,"
     " depth INTEGER NOT NULL, cost REAL NOT NULL, last_used INTEGER NOT NULL,"
-    " hits INTEGER NOT NULL, sum INTEGER NOT NULL) WITHOUT ROWID;"
+    " hits INTEGER NOT NULL, sum INTEGER NOT NULL, chain INTEGER NOT NULL DEFAULT 0,"
+    " parent INTEGER NOT NULL DEFAULT 0, reach INTEGER NOT NULL DEFAULT 0,"
+    " data_key INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;"
     "CREATE TABLE IF NOT EXISTS siblings(family BLOB, ord BLOB, key BLOB,"
     " PRIMARY KEY(family, ord, key)) WITHOUT ROWID;"
     "CREATE TABLE IF NOT EXISTS segments(number INTEGER PRIMARY KEY, end INTEGER NOT NULL,"
@@ -35,40 +39,51 @@ static const char schema[] =
     "CREATE TABLE IF NOT EXISTS quarantine(segment INTEGER, offset INTEGER, key BLOB, why TEXT,"
     " PRIMARY KEY(segment, offset)) WITHOUT ROWID;";
 
-#define STATEMENTS(X)                                                                         \
-    X(BEGIN, "BEGIN IMMEDIATE")                                                               \
-    X(COMMIT, "COMMIT")                                                                       \
-    X(ROLLBACK, "ROLLBACK")                                                                   \
-    X(META_GET, "SELECT value FROM meta WHERE name=?")                                        \
-    X(META_PUT, "INSERT OR REPLACE INTO meta VALUES(?,?)")                                    \
-    X(PUT, "INSERT OR REPLACE INTO records VALUES(?,?,?,?,?,?,?,?,?,?,?)")                    \
-    X(REMOVE, "DELETE FROM records WHERE key=?")                                              \
-    X(TOUCH, "UPDATE records SET last_used=?,hits=? WHERE key=?")                             \
-    X(SIBLING_PUT, "INSERT OR REPLACE INTO siblings VALUES(?,?,?)")                           \
-    X(SIBLING_REMOVE, "DELETE FROM siblings WHERE family=? AND ord=? AND key=?")              \
-    X(SEGMENT_PUT, "INSERT OR REPLACE INTO segments VALUES(?,?,?,?)")                         \
-    X(SEGMENT_REMOVE, "DELETE FROM segments WHERE number=?")                                  \
-    X(TOMBS_DROP, "DELETE FROM tombs WHERE segment=?")                                        \
-    X(DEAD_DROP, "DELETE FROM dead WHERE segment=?")                                          \
-    X(QUARANTINE_DROP, "DELETE FROM quarantine WHERE segment=?")                              \
-    X(TOMB_PUT, "INSERT OR REPLACE INTO tombs VALUES(?,?,?,?,?)")                             \
-    X(DEAD_PUT, "INSERT OR REPLACE INTO dead VALUES(?,?)")                                    \
-    X(QUARANTINE_PUT, "INSERT OR REPLACE INTO quarantine VALUES(?,?,?,?)")                    \
-    X(SEGMENTS, "SELECT number,end,state,sum FROM segments")                                  \
-    X(RECORDS, "SELECT key,kind,segment,offset,length,sequence,depth,cost,last_used,hits,sum" \
-               " FROM records")                                                               \
-    X(TOMBS, "SELECT key,sequence,segment,offset,length FROM tombs")                          \
-    X(TOMB_FIND, "SELECT sequence FROM tombs WHERE key=?")                                    \
-    X(DEAD_FIND, "SELECT 1 FROM dead WHERE key=? AND segment<>? LIMIT 1")                     \
-    X(DEAD_SEGMENTS, "SELECT DISTINCT dead.segment FROM dead JOIN tombs USING(key)")          \
+static const char migration[] = /* from format 1 */
+    "BEGIN IMMEDIATE;"
+    "ALTER TABLE records ADD COLUMN chain INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE records ADD COLUMN parent INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE records ADD COLUMN reach INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE records ADD COLUMN data_key INTEGER NOT NULL DEFAULT 0;"
+    "UPDATE meta SET value=2 WHERE name='format';"
+    "COMMIT";
+
+#define COLUMNS   "key,kind,segment,offset,length,sequence,depth,cost,last_used,hits,sum"
+#define COLUMNS_2 ",chain,parent,reach,data_key" /* of format 2 … */
+#define COLUMNS_1 ",0,0,0,0" /* … and what a reader takes for them in format 1 */
+
+#define STATEMENTS(X)                                                                \
+    X(BEGIN, "BEGIN IMMEDIATE")                                                      \
+    X(COMMIT, "COMMIT")                                                              \
+    X(ROLLBACK, "ROLLBACK")                                                          \
+    X(META_GET, "SELECT value FROM meta WHERE name=?")                               \
+    X(META_PUT, "INSERT OR REPLACE INTO meta VALUES(?,?)")                           \
+    X(PUT, "INSERT OR REPLACE INTO records VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)")   \
+    X(REMOVE, "DELETE FROM records WHERE key=?")                                     \
+    X(TOUCH, "UPDATE records SET last_used=?,hits=? WHERE key=?")                    \
+    X(SIBLING_PUT, "INSERT OR REPLACE INTO siblings VALUES(?,?,?)")                  \
+    X(SIBLING_REMOVE, "DELETE FROM siblings WHERE family=? AND ord=? AND key=?")     \
+    X(SEGMENT_PUT, "INSERT OR REPLACE INTO segments VALUES(?,?,?,?)")                \
+    X(SEGMENT_REMOVE, "DELETE FROM segments WHERE number=?")                         \
+    X(TOMBS_DROP, "DELETE FROM tombs WHERE segment=?")                               \
+    X(DEAD_DROP, "DELETE FROM dead WHERE segment=?")                                 \
+    X(QUARANTINE_DROP, "DELETE FROM quarantine WHERE segment=?")                     \
+    X(TOMB_PUT, "INSERT OR REPLACE INTO tombs VALUES(?,?,?,?,?)")                    \
+    X(DEAD_PUT, "INSERT OR REPLACE INTO dead VALUES(?,?)")                           \
+    X(QUARANTINE_PUT, "INSERT OR REPLACE INTO quarantine VALUES(?,?,?,?)")           \
+    X(SEGMENTS, "SELECT number,end,state,sum FROM segments")                         \
+    X(RECORDS, "SELECT " COLUMNS COLUMNS_2 " FROM records")                          \
+    X(TOMBS, "SELECT key,sequence,segment,offset,length FROM tombs")                 \
+    X(TOMB_FIND, "SELECT sequence FROM tombs WHERE key=?")                           \
+    X(DEAD_FIND, "SELECT 1 FROM dead WHERE key=? AND segment<>? LIMIT 1")            \
+    X(DEAD_SEGMENTS, "SELECT DISTINCT dead.segment FROM dead JOIN tombs USING(key)") \
     X(QUARANTINE_COUNT, "SELECT count(*) FROM quarantine")
 
 #define READ_STATEMENTS(X)                                                                     \
     X(BEFORE, "SELECT key FROM siblings WHERE family=? AND ord<=? ORDER BY ord DESC, key DESC" \
               " LIMIT ?")                                                                      \
     X(AFTER, "SELECT key FROM siblings WHERE family=? AND ord>? ORDER BY ord, key LIMIT ?")    \
-    X(FIND, "SELECT key,kind,segment,offset,length,sequence,depth,cost,last_used,hits,sum"     \
-            " FROM records WHERE key=?")                                                       \
+    X(FIND, "SELECT " COLUMNS COLUMNS_2 " FROM records WHERE key=?")                           \
     X(VERSION, "PRAGMA data_version")
 
 enum {
@@ -92,6 +107,7 @@ struct index {
     uint64_t sum_before; /* at index_begin */
     enum status failed;  /* first failure within the transaction */
     struct err why;
+    uint64_t copied_frames; /* from the log to the file */
 };
 
 static enum status status_of_sqlite(int rc)
@@ -134,11 +150,14 @@ static enum status run_sql(sqlite3 *db, const char *sql, struct err *e)
     return rc == SQLITE_OK ? OK : db_error(db, rc, e);
 }
 
+/* A NULL among them: a statement that this file cannot run, and will not be asked to. */
 static enum status prepare_all(sqlite3 *db, const char *const *sql, int n, sqlite3_stmt **out,
                                struct err *e)
 {
     for (int i = 0; i < n; i++) {
-        int rc = sqlite3_prepare_v3(db, sql[i], -1, SQLITE_PREPARE_PERSISTENT, &out[i], NULL);
+        int rc = SQLITE_OK;
+        if (sql[i])
+            rc = sqlite3_prepare_v3(db, sql[i], -1, SQLITE_PREPARE_PERSISTENT, &out[i], NULL);
         if (rc != SQLITE_OK)
             return db_error(db, rc, e);
     }
@@ -157,6 +176,33 @@ static enum status connect(const char *path, bool is_read_only, sqlite3 **db, st
     sqlite3_busy_timeout(*db, BUSY_TIMEOUT_MS);
     return run_sql(*db, "PRAGMA mmap_size=0; PRAGMA trusted_schema=OFF; PRAGMA cell_size_check=ON",
                    e);
+}
+
+/* Asked before the statements are prepared, because those depend on it.  A fresh file has none. */
+static enum status find_format(sqlite3 *db, uint64_t *out, struct err *e)
+{
+    sqlite3_stmt *s = NULL;
+    *out = INDEX_FORMAT;
+    int rc = sqlite3_prepare_v2(db, "SELECT 1 FROM sqlite_schema WHERE name='meta'", -1, &s, NULL);
+    if (rc == SQLITE_OK)
+        rc = sqlite3_step(s);
+    sqlite3_finalize(s);
+    if (rc == SQLITE_DONE)
+        return OK;
+    if (rc == SQLITE_ROW)
+        rc = sqlite3_prepare_v2(db, "SELECT value FROM meta WHERE name='format'", -1, &s, NULL);
+    if (rc != SQLITE_OK)
+        return db_error(db, rc, e);
+    rc = sqlite3_step(s);
+    enum status st = rc == SQLITE_ROW || rc == SQLITE_DONE ? OK : db_error(db, rc, e);
+    if (rc == SQLITE_ROW)
+        *out = (uint64_t)sqlite3_column_int64(s, 0);
+    sqlite3_finalize(s);
+    if (st == OK && *out > INDEX_FORMAT)
+        st = err_set(e, E_UNSUPPORTED,
+                     "index.db of version %llu; this program knows version %d: use a newer one",
+                     (unsigned long long)*out, INDEX_FORMAT);
+    return st;
 }
 
 static enum status meta_get(struct index *ix, const char *name, sqlite3_stmt **row, struct err *e)
@@ -186,26 +232,27 @@ static enum status meta_get_u64(struct index *ix, const char *name, uint64_t *ou
     return st;
 }
 
-static enum status check_format(struct index *ix, struct err *e)
+/* A commit's pages go to the log; every thousand frames or so they go from there to the file. */
+static int on_commit(void *arg, sqlite3 *db, const char *name, int n_frames)
 {
-    uint64_t format = INDEX_FORMAT;
-    enum status st = meta_get_u64(ix, "format", &format, e);
-    if (st != OK && st != E_NOT_FOUND)
-        return st;
-    if (format > INDEX_FORMAT)
-        return err_set(e, E_UNSUPPORTED,
-                       "index.db of version %llu; this program knows version %d: use a newer one",
-                       (unsigned long long)format, INDEX_FORMAT);
-    return OK;
+    struct index *ix = arg;
+    int n_copied = 0;
+    if (n_frames < LOG_FRAMES_MAX)
+        return SQLITE_OK;
+    if (sqlite3_wal_checkpoint_v2(db, name, SQLITE_CHECKPOINT_PASSIVE, NULL, &n_copied) ==
+            SQLITE_OK &&
+        n_copied > 0)
+        ix->copied_frames += (uint64_t)n_copied;
+    return SQLITE_OK; /* a log that could not be folded back is tried again at the next commit */
 }
 
 enum status index_open(const char *path, bool is_read_only, struct index **out, struct err *e)
 {
-    static const char *const sql[] = {
 #define TEXT(name, text) text,
-        STATEMENTS(TEXT)};
-    static const char *const read_sql[] = {READ_STATEMENTS(TEXT)};
+    const char *sql[] = {STATEMENTS(TEXT)};
+    const char *read_sql[] = {READ_STATEMENTS(TEXT)};
 #undef TEXT
+    uint64_t format = INDEX_FORMAT;
     struct index *ix = mem_try_new(1, sizeof *ix);
     if (!ix)
         return err_set(e, E_NOMEM, "index");
@@ -215,14 +262,23 @@ enum status index_open(const char *path, bool is_read_only, struct index **out, 
              "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA cache_size=-%d",
              CACHE_KIB);
     enum status st = connect(path, is_read_only, &ix->db, e);
+    if (st == OK)
+        st = find_format(ix->db, &format, e);
     if (st == OK && !is_read_only)
         st = run_sql(ix->db, pragma, e);
+    if (st == OK && !is_read_only && format == 1)
+        st = run_sql(ix->db, migration, e);
     if (st == OK && !is_read_only)
         st = run_sql(ix->db, schema, e);
+    if (is_read_only && format == 1) {
+        sql[S_PUT] = NULL;
+        sql[S_RECORDS] = "SELECT " COLUMNS COLUMNS_1 " FROM records";
+        read_sql[R_FIND] = "SELECT " COLUMNS COLUMNS_1 " FROM records WHERE key=?";
+    }
     if (st == OK)
         st = prepare_all(ix->db, sql, S_COUNT, ix->statements, e);
-    if (st == OK)
-        st = check_format(ix, e);
+    if (st == OK && !is_read_only)
+        sqlite3_wal_hook(ix->db, on_commit, ix);
     if (st == OK)
         st = connect(path, true, &ix->read_db, e);
     if (st == OK)
@@ -297,6 +353,10 @@ static enum status read_row(sqlite3_stmt *s, struct index_row *r, uint64_t *sum,
     r->cost_ms = (float)sqlite3_column_double(s, 7);
     r->last_used_ms = (uint64_t)sqlite3_column_int64(s, 8);
     r->hits = (uint32_t)sqlite3_column_int64(s, 9);
+    r->chain = (uint64_t)sqlite3_column_int64(s, 11);
+    r->parent = (uint64_t)sqlite3_column_int64(s, 12);
+    r->reach = (uint32_t)sqlite3_column_int64(s, 13);
+    r->data_key = (uint64_t)sqlite3_column_int64(s, 14);
     *sum = row_sum(r);
     if (*sum != (uint64_t)sqlite3_column_int64(s, 10))
         return err_set(e, E_CORRUPT, "index.db: a row whose sum is wrong");
@@ -320,6 +380,12 @@ enum status index_facts(struct index *ix, struct index_facts *out, struct err *e
     st = meta_get_u64(ix, "next_sequence", &out->next_sequence, e);
     if (st == OK)
         st = meta_get_u64(ix, "budget_bytes", &out->budget_bytes, e);
+    out->day = out->day_bytes = 0;
+    struct err none; /* an older program kept no count of days */
+    if (st == OK && meta_get_u64(ix, "day", &out->day, &none) != OK)
+        out->day = 0;
+    if (st == OK && meta_get_u64(ix, "day_bytes", &out->day_bytes, &none) != OK)
+        out->day_bytes = 0;
     return st == E_NOT_FOUND ? err_set(e, E_CORRUPT, "index.db: meta is not complete") : st;
 }
 
@@ -527,6 +593,13 @@ uint64_t index_bytes(struct index *ix)
     return n;
 }
 
+uint64_t index_written_bytes(struct index *ix)
+{
+    int pages = 0, high = 0;
+    sqlite3_db_status(ix->db, SQLITE_DBSTATUS_CACHE_WRITE, &pages, &high, 0);
+    return ((uint64_t)pages + ix->copied_frames) * INDEX_PAGE_BYTES;
+}
+
 /* ---- writing ---- */
 /* Steps a writing statement whose values are bound; a failure is kept for index_commit. */
 static void run_bound(struct index *ix, sqlite3_stmt *s)
@@ -586,6 +659,12 @@ void index_put_next_sequence(struct index *ix, uint64_t next_sequence)
     meta_put_i64(ix, "next_sequence", next_sequence);
 }
 
+void index_put_day(struct index *ix, uint64_t day, uint64_t day_bytes)
+{
+    meta_put_i64(ix, "day", day);
+    meta_put_i64(ix, "day_bytes", day_bytes);
+}
+
 void index_put(struct index *ix, const struct index_row *row, const struct index_row *old)
 {
     uint64_t sum = row_sum(row);
@@ -601,6 +680,10 @@ void index_put(struct index *ix, const struct index_row *row, const struct index
     sqlite3_bind_int64(s, 9, (sqlite3_int64)row->last_used_ms);
     sqlite3_bind_int64(s, 10, row->hits);
     sqlite3_bind_int64(s, 11, (sqlite3_int64)sum);
+    sqlite3_bind_int64(s, 12, (sqlite3_int64)row->chain);
+    sqlite3_bind_int64(s, 13, (sqlite3_int64)row->parent);
+    sqlite3_bind_int64(s, 14, row->reach);
+    sqlite3_bind_int64(s, 15, (sqlite3_int64)row->data_key);
     run_bound(ix, s);
     ix->sum += sum - (old ? row_sum(old) : 0);
 }

@@ -14,7 +14,8 @@
 #include "store/record.h"
 #include "store/table.h"
 
-#define INDEX_FORMAT 1
+#define INDEX_FORMAT 2 /* 1 is read, and made 2 by the first open that writes: four columns more \
+                        */
 
 struct index;
 
@@ -27,6 +28,10 @@ struct index_row {
     float cost_ms;
     uint64_t last_used_ms;
     uint32_t hits;
+    /* Not in the row's sum: what they are wrong about is eviction's order. */
+    uint64_t chain, parent; /* eight bytes of the digests */
+    uint64_t data_key;
+    uint32_t reach;
 };
 struct index_sibling {
     struct digest family, key;
@@ -52,6 +57,7 @@ struct index_facts { /* of `meta` */
     struct store_id store;
     uint64_t next_sequence;
     uint64_t budget_bytes;
+    uint64_t day, day_bytes; /* UTC day, counted from 1970, and what was written in it */
 };
 
 /* Through SQLite's default VFS.  Creates when writing.  E_CORRUPT: not a usable index (move it
@@ -96,6 +102,8 @@ NODISCARD enum status index_find(struct index *ix, const struct digest *key, str
 /* Any thread.  Changes when another connection has committed. */
 uint64_t index_version(struct index *ix);
 uint64_t index_bytes(struct index *ix);
+/* Bytes written since the open, to the log and from it to the file.  Thread: the writing half's. */
+uint64_t index_written_bytes(struct index *ix);
 
 /* ---- writing: between index_begin and index_commit ---- */
 NODISCARD enum status index_begin(struct index *ix, struct err *e);
@@ -103,6 +111,7 @@ NODISCARD enum status index_begin(struct index *ix, struct err *e);
 NODISCARD enum status index_commit(struct index *ix, struct err *e);
 void index_put_facts(struct index *ix, const struct index_facts *facts);
 void index_put_next_sequence(struct index *ix, uint64_t next_sequence);
+void index_put_day(struct index *ix, uint64_t day, uint64_t day_bytes);
 /* `old`: the row that is there now, NULL if none. */
 void index_put(struct index *ix, const struct index_row *row, const struct index_row *old);
 void index_remove(struct index *ix, const struct index_row *old);

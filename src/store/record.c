@@ -31,7 +31,7 @@ enum { /* docs/format-store.md, "Record" */
        AT_META_LEN = 108,
        AT_N_CHUNKS = 112,
        AT_FLAGS = 116,
-       AT_RESERVED = 120,
+       AT_DATA_KEY = 120,
        AT_KEY = 128,
        AT_CHAIN = 160,
        AT_PARENT = 192,
@@ -58,6 +58,12 @@ enum { /* docs/format-store.md, "Segment" */
 };
 
 #define SUM_BYTES 16u
+
+enum { /* AT_FLAGS; the others are zero.  Version 1 had none */
+       FLAG_ENCRYPTED = 1,
+       FLAGS_REACH_SHIFT = 8,
+};
+#define FLAGS_KNOWN ((uint32_t)FLAG_ENCRYPTED | STORE_REACH_MAX << FLAGS_REACH_SHIFT)
 
 static uint64_t round_up(uint64_t n, uint64_t to)
 {
@@ -138,6 +144,8 @@ void record_encode(const struct record *r, const struct record_chunk *rows, uint
     put_le32(dst + AT_ORDER_LEN, r->order_len);
     put_le32(dst + AT_META_LEN, r->meta_len);
     put_le32(dst + AT_N_CHUNKS, r->n_chunks);
+    put_le32(dst + AT_FLAGS, (r->data_key ? FLAG_ENCRYPTED : 0) | r->reach << FLAGS_REACH_SHIFT);
+    put_le64(dst + AT_DATA_KEY, r->data_key);
     put_digest(dst + AT_KEY, &r->key);
     put_digest(dst + AT_CHAIN, &r->chain);
     put_digest(dst + AT_PARENT, &r->parent);
@@ -199,7 +207,7 @@ static bool shape_is_consistent(const struct record *r)
 
 static bool kind_is_known(unsigned kind)
 {
-    return (kind >= RECORD_PAGE && kind <= RECORD_TENANT) || kind == RECORD_TOMBSTONE ||
+    return (kind >= RECORD_PAGE && kind <= RECORD_KIND_LAST) || kind == RECORD_TOMBSTONE ||
            kind == RECORD_MARK;
 }
 
@@ -212,9 +220,12 @@ enum status record_parse(const uint8_t *p, size_t avail, const struct record_pla
     size_t checked = head - SUM_BYTES;
     if (!checksum_equal(get_sum(p + checked), checksum_of(p, checked)))
         return err_at(e, E_CORRUPT, place->offset, "record head: checksum");
-    if (get_le16(p + AT_VERSION) != RECORD_VERSION)
-        return err_at(e, E_UNSUPPORTED, place->offset, "record of version %u, this is for %u",
-                      get_le16(p + AT_VERSION), RECORD_VERSION);
+    unsigned version = get_le16(p + AT_VERSION);
+    if (version < 1 || version > RECORD_VERSION)
+        return err_at(
+            e, E_UNSUPPORTED, place->offset,
+            "a record of version %u; this program knows versions up to %u: use a newer one",
+            version, RECORD_VERSION);
     if (memcmp(p + AT_STORE, place->store.b, sizeof place->store.b) != 0 ||
         get_le64(p + AT_SEGMENT) != place->segment || get_le64(p + AT_OFFSET) != place->offset)
         return err_at(e, E_CORRUPT, place->offset, "a record that belongs elsewhere");
@@ -246,8 +257,13 @@ enum status record_parse(const uint8_t *p, size_t avail, const struct record_pla
     out->meta = p + AT_META;
     out->table = record_table(out->meta, out->meta_len);
     out->order = out->table + (size_t)out->n_chunks * RECORD_CHUNK_BYTES;
-    if (!kind_is_known(out->kind) || get_le32(p + AT_FLAGS) != 0 ||
-        get_le64(p + AT_RESERVED) != 0 || !shape_is_consistent(out))
+    uint32_t flags = get_le32(p + AT_FLAGS);
+    out->reach = flags >> FLAGS_REACH_SHIFT & STORE_REACH_MAX;
+    out->data_key = get_le64(p + AT_DATA_KEY);
+    bool has_flags = version == 1 ? flags == 0 && out->data_key == 0
+                                  : (flags & ~FLAGS_KNOWN) == 0 &&
+                                        !(flags & FLAG_ENCRYPTED) == (out->data_key == 0);
+    if (!kind_is_known(out->kind) || !has_flags || !shape_is_consistent(out))
         return err_at(e, E_CORRUPT, place->offset, "record head: numbers that contradict");
     return OK;
 }

@@ -10,7 +10,7 @@
 #include "store/store.h"
 
 #define RECORD_UNIT        4096u /* records start and end on units */
-#define RECORD_VERSION     1u
+#define RECORD_VERSION     2u    /* 1 is read; what 2 adds: docs/format-store.md, "Versions" */
 #define SEGMENT_VERSION    1u
 #define RECORD_FIXED_BYTES 256u /* of the head; meta follows */
 #define RECORD_CHUNK_BYTES 32u  /* a row of the chunk table */
@@ -41,7 +41,9 @@ struct record {
     uint64_t sequence;
     uint64_t synced; /* sync mark: bytes of this segment that were durable when this was written */
     uint64_t layout;
+    uint64_t data_key; /* number of the key that meta and payload are encrypted with; 0: in clear */
     uint32_t depth;
+    uint32_t reach; /* ≤ STORE_REACH_MAX; see struct store_put */
     float cost_ms;
     struct digest key, chain, parent, family;
     uint32_t order_len, meta_len, n_chunks;

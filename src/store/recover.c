@@ -291,6 +291,8 @@ static enum status try_index(struct store *s, struct loading *l, struct err *e)
             s->next_sequence = facts.next_sequence;
         if (s->max_bytes == 0)
             s->max_bytes = facts.budget_bytes;
+        s->day = facts.day;
+        s->day_bytes = facts.day_bytes;
         struct index_load load = {load_segment, load_record, l};
         s->seen_version = index_version(s->index);
         st = index_load(s->index, &load, e);
@@ -359,16 +361,15 @@ static enum status each_found(const struct record *r, void *arg)
     }
     struct finding *f = &t->found[t->n++];
     *f = (struct finding){.slot = t->slot};
-    f->row = (struct index_row){r->key,
-                                r->kind,
-                                r->place.segment,
-                                r->place.offset,
-                                r->bytes,
-                                r->sequence,
-                                r->depth,
-                                r->cost_ms > 0 ? r->cost_ms : 0,
-                                g->head.created_ms,
-                                0};
+    f->row = (struct index_row){
+        .key = r->key,
+        .kind = r->kind,
+        .segment = r->place.segment,
+        .offset = r->place.offset,
+        .bytes = r->bytes,
+        .sequence = r->sequence,
+        .last_used_ms = g->head.created_ms,
+    }; /* what the head says besides is read again when it is indexed */
     return OK;
 }
 
@@ -578,7 +579,8 @@ static void loading_release(struct loading *l)
 
 static enum status put_facts(struct store *s, struct err *e)
 {
-    struct index_facts facts = {s->id, s->next_sequence, s->max_bytes};
+    struct index_facts facts = {
+        .store = s->id, .next_sequence = s->next_sequence, .budget_bytes = s->max_bytes};
     enum status st = index_begin(s->index, e);
     if (st != OK)
         return st;

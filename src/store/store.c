@@ -78,6 +78,8 @@ static enum status job_of_put(const struct store_put *put, struct job **out, str
 {
     if (!kind_is_data((unsigned)put->kind))
         return err_set(e, E_INVALID, "kind %d", (int)put->kind);
+    if (put->kind == RECORD_KEY || put->reach > STORE_REACH_MAX)
+        return err_set(e, E_INVALID, "kind %d, reach %u", (int)put->kind, put->reach);
     if (put->meta_len > STORE_META_MAX || put->n_chunks > STORE_CHUNKS_MAX)
         return err_set(e, E_LIMIT, "%u bytes of meta, %u chunks", put->meta_len, put->n_chunks);
     size_t chunk_bytes = (size_t)put->n_chunks * sizeof *put->chunks;
@@ -98,6 +100,7 @@ static enum status job_of_put(const struct store_put *put, struct job **out, str
     *r = (struct record){.kind = put->kind,
                          .layout = put->layout,
                          .depth = put->depth,
+                         .reach = put->reach,
                          .cost_ms = put->cost_ms,
                          .key = put->key,
                          .chain = put->chain,
@@ -195,6 +198,7 @@ static void housekeep(struct store *s)
         commit_touched(s);
     commit_changes(s); /* what a busy or full index refused before */
     collect_one_if_dead(s);
+    scrub_some(s);
 }
 
 static void wait_for_work(struct store *s)
@@ -234,6 +238,8 @@ static void store_release(struct store *s)
     table_release(&s->table);
     index_close(s->index);
     mem_free(s->changes);
+    mem_free(s->pinned);
+    mem_free(s->pinned_next);
     mem_free(s->staging);
     mem_free(s->rows);
     if (s->lock_file.fs)
@@ -258,6 +264,8 @@ static struct store *store_new(const struct os_fs *fs, const char *dir,
     s->max_bytes = options->max_bytes;
     s->keep_free_bytes = options->keep_free_bytes;
     s->segment_bytes = options->segment_bytes;
+    s->max_write_per_day = options->max_write_per_day;
+    s->scrub_bytes_per_s = options->scrub_bytes_per_s;
     s->lock_file.fd = -1;
     pthread_mutex_init(&s->lock, NULL);
     pthread_mutex_init(&s->queue_lock, NULL);
@@ -515,6 +523,8 @@ void store_stat(struct store *s, struct store_stat *out)
     out->n_queued = s->n_queued;
     pthread_mutex_unlock(&s->queue_lock);
     out->max_bytes = s->max_bytes;
+    out->day_bytes_max = s->max_write_per_day;
+    out->scrub_bytes_per_s = s->scrub_bytes_per_s;
     out->is_read_only = s->is_read_only;
     out->index_bytes = s->index ? index_bytes(s->index) : 0;
     if (s->fs->free_bytes(s->fs, s->dir, &out->free_bytes, &total, NULL) != OK)

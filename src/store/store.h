@@ -19,6 +19,7 @@
 #define STORE_CHUNKS_MAX 1024u /* payload chunks of one record */
 #define STORE_RECORD_MAX (512u << 20)
 #define STORE_QUEUE_MAX  4096u /* puts waiting for the store thread */
+#define STORE_REACH_MAX  255u
 
 enum record_kind {
     RECORD_PAGE = 1, /* a cache of tokens: counted in the budget, evicted */
@@ -26,6 +27,8 @@ enum record_kind {
     RECORD_TOKENS = 3,
     RECORD_SESSION = 4,
     RECORD_TENANT = 5,
+    RECORD_KEY = 6, /* written by the store alone: a data key, wrapped by the file's */
+    RECORD_KIND_LAST = RECORD_KEY,
 };
 
 struct store;
@@ -33,8 +36,10 @@ struct store;
 struct store_options {
     uint64_t max_bytes; /* budget of pages and heads; 0: a quarter of free + used, see DESIGN §3 */
     bool is_read_only;  /* no lock, no writes, no thread */
-    uint64_t keep_free_bytes; /* 0: max(2 GiB, 5 % of the disk) stays free of KV */
-    uint64_t segment_bytes;   /* 0: the default; tests use small ones */
+    uint64_t keep_free_bytes;   /* 0: max(2 GiB, 5 % of the disk) stays free of KV */
+    uint64_t segment_bytes;     /* 0: the default; tests use small ones */
+    uint64_t max_write_per_day; /* bytes of pages and heads written in one UTC day; 0: no ceiling */
+    uint64_t scrub_bytes_per_s; /* read again in the background to find damage; 0: nothing is */
 };
 
 /* Opens or creates dir (0700).  E_BUSY: another process writes; the message names it.  Recovers:
@@ -58,6 +63,8 @@ struct store_put {
     uint64_t layout;      /* opaque to the store: what the payload's bytes look like */
     uint32_t depth;       /* of the page in its chain: eviction takes the deepest of equals first */
     float cost_ms;        /* what computing it again would cost; for eviction */
+    uint32_t reach;       /* n > 0: it is of use only while the chain ends fewer than n records
+                           * behind it, so it goes before others once that is over; 0: always */
     struct digest family; /* siblings with one family are ordered by `order`; zero: not indexed */
     uint8_t order[STORE_ORDER_MAX];
     uint32_t order_len;
@@ -109,8 +116,8 @@ struct store_chunk_ref {
     struct checksum sum;
 };
 struct store_chunk_ref store_chunk(const struct store_pin *pin, uint32_t i);
-/* Faults a record's whole payload in, in one piece: one system call instead of one a chunk, and reads
- * from disk that are as long as they can be.  E_IO: the bytes cannot be had. */
+/* Faults a record's whole payload in, in one piece: one system call instead of one a chunk, and
+ * reads from disk that are as long as they can be.  E_IO: the bytes cannot be had. */
 NODISCARD enum status store_fault_in(const struct store_pin *pin, struct err *e);
 /* Compares the checksum of chunk i, which was faulted in. */
 NODISCARD enum status store_check_chunk(const struct store_pin *pin, uint32_t i, struct err *e);
@@ -131,6 +138,12 @@ NODISCARD uint32_t store_neighbours(struct store *s, const struct digest *family
 /* Marks records as used now (eviction order, hits).  Cheap; written to the index lazily. */
 void store_touch(struct store *s, const struct digest *keys, uint32_t n_keys);
 
+/* From now on eviction spares these chains, named by their ends, and all pages that they hang on.
+ * Replaces the list given before; nothing of it is kept on disk.  Thread: any.  E_DENIED, E_NOMEM.
+ */
+NODISCARD enum status store_keep_chains(struct store *s, const struct digest *chains,
+                                        uint32_t n_chains, struct err *e);
+
 /* Calls each(pin, arg) for all records of a kind, newest first, until it returns false.  The pin is
  * valid during the call only. */
 NODISCARD enum status store_each(struct store *s, enum record_kind kind,
@@ -139,13 +152,17 @@ NODISCARD enum status store_each(struct store *s, enum record_kind kind,
 
 /* ---- looking after it ---- */
 struct store_stat {
-    uint64_t n_records[RECORD_TENANT + 1]; /* by kind */
-    uint64_t live_bytes[RECORD_TENANT + 1];
+    uint64_t n_records[RECORD_KIND_LAST + 1]; /* by kind */
+    uint64_t live_bytes[RECORD_KIND_LAST + 1];
     uint64_t n_segments, segment_bytes, index_bytes;
     uint64_t max_bytes, free_bytes;
     uint64_t n_quarantined;
     uint64_t n_evicted, evicted_bytes, n_compacted, compacted_bytes; /* since open */
-    uint64_t written_bytes, n_syncs, n_failed_syncs;                 /* since open */
+    uint64_t written_bytes, n_syncs, n_failed_syncs; /* since open; to segments … */
+    uint64_t written_by_kind[RECORD_KIND_LAST + 1];  /* … of new records */
+    uint64_t index_written_bytes;                    /* since open: log and file of index.db */
+    uint64_t day_bytes, day_bytes_max; /* written to segments this UTC day; its ceiling, 0: none */
+    uint64_t scrub_bytes_per_s, scrubbed_bytes, n_scrub_passes, n_scrub_bad; /* since open */
     uint64_t n_queued; /* not durable yet, and not failed */
     bool is_read_only;
     uint64_t recovered_records, recovered_bytes; /* by the last open */

@@ -92,7 +92,7 @@ struct store {
     bool is_read_only;
     bool is_rebuild;                     /* open as if the index were damaged */
     uint32_t n_bad_segments, n_bad_rows; /* met by the open */
-    uint64_t max_bytes, keep_free_bytes, segment_bytes;
+    uint64_t max_bytes, keep_free_bytes, segment_bytes, max_write_per_day;
     struct os_file lock_file;
     struct index *index; /* NULL: none could be opened (read-only) */
 
@@ -105,6 +105,8 @@ struct store {
     uint32_t n_touched;
     uint64_t kv_live_bytes;
     uint64_t seen_version; /* read-only: index_version() of what the table holds */
+    uint64_t *pinned_next; /* of store_keep_chains(), until the store thread takes it; NULL: none */
+    uint32_t n_pinned_next;
 
     /* store thread: */
     struct segment *current;
@@ -114,6 +116,11 @@ struct store {
     uint32_t n_changes, changes_cap;
     bool is_index_lost; /* damaged: no more reads or writes; set aside at close */
     uint64_t touched_written_ms;
+    uint64_t *pinned; /* names of the ends of chains that eviction spares */
+    uint32_t n_pinned;
+    uint64_t scrub_bytes_per_s, scrub_credit, scrub_ms; /* scrub_ms: of the last call */
+    uint32_t scrub_at;                                  /* the next id */
+    uint64_t day, day_bytes;   /* UTC day since 1970, and what was written to segments in it */
     uint8_t *staging;          /* [STORE_STAGING_BYTES] */
     struct record_chunk *rows; /* [STORE_CHUNKS_MAX] */
 
@@ -133,7 +140,7 @@ static inline bool kind_is_kv(unsigned kind)
 }
 static inline bool kind_is_data(unsigned kind)
 {
-    return kind >= RECORD_PAGE && kind <= RECORD_TENANT;
+    return kind >= RECORD_PAGE && kind <= RECORD_KIND_LAST;
 }
 
 /* ---- store.c ---- */
@@ -158,6 +165,15 @@ NODISCARD enum status commit_add_slot(struct store *s, struct segment *g, struct
 /* Adds or moves an entry under the lock; false: out of memory. */
 bool commit_place(struct store *s, const struct index_row *row, uint32_t slot);
 
+/* May `bytes` more be written today? */
+bool commit_may_write_today(struct store *s, uint64_t bytes);
+
+/* ---- evict.c ---- */
+/* Evicts at least `bytes` of pages and heads, if there are as many that may go; what it did. */
+uint64_t evict_records(struct store *s, uint64_t bytes);
+/* The eight bytes by which table and index know a chain. */
+uint64_t evict_name_of(const struct digest *chain);
+
 /* ---- collect.c ---- */
 /* Evicts and reclaims so that `need` more bytes of pages and heads fit. */
 void collect_make_room(struct store *s, uint64_t need);
@@ -180,6 +196,15 @@ void follow_clear(struct store *s);
 bool follow_find(struct store *s, const struct digest *key);
 /* Read-only: loads all again when the index has changed. */
 void follow_refresh(struct store *s);
+
+/* ---- scrub.c ---- */
+/* Reads on where it stopped, as far as the rate allows by now. */
+void scrub_some(struct store *s);
+
+/* ---- verify.c ---- */
+/* Reads one record through the file of its segment and compares all its checksums. */
+NODISCARD enum status verify_entry(const struct store *s, const struct os_file *f,
+                                   const struct entry *entry, struct err *e);
 
 /* ---- read.c ---- */
 struct index_row row_of(const struct store *s, const struct entry *entry);

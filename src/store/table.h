@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * table.h — what the index says, in memory: key → where the record lies and what it is worth.
  * For:    look-ups without I/O, eviction's choice.
- * Size:   an entry is 80 bytes, the hash 11 to 22 more: about 100 bytes a record.
+ * Size:   an entry is 96 bytes, the hash 11 to 22 more: about 120 bytes a record.
  * Thread: the store's lock. */
 #ifndef KVASIR_STORE_TABLE_H
 #define KVASIR_STORE_TABLE_H
@@ -14,6 +14,7 @@ struct entry {
     struct digest key;
     uint64_t sequence;
     uint64_t last_used_ms;  /* unix */
+    uint64_t chain, parent; /* eight bytes of these digests, for eviction's order; 0: none */
     uint32_t slot;          /* of the segment in the store's array */
     uint32_t unit, n_units; /* place and length in the segment, in units of 4 KiB */
     uint32_t depth;
@@ -22,8 +23,10 @@ struct entry {
     uint8_t kind;           /* 0: free */
     uint8_t is_touched;     /* last_used_ms and hits are newer than the row in the index */
     uint8_t is_quarantined; /* a miss; the store thread removes it soon */
+    uint8_t reach;          /* of struct store_put */
+    uint32_t data_key;      /* place in the store's list of data keys + 1; 0: in clear */
 };
-_Static_assert(sizeof(struct entry) <= 80, "issue 5: at most 200 bytes a page in memory");
+_Static_assert(sizeof(struct entry) <= 104, "issue 5: at most 200 bytes a page in memory");
 
 struct table {
     struct entry **blocks;     /* of TABLE_BLOCK entries, so that growing copies no entry */

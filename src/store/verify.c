@@ -30,34 +30,42 @@ static void report_bad(struct audit *a, const char *what)
         a->bad(what, a->arg);
 }
 
-static void check_entry(struct audit *a, uint32_t id)
+enum status verify_entry(const struct store *s, const struct os_file *f, const struct entry *entry,
+                         struct err *e)
 {
-    const struct store *s = a->s;
-    const struct entry *entry = table_at(&s->table, id);
-    struct record_place place = {s->id, a->g->head.number, (uint64_t)entry->unit * RECORD_UNIT};
-    struct err e = {0};
+    struct record_place place = {s->id, s->segments[entry->slot]->head.number,
+                                 (uint64_t)entry->unit * RECORD_UNIT};
     struct record r;
     size_t want = (size_t)entry->n_units * RECORD_UNIT, n = 0;
     if (want > RECORD_HEAD_MAX)
         want = RECORD_HEAD_MAX;
     uint8_t *head = mem_try_new(1, want);
-    enum status st = head ? OK : err_set(&e, E_NOMEM, "record");
+    if (!head)
+        return err_set(e, E_NOMEM, "record");
+    enum status st = s->fs->read_at(f, head, want, place.offset, &n, e);
     if (st == OK)
-        st = s->fs->read_at(&a->f, head, want, place.offset, &n, &e);
-    if (st == OK)
-        st = record_parse(head, n, &place, &r, &e);
+        st = record_parse(head, n, &place, &r, e);
     if (st == OK && (!digest_equal(&r.key, &entry->key) || r.kind != entry->kind ||
                      r.sequence != entry->sequence))
-        st = err_set(&e, E_CORRUPT, "not the record that the index names");
+        st = err_set(e, E_CORRUPT, "not the record that the index names");
     if (st == OK)
-        st = segment_check_payload(&a->f, &r, &e);
+        st = segment_check_payload(f, &r, e);
     mem_free(head);
+    return st;
+}
+
+static void check_entry(struct audit *a, uint32_t id)
+{
+    const struct entry *entry = table_at(&a->s->table, id);
+    struct err e = {0};
+    enum status st = verify_entry(a->s, &a->f, entry, &e);
     a->out->n_records++;
     a->out->n_bytes += (uint64_t)entry->n_units * RECORD_UNIT;
     if (st != OK) {
         char what[400];
         snprintf(what, sizeof what, "segment %llx, offset %llu: %s",
-                 (unsigned long long)place.segment, (unsigned long long)place.offset, e.msg);
+                 (unsigned long long)a->g->head.number,
+                 (unsigned long long)entry->unit * RECORD_UNIT, e.msg);
         report_bad(a, what);
     }
 }

@@ -125,9 +125,9 @@ static void test_contradictions(void **state)
         uint32_t bytes;
         enum status want;
     } cases[] = {
-        {8, 2, 2, E_UNSUPPORTED}, /* version */
+        {8, 3, 2, E_UNSUPPORTED}, /* version */
         {10, 0, 2, E_CORRUPT},    /* kind */
-        {10, 6, 2, E_CORRUPT},
+        {10, 7, 2, E_CORRUPT},
         {10, 63, 2, E_CORRUPT},
         {48, 4096 * 999, 8, E_CORRUPT}, /* bytes */
         {64, 8193, 8, E_CORRUPT},       /* synced: behind the record itself */
@@ -138,8 +138,9 @@ static void test_contradictions(void **state)
         {108, 0xffffffff, 4, E_CORRUPT},
         {112, STORE_CHUNKS_MAX + 1, 4, E_CORRUPT},
         {112, 2, 4, E_CORRUPT},          /* the head would be shorter */
-        {116, 1, 4, E_CORRUPT},          /* flags that nobody has defined */
-        {120, 1, 8, E_CORRUPT},          /* reserved */
+        {116, 2, 4, E_CORRUPT},          /* flags that nobody has defined */
+        {116, 1, 4, E_CORRUPT},          /* encrypted, and no data key */
+        {120, 1, 8, E_CORRUPT},          /* the reverse */
         {280, 64, 8, E_CORRUPT},         /* first chunk not at 0 */
         {288, 1ull << 50, 8, E_CORRUPT}, /* its length */
     };
