@@ -23,7 +23,10 @@ struct work {
     struct attention_state state;
     uint32_t group, n_rows, head_dim;
     const void *k, *v; /* this block's K and V of the KV head */
-    float *scores;     /* [ATTENTION_ROWS][64] */
+    /* The next block's, asked for while the first rows of this one are computed; NULL: none.  It
+     * lies in another page, where no hardware prefetcher looks. */
+    const uint8_t *next_k, *next_v;
+    float *scores; /* [ATTENTION_ROWS][64] */
     uint32_t block;
 };
 
@@ -45,6 +48,20 @@ INLINE vf kv_lanes(enum kv_type type, const void *p, size_t at)
     if (type == KV_F16)
         return vf_halves_at((const uint16_t *)p + at);
     return vf_load((const float *)p + at);
+}
+
+INLINE size_t kv_bytes(enum kv_type type)
+{
+    return type == KV_F16 ? 2 : 4;
+}
+
+/* Vector i of a row of vectors: asks for its line of the next block, once a line.  Into level 2:
+ * runs of 8 KiB all over memory come at 28 GB/s that way, at 20 into level 1, at 15–19 unasked
+ * (Zen 4, two threads), since level 1 has few misses under way. */
+INLINE void fetch_ahead(enum kv_type type, bool is_first, const uint8_t *next, size_t at, int i)
+{
+    if (is_first && LANES * (size_t)i * kv_bytes(type) % 64 == 0)
+        __builtin_prefetch(next + at * kv_bytes(type), 0, 2);
 }
 
 /* ---- softmax of one row ---- */
@@ -141,8 +158,8 @@ static struct attention_span any_span(const struct attention_span *spans, uint32
 
 /* ---- q · K ---- */
 /* Scores of R rows for the keys of n_vectors × LANES lanes from key0 on. */
-INLINE void scores_of(enum kv_type type, const int R, const int n_vectors, const struct work *w,
-                      uint32_t row0, uint32_t key0)
+INLINE void scores_of(enum kv_type type, const int R, const int n_vectors, const bool is_first,
+                      const struct work *w, uint32_t row0, uint32_t key0)
 {
     vf s[ATTENTION_ROWS][8];
     const float *q[ATTENTION_ROWS];
@@ -157,6 +174,7 @@ INLINE void scores_of(enum kv_type type, const int R, const int n_vectors, const
 #pragma GCC unroll 8
         for (int i = 0; i < n_vectors; i++) {
             const size_t at = (size_t)d * KV_PAGE_TOKENS + key0 + LANES * (size_t)i;
+            fetch_ahead(type, is_first, w->next_k, at, i);
             const vf k = kv_lanes(type, w->k, at);
 #pragma GCC unroll 6
             for (int r = 0; r < R; r++)
@@ -172,8 +190,9 @@ INLINE void scores_of(enum kv_type type, const int R, const int n_vectors, const
 /* ---- p · V ---- */
 /* acc of R rows from score row r0 on, n_vectors × LANES dimensions from d on, over the keys of
  * span. */
-INLINE void values_of(enum kv_type type, const int R, const int n_vectors, const struct work *w,
-                      uint32_t row0, uint32_t r0, uint32_t d, struct attention_span span)
+INLINE void values_of(enum kv_type type, const int R, const int n_vectors, const bool is_first,
+                      const struct work *w, uint32_t row0, uint32_t r0, uint32_t d,
+                      struct attention_span span)
 {
     vf a[ATTENTION_ROWS][8];
     float *acc = w->state.acc + (size_t)(row0 + r0) * w->head_dim + d;
@@ -186,7 +205,9 @@ INLINE void values_of(enum kv_type type, const int R, const int n_vectors, const
     for (uint32_t t = span.low; t < span.high; t++)
 #pragma GCC unroll 8
         for (int i = 0; i < n_vectors; i++) {
-            const vf v = kv_lanes(type, w->v, (size_t)t * w->head_dim + d + LANES * (size_t)i);
+            const size_t at = (size_t)t * w->head_dim + d + LANES * (size_t)i;
+            fetch_ahead(type, is_first, w->next_v, at, i);
+            const vf v = kv_lanes(type, w->v, at);
 #pragma GCC unroll 6
             for (int r = 0; r < R; r++)
                 a[r][i] = vf_fma(vf_set1(p[(size_t)r * KV_PAGE_TOKENS + t]), v, a[r][i]);
@@ -198,25 +219,26 @@ INLINE void values_of(enum kv_type type, const int R, const int n_vectors, const
             vf_store(acc + (size_t)r * w->head_dim + LANES * (size_t)i, a[r][i]);
 }
 
-INLINE void all_values_of(enum kv_type type, const int R, const struct work *w, uint32_t row0,
-                          uint32_t r0, struct attention_span span)
+INLINE void all_values_of(enum kv_type type, const int R, const bool is_first, const struct work *w,
+                          uint32_t row0, uint32_t r0, struct attention_span span)
 {
     uint32_t d = 0;
     if (span.low >= span.high)
         return;
     if (R == 1)
         for (; d + 8 * LANES <= w->head_dim; d += 8 * LANES)
-            values_of(type, R, 8, w, row0, r0, d, span);
+            values_of(type, R, 8, is_first, w, row0, r0, d, span);
     for (; d + VECTORS_AT_ONCE * LANES <= w->head_dim; d += VECTORS_AT_ONCE * LANES)
-        values_of(type, R, VECTORS_AT_ONCE, w, row0, r0, d, span);
+        values_of(type, R, VECTORS_AT_ONCE, is_first, w, row0, r0, d, span);
     for (; d + 2 * LANES <= w->head_dim; d += 2 * LANES)
-        values_of(type, R, 2, w, row0, r0, d, span);
+        values_of(type, R, 2, is_first, w, row0, r0, d, span);
     if (LANES == LANES_STEP && d < w->head_dim)
-        values_of(type, R, 1, w, row0, r0, d, span);
+        values_of(type, R, 1, is_first, w, row0, r0, d, span);
 }
 
 /* ---- R rows, one block ---- */
-INLINE void rows_of_block(enum kv_type type, const int R, const struct work *w, uint32_t row0)
+INLINE void rows_of_block_as(enum kv_type type, const int R, const bool is_first,
+                             const struct work *w, uint32_t row0)
 {
     struct attention_span spans[ATTENTION_ROWS];
     for (uint32_t r = 0; r < (uint32_t)R; r++)
@@ -228,7 +250,7 @@ INLINE void rows_of_block(enum kv_type type, const int R, const struct work *w, 
 #pragma GCC unroll 2
     for (uint32_t key = 0; key < KV_PAGE_TOKENS; key += n_vectors * LANES)
         if (any.low < key + n_vectors * LANES && any.high > key)
-            scores_of(type, R, (int)n_vectors, w, row0, key);
+            scores_of(type, R, (int)n_vectors, is_first, w, row0, key);
     softmax_rows(w, row0, (uint32_t)R, spans);
     /* Keys ascend for every row: those before the common ones, the common ones, those after. */
     struct attention_span common = common_span(spans, (uint32_t)R);
@@ -236,11 +258,20 @@ INLINE void rows_of_block(enum kv_type type, const int R, const struct work *w, 
         common = (struct attention_span){KV_PAGE_TOKENS, KV_PAGE_TOKENS};
     for (uint32_t r = 0; R > 1 && r < (uint32_t)R; r++) {
         const uint32_t high = spans[r].high < common.low ? spans[r].high : common.low;
-        all_values_of(type, 1, w, row0, r, (struct attention_span){spans[r].low, high});
+        all_values_of(type, 1, false, w, row0, r, (struct attention_span){spans[r].low, high});
     }
-    all_values_of(type, R, w, row0, 0, common);
+    all_values_of(type, R, is_first, w, row0, 0, common);
     for (uint32_t r = 0; R > 1 && r < (uint32_t)R; r++)
-        all_values_of(type, 1, w, row0, r, (struct attention_span){common.high, spans[r].high});
+        all_values_of(type, 1, false, w, row0, r,
+                      (struct attention_span){common.high, spans[r].high});
+}
+
+INLINE void rows_of_block(enum kv_type type, const int R, const struct work *w, uint32_t row0)
+{
+    if (row0 == 0 && w->next_k)
+        rows_of_block_as(type, R, true, w, row0);
+    else
+        rows_of_block_as(type, R, false, w, row0);
 }
 
 /* Four rows by threes are two and two, which widens K and V as often as three and one, for more. */
@@ -278,7 +309,7 @@ static void block_f32(const struct work *w)
     all_rows_of_block(KV_F32, w);
 }
 
-/* Does any row see this block?  The first token reaches back furthest, the last ahead. */
+/* Does any row see w->block?  The first token reaches back furthest, the last ahead. */
 static bool is_seen(const struct work *w)
 {
     for (uint32_t row = 0; row < w->n_rows; row += w->group) {
@@ -289,19 +320,41 @@ static bool is_seen(const struct work *w)
     return false;
 }
 
-static void add_block(struct work *w, uint32_t block)
+/* The KV head's part of a chunk of this block. */
+static const uint8_t *head_part(const struct work *w, const void *const *chunks, uint32_t block)
 {
     const size_t elements = (size_t)w->tile.kv_head * w->head_dim * KV_PAGE_TOKENS;
-    const size_t bytes = elements * (w->kv->type == KV_F16 ? 2 : 4);
-    w->block = block;
-    if (!is_seen(w)) /* then its page may not even be there */
-        return;
-    w->k = (const uint8_t *)w->kv->k[block - w->kv->first_page] + bytes;
-    w->v = (const uint8_t *)w->kv->v[block - w->kv->first_page] + bytes;
-    if (w->kv->type == KV_F16)
-        block_f16(w);
-    else
-        block_f32(w);
+    return (const uint8_t *)chunks[block - w->kv->first_page] + elements * kv_bytes(w->kv->type);
+}
+
+static void fetch(const uint8_t *p, size_t bytes)
+{
+    for (size_t i = 0; i < bytes; i += 64)
+        __builtin_prefetch(p + i, 0, 2);
+}
+
+/* Seen blocks of a partition, ascending; each asks for the one behind it. */
+static void add_blocks(struct work *w, const uint32_t *blocks, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        w->block = blocks[i];
+        w->k = head_part(w, w->kv->k, w->block);
+        w->v = head_part(w, w->kv->v, w->block);
+        w->next_k = w->next_v = NULL;
+        if (i + 1 < n) {
+            w->next_k = head_part(w, w->kv->k, blocks[i + 1]);
+            w->next_v = head_part(w, w->kv->v, blocks[i + 1]);
+        }
+        if (i == 0) {
+            const size_t bytes = (size_t)w->head_dim * KV_PAGE_TOKENS * kv_bytes(w->kv->type);
+            fetch(w->k, bytes);
+            fetch(w->v, bytes);
+        }
+        if (w->kv->type == KV_F16)
+            block_f16(w);
+        else
+            block_f32(w);
+    }
 }
 
 void ISA_NAME(attention_partial)(float *state, const struct attention_queries *q,
@@ -326,8 +379,13 @@ void ISA_NAME(attention_partial)(float *state, const struct attention_queries *q
         w.state.sum[row] = 0.0f;
     }
     memset(w.state.acc, 0, (size_t)w.n_rows * w.head_dim * sizeof(float));
-    for (uint32_t i = 0; i < BLOCKS_PER_PARTITION; i++)
-        add_block(&w, partition * BLOCKS_PER_PARTITION + i);
+    uint32_t seen[BLOCKS_PER_PARTITION], n_seen = 0;
+    for (uint32_t i = 0; i < BLOCKS_PER_PARTITION; i++) {
+        w.block = partition * BLOCKS_PER_PARTITION + i;
+        if (is_seen(&w)) /* else its page may not even be there */
+            seen[n_seen++] = w.block;
+    }
+    add_blocks(&w, seen, n_seen);
 }
 
 /* ---- folding, finishing, writing ---- */
