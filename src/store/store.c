@@ -464,6 +464,20 @@ static enum status run_job(struct store *s, enum job_kind kind, const struct dig
     return waiter_wait(&w, e);
 }
 
+enum status store_delete(struct store *s, const struct digest *key, struct err *e)
+{
+    if (s->is_read_only)
+        return err_set(e, E_DENIED, "%s is open read-only", s->dir);
+    struct job *job = job_new(JOB_DELETE);
+    if (!job)
+        return err_set(e, E_NOMEM, "store");
+    job->put.key = *key;
+    enum status st = enqueue(s, job, false, e);
+    if (st != OK)
+        mem_free(job);
+    return st;
+}
+
 enum status store_delete_wait(struct store *s, const struct digest *key, struct err *e)
 {
     return run_job(s, JOB_DELETE, key, e);

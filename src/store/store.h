@@ -82,6 +82,8 @@ struct store_put {
 NODISCARD enum status store_put(struct store *s, const struct store_put *put, struct err *e);
 /* The same and waits: on OK the record is durable (acknowledged). */
 NODISCARD enum status store_put_wait(struct store *s, const struct store_put *put, struct err *e);
+/* Queues a tombstone and does not wait.  E_BUSY, E_DENIED: nothing was queued. */
+NODISCARD enum status store_delete(struct store *s, const struct digest *key, struct err *e);
 /* Durable tombstone; E_NOT_FOUND when there is no such record. */
 NODISCARD enum status store_delete_wait(struct store *s, const struct digest *key, struct err *e);
 /* Waits until everything queued before is durable or has failed. */

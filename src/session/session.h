@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: MIT
+ * session.h — who owns which tokens: tenants, sessions, and the token ids and messages they keep.
+ * For:     the engine (a turn ended; what did this response say), HTTP's /v1/sessions, kvasir
+ * store. Not for: KV pages, which are a cache of what is kept here: losing them costs time only.
+ * Records: docs/format-store.md, "What sessions keep".  A *session* is one record of 4 KiB; tokens
+ *          and messages lie in *lines*, which grow by appending and are shared by forks.
+ * Thread:  any.  One writer at a time changes sessions (a mutex held across the write: replies are
+ *          acknowledged, so somebody waits for the disk anyway); looking never waits for it.
+ * Order:   sessions_open → (sessions_tenant, sessions_keep, sessions_command …)* → sessions_close.
+ */
+#ifndef KVASIR_SESSION_SESSION_H
+#define KVASIR_SESSION_SESSION_H
+
+#include "base/digest.h"
+#include "base/slice.h"
+#include "store/store.h"
+#include "text/json.h"
+
+#define SESSION_NAME_BYTES_MAX   200u
+#define SESSION_TAG_BYTES_MAX    64u
+#define SESSION_REASON_BYTES_MAX 200u
+#define SESSION_ID_BYTES         16u
+#define SESSION_TOKENS_MAX       (1u << 24) /* of one session */
+#define SESSION_MESSAGES_MAX     (1u << 18)
+#define SESSION_JSON_MAX         (64u << 20) /* messages of one session as JSON */
+#define SESSIONS_MAX             (1u << 20)
+#define TENANTS_MAX              1024u
+#define TENANT_KEYS_MAX          256u
+
+struct sessions;
+
+struct sessions_options {
+    struct store *store; /* NULL: tenants only, nothing is kept.  Borrowed. */
+    bool is_read_only;
+};
+NODISCARD enum status sessions_open(const struct sessions_options *options, struct sessions **out,
+                                    struct err *e);
+void sessions_close(struct sessions *b);
+
+/* ---- tenants ---- */
+/* The tenant of this name, made where there is none: its salt is durable when this returns.
+ * hashes [n]: of its API keys, remembered; E_EXISTS when another tenant has one of them.
+ * index 0 is "default". */
+NODISCARD enum status sessions_tenant(struct sessions *b, struct slice name,
+                                      const struct digest *hashes, uint32_t n, uint32_t *index,
+                                      struct err *e);
+/* E_NOT_FOUND. */
+NODISCARD enum status sessions_find_tenant(struct sessions *b, struct slice name, uint32_t *index,
+                                           struct err *e);
+struct digest sessions_salt(struct sessions *b, uint32_t tenant);
+
+/* ---- what computed the pages ---- */
+struct session_origin {
+    struct digest root;   /* of all chains: model, KV type, numerics */
+    const char *model;    /* its name */
+    const char *kv_type;  /* "f16" */
+    struct digest digest; /* the model's identity */
+};
+
+/* ---- a turn ended ---- */
+struct session_turn {
+    uint32_t tenant;
+    struct slice name;     /* of the session whose end moves; empty: none */
+    struct slice response; /* id of a response that is to be kept; empty: none */
+    struct slice previous; /* response id or name that it goes on from; empty: none */
+    const uint32_t *tokens;
+    uint32_t n_tokens;
+    const struct json *messages; /* array, or NULL */
+    struct slice reply;          /* what the assistant wrote: becomes the last message */
+    bool has_reply;
+    const uint32_t *ends; /* [messages + reply]: token position behind each message; 0: none */
+    struct session_origin origin;
+};
+/* OK: it is durable (and only then may "stored" be said).  E_DENIED: read-only. */
+NODISCARD enum status sessions_keep(struct sessions *b, const struct session_turn *turn,
+                                    struct err *e);
+
+/* ---- reading ---- */
+/* A copy of what a session or response keeps. */
+struct session_content {
+    uint32_t tenant;
+    uint32_t n_tokens, n_messages;
+    uint32_t *tokens;
+    char *messages; /* n_messages lines of compact JSON, each with its newline */
+    size_t messages_bytes;
+    struct digest salt; /* of its pages: the tenant's, or an import's own */
+    bool is_imported;
+    struct digest root;
+    bool is_cut; /* damage: less than was kept */
+};
+/* which: a session's name or id, or a response's id.  what: tokens, messages or both. */
+#define SESSION_WANT_TOKENS   1u
+#define SESSION_WANT_MESSAGES 2u
+NODISCARD enum status sessions_read(struct sessions *b, uint32_t tenant, struct slice which,
+                                    unsigned wanted, struct session_content *out, struct err *e);
+void session_content_release(struct session_content *c);
+/* The salt of a session's pages without reading it; false: there is none of this name. */
+bool sessions_find_salt(struct sessions *b, uint32_t tenant, struct slice which,
+                        struct digest *salt);
+/* Letters, digits and -_.:@/+=~, 1 to SESSION_NAME_BYTES_MAX. */
+bool session_name_is_good(struct slice name);
+
+/* ---- commands: one way for HTTP, the control socket and kvasir store ---- */
+/* request: {"op": "list", …}; each op's members are in docs/api/sessions.md.  Appends a JSON object
+ * without newline to out.  A failure leaves out as it was. */
+NODISCARD enum status sessions_command(struct sessions *b, uint32_t tenant,
+                                       const struct json *request, struct buf *out, struct err *e);
+
+#endif

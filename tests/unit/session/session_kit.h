@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: MIT
+ * session_kit.h — a store in a folder of its own, sessions in it, turns and commands in one line.
+ */
+#ifndef KVASIR_TESTS_SESSION_KIT_H
+#define KVASIR_TESTS_SESSION_KIT_H
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/mem.h"
+#include "base/prng.h"
+#include "os/fs.h"
+#include "session/session.h"
+
+struct kit {
+    char dir[64];
+    struct store *store;
+    struct sessions *b;
+};
+
+static inline void kit_open(struct kit *k, bool is_read_only)
+{
+    struct err e = {0};
+    struct store_options options = {
+        .max_bytes = 1u << 30, .is_read_only = is_read_only, .keep_free_bytes = 1};
+    if (store_open(os_fs_real(), k->dir, &options, &k->store, &e) != OK)
+        fail_msg("store_open: %s", e.msg);
+    struct sessions_options so = {.store = k->store, .is_read_only = is_read_only};
+    if (sessions_open(&so, &k->b, &e) != OK)
+        fail_msg("sessions_open: %s", e.msg);
+}
+
+static inline void kit_close(struct kit *k)
+{
+    sessions_close(k->b);
+    store_close(k->store);
+    k->b = NULL;
+    k->store = NULL;
+}
+
+static inline void kit_begin(struct kit *k)
+{
+    *k = (struct kit){0};
+    snprintf(k->dir, sizeof k->dir, "/tmp/kvasir-session-test-XXXXXX");
+    assert_non_null(mkdtemp(k->dir));
+    kit_open(k, false);
+}
+
+static inline void kit_end(struct kit *k)
+{
+    char command[128];
+    kit_close(k);
+    snprintf(command, sizeof command, "rm -rf '%s'", k->dir);
+    assert_int_equal(system(command), 0);
+}
+
+static inline void kit_again(struct kit *k)
+{
+    kit_close(k);
+    kit_open(k, false);
+}
+
+/* A turn: n tokens of the series `seed`, of which those from `from` on are of series seed2; message
+ * i says "m<i>" and ends at 100 × (i + 1) where that is within the tokens. */
+struct kit_turn {
+    const char *name, *response, *previous;
+    uint32_t tenant, n, from, series, n_messages;
+    const char *edited; /* what the first message says instead */
+};
+
+static inline uint32_t kit_token(uint32_t series, uint32_t i)
+{
+    return (series * 2654435761u + i * 40503u) % 50000u;
+}
+
+static inline enum status kit_keep(struct kit *k, const struct kit_turn *t, struct err *e)
+{
+    struct arena a;
+    uint32_t *tokens = mem_new(t->n + 1, sizeof *tokens), ends[64] = {0};
+    arena_init(&a, 1u << 20);
+    struct json *messages = json_new_array(&a, t->n_messages);
+    for (uint32_t i = 0; i < t->n; i++)
+        tokens[i] = kit_token(i < t->from ? 0 : t->series, i);
+    for (uint32_t i = 0; i < t->n_messages; i++) {
+        struct json *m = &messages->items[i];
+        *m = *json_new_object(&a, 2);
+        m->members[0].key = SLICE_LIT("role");
+        m->members[0].value =
+            (struct json){.kind = JSON_STRING, .text = SLICE_LIT(i % 2 ? "assistant" : "user")};
+        m->members[1].key = SLICE_LIT("content");
+        char text[32];
+        int n = snprintf(text, sizeof text, "m%u", i);
+        if (i == 0 && t->edited)
+            n = snprintf(text, sizeof text, "%s", t->edited);
+        m->members[1].value = (struct json){.kind = JSON_STRING,
+                                            .text = {arena_text(&a, text, (size_t)n), (size_t)n}};
+        ends[i] = 100 * (i + 1) <= t->n ? 100 * (i + 1) : 0;
+    }
+    struct session_turn turn = {
+        .tenant = t->tenant,
+        .name = slice_of(t->name),
+        .response = slice_of(t->response),
+        .previous = slice_of(t->previous),
+        .tokens = tokens,
+        .n_tokens = t->n,
+        .messages = messages,
+        .ends = ends,
+        .origin = {.root = {{7}}, .model = "model \"m\"", .kv_type = "f16"}};
+    enum status st = sessions_keep(k->b, &turn, e);
+    arena_release(&a);
+    mem_free(tokens);
+    return st;
+}
+
+static inline void kit_must_keep(struct kit *k, struct kit_turn t)
+{
+    struct err e = {0};
+    if (kit_keep(k, &t, &e) != OK)
+        fail_msg("keep: %s", e.msg);
+}
+
+/* The tokens of `which` are n of series 0, those from `from` on of `series`; messages as many. */
+static inline void kit_check(struct kit *k, uint32_t tenant, const char *which, uint32_t n,
+                             uint32_t from, uint32_t series, uint32_t n_messages)
+{
+    struct session_content c;
+    struct err e = {0};
+    if (sessions_read(k->b, tenant, slice_of(which), SESSION_WANT_TOKENS | SESSION_WANT_MESSAGES,
+                      &c, &e) != OK)
+        fail_msg("read %s: %s", which, e.msg);
+    assert_false(c.is_cut);
+    assert_int_equal(c.n_tokens, n);
+    assert_int_equal(c.n_messages, n_messages);
+    for (uint32_t i = 0; i < n; i++)
+        if (c.tokens[i] != kit_token(i < from ? 0 : series, i))
+            fail_msg("%s: token %u", which, i);
+    uint32_t lines = 0;
+    for (size_t i = 0; i < c.messages_bytes; i++)
+        lines += c.messages[i] == '\n';
+    assert_int_equal(lines, n_messages);
+    session_content_release(&c);
+}
+
+/* Runs a command; the answer in text [size], or "STATUS: reason". */
+static inline enum status kit_command(struct kit *k, uint32_t tenant, const char *json, char *text,
+                                      size_t size)
+{
+    struct arena a;
+    struct json *v;
+    struct err e = {0};
+    struct buf out;
+    arena_init(&a, 1u << 20);
+    buf_init(&out, 1u << 26);
+    if (json_parse(slice_of(json), &a, &v, &e) != OK)
+        fail_msg("%s: %s", json, e.msg);
+    enum status st = sessions_command(k->b, tenant, v, &out, &e);
+    if (st == OK)
+        snprintf(text, size, "%.*s", (int)out.len, out.ptr);
+    else
+        snprintf(text, size, "%s: %s", status_name(st), e.msg);
+    buf_release(&out);
+    arena_release(&a);
+    return st;
+}
+
+static inline void kit_must(struct kit *k, const char *json)
+{
+    char text[4096];
+    if (kit_command(k, 0, json, text, sizeof text) != OK)
+        fail_msg("%s: %s", json, text);
+}
+
+#endif
