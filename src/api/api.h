@@ -26,6 +26,7 @@ struct api_dialect;
 /* server/route.c has one function for each. */
 enum api_serves {
     API_GENERATE, /* by the row's dialect */
+    API_COUNT,    /* tokens of a request that API_GENERATE would take */
     API_MODELS,
     API_MODEL,
     API_STATS,
@@ -112,6 +113,10 @@ NODISCARD enum status api_reply_event(struct api_call *c, uint32_t prompt,
                                       const struct engine_event *ev, struct buf *out);
 /* What all prompts cost so far. */
 const struct engine_usage *api_reply_usage(const struct api_call *c);
+/* X-KV-* and the request's id: of a stream what is known at EVENT_STARTED, else all of it. */
+void api_reply_headers(const struct api_call *c,
+                       void (*add)(void *arg, const char *name, const char *value), void *arg);
+void api_count_write(struct buf *out, const struct api_call *c, uint32_t n_tokens);
 /* The error event that ends a stream which has begun. */
 void api_reply_error(struct api_call *c, const struct api_error *error, struct buf *out);
 

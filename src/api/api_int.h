@@ -79,6 +79,10 @@ struct api_choice {
     struct tool_text tools;
 };
 
+/* "none" leaves the tools in the prompt, so that its prefix stays the same, and what the model
+ * writes alone. */
+enum tool_choice { TOOLS_AUTO, TOOLS_NONE, TOOLS_REQUIRED, TOOLS_NAMED };
+
 struct api_call {
     const struct api_dialect *dialect;
     char id[API_ID_BYTES];
@@ -88,7 +92,10 @@ struct api_call {
     const struct tokenizer *tokenizer;
     bool is_stream, wants_usage; /* wants_usage: a chunk of its own at the end of a stream */
     bool wants_progress;         /* of a stream: chunks that tell how far the prompt is */
-    bool finds_tools;            /* tools were given and may be called */
+    enum tool_choice tool_choice;
+    struct slice tool_name; /* TOOLS_NAMED, in the request's arena */
+    bool is_single_call;    /* at most one call in a reply */
+    bool finds_tools;       /* tools were given and may be called */
     uint32_t n_prompts, n_per_prompt, n_choices, n_unfinished;
     const struct json *prompts; /* [n_prompts] of the body, in the first request's arena; or NULL */
     struct slice *echoes;       /* [n_prompts], or NULL */
@@ -130,15 +137,19 @@ struct api_dialect {
     const char *name;      /* in docs */
     const char *family;    /* rows of one table in docs */
     const char *id_prefix; /* of replies */
+    const char *call_id_prefix;
+    const char *request_id_header;
     const char *stream_type;
     void (*read)(struct fields *f, const struct api_context *context, struct api_call *c,
                  struct engine_request *r);
     const struct api_writer *writer;
     void (*error)(struct buf *out, const struct api_error *x);
-    const struct field_set *const *fields; /* NULL at the end */
+    void (*count)(struct buf *out, uint32_t n_tokens); /* of endpoints that count only, or NULL */
+    const struct field_set *const *fields;             /* NULL at the end */
 };
 
-extern const struct api_dialect dialect_openai_chat, dialect_openai_text;
+extern const struct api_dialect dialect_openai_chat, dialect_openai_text, dialect_anthropic,
+    dialect_anthropic_count;
 
 /* sampling.c: fields that several dialects share, and their readers. */
 extern const struct field_set fields_sampling, fields_common, fields_openai_inert,
@@ -149,6 +160,8 @@ void read_refused(struct fields *f, const struct api_dialect *dialect);
 void read_model(struct fields *f, struct api_call *c);
 void read_stops(struct fields *f, const char *name, struct engine_request *r);
 void read_best_of(struct fields *f);
+/* What c->tool_choice asks for, checked against r->tools. */
+void read_tool_use_rules(struct fields *f, struct api_call *c, const struct engine_request *r);
 
 /* reply.c, for writers */
 /* c->chunk := c->head, an object that is open and has members. */
@@ -168,6 +181,7 @@ void openai_whole(struct api_call *c, struct json_writer *w, struct buf *out);
 const char *openai_finish(const struct api_choice *choice);
 void openai_stream_error(struct api_call *c, const struct api_error *error, struct buf *out);
 void openai_error(struct buf *out, const struct api_error *x); /* error.c */
+void anthropic_error(struct buf *out, const struct api_error *x);
 
 /* usage.c: members of the open object.  write_usage: "usage", "timings", "seed", "kvasir". */
 void write_usage(struct json_writer *w, const struct api_call *c, const struct engine_usage *u);

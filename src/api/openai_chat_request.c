@@ -4,27 +4,9 @@
  *   role "developer" (OpenAI's newer word) becomes "system";
  *   a content of text parts becomes one string, parts joined by line feeds;
  *   images and sounds are refused. */
-#include <stdio.h>
-
-#include "api/api_int.h"
+#include "api/messages.h"
 
 #define EFFORT_BYTES_MAX 32u
-
-/* "messages[3].content[0]" */
-struct place {
-    char text[64];
-};
-
-static struct place place(const char *fmt, ...) PRINTF_LIKE(1, 2);
-static struct place place(const char *fmt, ...)
-{
-    struct place p;
-    va_list ap;
-    va_start(ap, fmt);
-    vsnprintf(p.text, sizeof p.text, fmt, ap);
-    va_end(ap);
-    return p;
-}
 
 /* The text of one part, or a refusal. */
 static struct slice part_text(struct fields *f, struct json *part, size_t i, size_t j)
@@ -155,14 +137,31 @@ static void check_tool(struct fields *f, const struct json *tool, size_t i)
         field_fail(f, E_INVALID, at.text, "function.name must be a string");
 }
 
-/* tool_choice "none" keeps the tools in the prompt, so that its prefix stays the same, and leaves
- * what the model writes alone. */
-static void read_tools(struct fields *f, struct api_call *c, struct engine_request *r)
+static void read_tool_choice(struct fields *f, struct api_call *c)
 {
-    const struct json *v = field(f, "tools"), *choice = field(f, "tool_choice");
-    bool is_auto = !choice || json_is_text(choice, "auto");
-    if (!is_auto && !json_is_text(choice, "none"))
-        field_fail(f, E_UNSUPPORTED, "tool_choice", "only \"auto\" and \"none\" are supported yet");
+    const struct json *v = field(f, "tool_choice");
+    const struct json *name = json_get(json_get(v, "function"), "name");
+    if (!v || json_is_text(v, "auto")) {
+        c->tool_choice = TOOLS_AUTO;
+    } else if (json_is_text(v, "none")) {
+        c->tool_choice = TOOLS_NONE;
+    } else if (json_is_text(v, "required")) {
+        c->tool_choice = TOOLS_REQUIRED;
+    } else if (json_is_text(json_get(v, "type"), "function") && name && name->kind == JSON_STRING) {
+        c->tool_choice = TOOLS_NAMED;
+        c->tool_name = name->text;
+    } else {
+        field_fail(f, E_INVALID, "tool_choice",
+                   "must be auto, none, required, or a function with a name");
+    }
+    bool is_parallel = true;
+    field_bool(f, "parallel_tool_calls", &is_parallel);
+    c->is_single_call = !is_parallel;
+}
+
+static void read_tools(struct fields *f, struct engine_request *r)
+{
+    const struct json *v = field(f, "tools");
     if (!v || f->status != OK)
         return;
     if (v->kind != JSON_ARRAY) {
@@ -176,7 +175,6 @@ static void read_tools(struct fields *f, struct api_call *c, struct engine_reque
     if (v->count == 0)
         return;
     r->tools = v;
-    c->finds_tools = is_auto;
 }
 
 /* chat_template_kwargs, and reasoning_effort under the names that templates know: the word itself
@@ -231,9 +229,7 @@ static const struct api_field own_fields[] = {
      "7", NULL},
     {"tools", FIELD_YES, "functions", "7", NULL},
     {"tool_choice", FIELD_YES,
-     "auto, none (the tools stay in the prompt, so that its prefix stays the same); others are "
-     "refused",
-     "7", NULL},
+     "auto; none: the tools stay in the prompt, so that its prefix stays the same", "7", NULL},
     {"logprobs", FIELD_YES, "", "7", NULL},
     {"top_logprobs", FIELD_YES, "0 to 20", "-1", NULL},
     {"reasoning_effort", FIELD_YES,
@@ -241,7 +237,7 @@ static const struct api_field own_fields[] = {
     {"chat_template_kwargs", FIELD_YES, "variables for the template", "7", NULL},
     {"continue_final_message", FIELD_YES, "the reply goes on with the last message", "7", NULL},
     {"add_generation_prompt", FIELD_YES, "", "7", NULL},
-    {"parallel_tool_calls", FIELD_NONE, "", NULL, NULL},
+    {"parallel_tool_calls", FIELD_YES, "false: one call at most", "7", NULL},
     {"response_format", FIELD_YES, "text; others are refused", "{\"type\":\"json_object\"}", NULL},
     {"modalities", FIELD_YES, "[\"text\"]; others are refused", "[\"audio\"]", NULL},
     {"grammar", FIELD_REFUSED, "", "\"root ::= x\"", NULL},
@@ -288,7 +284,9 @@ static void read_chat(struct fields *f, const struct api_context *context, struc
     if (r->continue_final_message && r->add_generation_prompt)
         field_fail(f, E_INVALID, "continue_final_message", "excludes add_generation_prompt");
     read_messages(f, r);
-    read_tools(f, c, r);
+    read_tools(f, r);
+    read_tool_choice(f, c);
+    read_tool_use_rules(f, c, r);
     read_formats(f);
     read_variables(f, r);
     read_logprobs(f, c, r);
@@ -301,6 +299,8 @@ extern const struct api_writer writer_openai_chat;
 const struct api_dialect dialect_openai_chat = {.name = "chat completions",
                                                 .family = "OpenAI",
                                                 .id_prefix = "chatcmpl-",
+                                                .call_id_prefix = "call_",
+                                                .request_id_header = "x-request-id",
                                                 .stream_type = "text/event-stream",
                                                 .read = read_chat,
                                                 .writer = &writer_openai_chat,

@@ -169,6 +169,8 @@ extern const struct api_writer writer_openai_text;
 const struct api_dialect dialect_openai_text = {.name = "completions",
                                                 .family = "OpenAI",
                                                 .id_prefix = "cmpl-",
+                                                .call_id_prefix = "call_",
+                                                .request_id_header = "x-request-id",
                                                 .stream_type = "text/event-stream",
                                                 .read = read_text,
                                                 .writer = &writer_openai_text,

@@ -130,18 +130,20 @@ static void put_text(struct api_call *c, struct api_choice *choice, enum item_ki
     grow_item(c, choice, text, out);
 }
 
-/* "call_", what is random in the reply's id, the choice, the number. */
+/* The dialect's prefix, what is random in the reply's id, the choice, the number. */
 static void make_call_id(const struct api_call *c, const struct api_choice *choice,
                          struct api_item *item)
 {
-    snprintf(item->id, sizeof item->id, "call_%s%02x%04x", c->id + strlen(c->dialect->id_prefix),
-             choice->index, item->call_number);
+    snprintf(item->id, sizeof item->id, "%s%s%02x%04x", c->dialect->call_id_prefix,
+             c->id + strlen(c->dialect->id_prefix), choice->index, item->call_number);
 }
 
 static void put_call(struct api_call *c, struct api_choice *choice,
                      const struct tool_text_item *call, struct buf *out)
 {
-    struct api_item *item = choice->has_failed ? NULL : new_item(c, choice, ITEM_CALL, out);
+    bool is_too_many = c->is_single_call && choice->n_calls > 0;
+    struct api_item *item =
+        choice->has_failed || is_too_many ? NULL : new_item(c, choice, ITEM_CALL, out);
     if (!item)
         return;
     item->call_number = choice->n_calls++;
@@ -310,4 +312,43 @@ const struct engine_usage *api_reply_usage(const struct api_call *c)
 void api_reply_error(struct api_call *c, const struct api_error *error, struct buf *out)
 {
     c->dialect->writer->error(c, error, out);
+}
+
+void api_reply_headers(const struct api_call *c,
+                       void (*add)(void *arg, const char *name, const char *value), void *arg)
+{
+    const struct engine_usage *u = &c->usage;
+    const struct {
+        const char *name;
+        uint32_t value;
+    } counts[] = {{"X-KV-Memory-Tokens", u->memory_tokens},
+                  {"X-KV-Disk-Tokens", u->disk_tokens},
+                  {"X-KV-Computed-Tokens", u->computed_tokens},
+                  {"X-KV-Replayed", u->replayed}};
+    const struct {
+        const char *name;
+        double value;
+        bool is_known;
+    } times[] = {{"X-KV-Lookup-Ms", u->lookup_ms, true},
+                 {"X-KV-Prefill-Ms", u->prefill_ms, c->n_done == c->n_prompts},
+                 {"X-KV-Decode-Ms", u->decode_ms, c->n_done == c->n_prompts}};
+    char text[32];
+    add(arg, c->dialect->request_id_header, c->id);
+    for (size_t i = 0; i < ARRAY_COUNT(counts); i++) {
+        snprintf(text, sizeof text, "%u", counts[i].value);
+        add(arg, counts[i].name, text);
+    }
+    for (size_t i = 0; i < ARRAY_COUNT(times); i++) {
+        if (!times[i].is_known)
+            continue;
+        snprintf(text, sizeof text, "%.3f", times[i].value);
+        add(arg, times[i].name, text);
+    }
+    if (u->reason)
+        add(arg, "X-KV-Reason", u->reason);
+}
+
+void api_count_write(struct buf *out, const struct api_call *c, uint32_t n_tokens)
+{
+    c->dialect->count(out, n_tokens);
 }

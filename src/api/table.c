@@ -4,8 +4,9 @@
 #include "api/api_int.h"
 #include "base/check.h"
 
-#define CHAT &dialect_openai_chat
-#define TEXT &dialect_openai_text
+#define CHAT      &dialect_openai_chat
+#define TEXT      &dialect_openai_text
+#define ANTHROPIC &dialect_anthropic
 
 static const struct api_endpoint endpoints[] = {
     {"GET", "/", API_PAGE, CHAT, true, "a page that says what runs here, with a small chat"},
@@ -14,6 +15,9 @@ static const struct api_endpoint endpoints[] = {
     {"GET", "/v1/models/{id}", API_MODEL, CHAT, false, "one of them"},
     {"POST", "/v1/chat/completions", API_GENERATE, CHAT, false, "messages in, a message out"},
     {"POST", "/v1/completions", API_GENERATE, TEXT, false, "text or token ids in, text out"},
+    {"POST", "/v1/messages", API_GENERATE, ANTHROPIC, false, "messages in, a message out"},
+    {"POST", "/v1/messages/count_tokens", API_COUNT, &dialect_anthropic_count, false,
+     "how many tokens the prompt has"},
     {"GET", "/v1/cache/stats", API_STATS, CHAT, false,
      "where prompt tokens came from, pages, store"},
 };
@@ -22,7 +26,7 @@ static const struct api_endpoint endpoints[] = {
 static const struct {
     const char *prefix;
     const struct api_dialect *dialect;
-} shapes[] = {{"", CHAT}};
+} shapes[] = {{"/v1/messages", ANTHROPIC}, {"", CHAT}};
 
 static const struct slice PART = {"{id}", 4};
 

@@ -152,6 +152,10 @@ void engine_cancel(struct engine *g, uint64_t id);
 NODISCARD enum status engine_render(const struct engine *g, const struct engine_request *r,
                                     struct buf *out, struct err *e);
 
+/* Tokens of the prompt that r would be; on the caller's thread, nothing is computed. */
+NODISCARD enum status engine_count_tokens(struct engine *g, const struct engine_request *r,
+                                          uint32_t *n, struct err *e);
+
 /* ---- scoring (eval logits, nll, perplexity) ---- */
 struct engine_score {
     const uint32_t *tokens;

@@ -129,6 +129,18 @@ enum status prompt_build(struct engine *g, const struct engine_request *r, struc
     return st;
 }
 
+enum status engine_count_tokens(struct engine *g, const struct engine_request *r, uint32_t *n,
+                                struct err *e)
+{
+    struct prompt p;
+    enum status st = prompt_build(g, r, &p, e);
+    if (st != OK)
+        return st;
+    *n = (uint32_t)p.tokens.count;
+    prompt_release(&p);
+    return OK;
+}
+
 static void build_job(struct engine *g, struct job *job)
 {
     struct err e;

@@ -20,7 +20,7 @@
 
 #define HTTP_HEADER_BYTES_MAX  (16u << 10)
 #define HTTP_HEADERS_MAX       100u /* of a request */
-#define HTTP_REPLY_HEADERS_MAX 8u   /* added by http_add_header */
+#define HTTP_REPLY_HEADERS_MAX 24u  /* added by http_add_header */
 #define HTTP_CONNECTIONS_MAX   65536u
 
 struct http_server;

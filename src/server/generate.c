@@ -160,12 +160,19 @@ static void answer_error(struct generation *g, const struct api_error *error)
     http_stream_end(g->x);
 }
 
+static void add_header(void *x, const char *name, const char *value)
+{
+    http_add_header(x, name, value);
+}
+
 static void answer_whole(struct generation *g)
 {
-    if (g->is_streaming)
+    if (g->is_streaming) {
         http_stream_end(g->x);
-    else
+    } else {
+        api_reply_headers(g->call, add_header, g->x);
         http_reply(g->x, 200, "application/json", &g->out);
+    }
 }
 
 static void log_end(const struct generation *g, const struct engine_usage *u, const char *how)
@@ -207,10 +214,6 @@ static void answer(struct generation *g)
 static void pass_on(struct generation *g, uint32_t prompt, const struct engine_event *ev)
 {
     bool is_stream = api_call_is_stream(g->call);
-    if (ev->kind == EVENT_STARTED && is_stream && !g->is_streaming) {
-        http_stream_begin(g->x, 200, api_call_stream_type(g->call));
-        g->is_streaming = true;
-    }
     if (g->is_cut || g->has_failed)
         return;
     if (is_stream)
@@ -218,9 +221,15 @@ static void pass_on(struct generation *g, uint32_t prompt, const struct engine_e
     if (api_reply_event(g->call, prompt, ev, &g->out) != OK) {
         g->is_cut = true;
         cancel(g);
-    } else if (is_stream && g->out.len > 0 && http_stream_write(g->x, buf_slice(&g->out)) != OK) {
-        g->is_cut = true;
+        return;
     }
+    if (ev->kind == EVENT_STARTED && is_stream && !g->is_streaming) {
+        api_reply_headers(g->call, add_header, g->x);
+        http_stream_begin(g->x, 200, api_call_stream_type(g->call));
+        g->is_streaming = true;
+    }
+    if (is_stream && g->out.len > 0 && http_stream_write(g->x, buf_slice(&g->out)) != OK)
+        g->is_cut = true;
 }
 
 /* The first failure is the request's; the other parts would be for nothing. */
@@ -360,16 +369,50 @@ static enum status make_requests(struct server *s, const struct api_call *call,
     return OK;
 }
 
+static struct api_context context_of(const struct server *s)
+{
+    return (struct api_context){.model_name = s->name,
+                                .n_vocab = s->info->vocabulary.n_vocab,
+                                .tokenizer = engine_tokenizer(s->engine),
+                                .now_unix_s = clock_unix_s()};
+}
+
+void count_tokens(struct server *s, struct http_exchange *x, const struct api_dialect *dialect)
+{
+    struct api_error error = {0};
+    struct api_call *call = NULL;
+    struct api_context context = context_of(s);
+    struct buf out;
+    uint32_t n = 0;
+    buf_init(&out, 1024);
+    struct engine_request *r = engine_request_new(s->engine);
+    enum status st =
+        r ? api_call_new(dialect, http_body(x), (struct slice){"", 0}, &context, r, &call, &error)
+          : api_error_set(&error, E_NOMEM, NULL, "out of memory");
+    if (st == OK) {
+        struct err e = {.pos = ERR_NO_POS};
+        st = engine_count_tokens(s->engine, r, &n, &e);
+        if (st != OK)
+            api_error_from(&error, &e);
+    }
+    if (st == OK)
+        api_count_write(&out, call, n);
+    api_call_free(call);
+    if (r)
+        engine_request_free(r);
+    if (st == OK)
+        http_reply(x, 200, "application/json", &out);
+    else
+        route_error(x, dialect, &error);
+}
+
 void generate(struct server *s, struct http_exchange *x, const struct api_dialect *dialect)
 {
     struct api_error error = {0};
     struct api_call *call = NULL;
     struct generation *g = NULL;
     struct engine_request *requests[API_PROMPTS_MAX] = {0};
-    struct api_context context = {.model_name = s->name,
-                                  .n_vocab = s->info->vocabulary.n_vocab,
-                                  .tokenizer = engine_tokenizer(s->engine),
-                                  .now_unix_s = clock_unix_s()};
+    struct api_context context = context_of(s);
     if (atomic_load(&s->is_draining)) {
         api_error_http(&error, 503, "draining", "the server is stopping");
         route_error(x, dialect, &error);

@@ -16,6 +16,11 @@ static void serve_generate(const struct visit *v)
     generate(v->server, v->x, v->endpoint->dialect);
 }
 
+static void serve_count(const struct visit *v)
+{
+    count_tokens(v->server, v->x, v->endpoint->dialect);
+}
+
 static void reply_json(struct http_exchange *x, int status, struct buf *body)
 {
     http_reply(x, status, "application/json", body);
@@ -78,8 +83,9 @@ static void serve_page(const struct visit *v)
 }
 
 static void (*const functions[API_SERVES_COUNT])(const struct visit *) = {
-    [API_GENERATE] = serve_generate, [API_MODELS] = serve_models, [API_MODEL] = serve_model,
-    [API_STATS] = serve_stats,       [API_HEALTH] = serve_health, [API_PAGE] = serve_page,
+    [API_GENERATE] = serve_generate, [API_COUNT] = serve_count, [API_MODELS] = serve_models,
+    [API_MODEL] = serve_model,       [API_STATS] = serve_stats, [API_HEALTH] = serve_health,
+    [API_PAGE] = serve_page,
 };
 
 void route_error(struct http_exchange *x, const struct api_dialect *dialect,

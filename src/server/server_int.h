@@ -46,6 +46,7 @@ void route_error(struct http_exchange *x, const struct api_dialect *dialect,
 
 /* generate.c */
 void generate(struct server *s, struct http_exchange *x, const struct api_dialect *dialect);
+void count_tokens(struct server *s, struct http_exchange *x, const struct api_dialect *dialect);
 void generate_cancel_all(struct server *s);
 
 /* page.c */

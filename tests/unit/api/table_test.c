@@ -35,6 +35,8 @@ static const struct {
 } bodies[] = {
     {"/v1/chat/completions", "{\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]"},
     {"/v1/completions", "{\"prompt\":\"hi\""},
+    {"/v1/messages", "{\"max_tokens\":5,\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]"},
+    {"/v1/messages/count_tokens", "{\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]"},
 };
 
 static const struct api_endpoint *find(const char *path)
@@ -66,10 +68,14 @@ static void with_field(char *out, size_t size, const char *body, const char *nam
 {
     char key[80];
     snprintf(key, sizeof key, "\"%s\":", name);
-    if (strncmp(body + 1, key, strlen(key)) == 0)
-        snprintf(out, size, "{%s%s}", key, value);
-    else
+    const char *at = strstr(body, key);
+    if (!at || (at[-1] != '{' && at[-1] != ',') || at - body > 20) {
         snprintf(out, size, "%s,%s%s}", body, key, value);
+        return;
+    }
+    const char *rest = strstr(at, ",\"messages\""); /* of max_tokens */
+    snprintf(out, size, "%.*s%s%s%s}", (int)(at - body), body, key, value,
+             rest && rest != at - 1 ? rest : "");
 }
 
 static void check_field(const struct api_dialect *dialect, const char *body,

@@ -1,0 +1,236 @@
+/* SPDX-License-Identifier: MIT
+ * golden_test.c — goal: the very bytes that clients of each dialect get, without a socket.
+ * Method: each line of tests/golden/api/cases.jsonl is a request and what a model writes; the
+ * reply, or the error, must be tests/golden/api/NAME.txt, where what is random in ids is written as
+ * zeros. Every case is played as given, and its stream also with the text cut into single bytes'
+ * characters: the whole reply must be the same.    Write anew after a wanted change, and read the
+ * diff: build/tests/unit/server/unit_api_golden --write */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "api/api.h"
+#include "fake_engine.h"
+
+#define FOLDER     "tests/golden/api/"
+#define CASES_MAX  (1 << 20)
+#define EVENTS_MAX 64
+
+static bool is_writing;
+static struct engine *engine;
+static struct arena arena;
+
+static const struct engine_usage usage = {.prompt_tokens = 100,
+                                          .memory_tokens = 64,
+                                          .disk_tokens = 20,
+                                          .computed_tokens = 16,
+                                          .completion_tokens = 7,
+                                          .replayed = 1,
+                                          .diverged_at = 84,
+                                          .reason = "new tokens",
+                                          .queue_ms = 0.125,
+                                          .lookup_ms = 0.5,
+                                          .prefill_ms = 8,
+                                          .decode_ms = 14,
+                                          .seed = 42};
+
+static struct slice read_file(const char *path)
+{
+    static char text[CASES_MAX];
+    FILE *f = fopen(path, "rb");
+    if (!f)
+        return (struct slice){NULL, 0};
+    size_t n = fread(text, 1, sizeof text - 1, f);
+    fclose(f);
+    char *copy = arena_text(&arena, text, n);
+    assert_non_null(copy);
+    return (struct slice){copy, n};
+}
+
+static struct slice text_of(const struct json *v, const char *key)
+{
+    const struct json *text = json_get(v, key);
+    return text ? text->text : (struct slice){"", 0};
+}
+
+static void play_event(struct api_call *call, struct engine_event ev, struct buf *out)
+{
+    for (uint32_t p = 0; p < api_call_n_prompts(call); p++)
+        assert_int_equal(api_reply_event(call, p, &ev, out), OK);
+}
+
+static void play_text(struct api_call *call, struct slice text, uint32_t token, bool has_logprob,
+                      uint32_t n_choices, struct buf *out)
+{
+    struct sampled sampled = {.token = token,
+                              .logprob = -0.25f,
+                              .n_top = 2,
+                              .top_tokens = {token, FAKE_VOCAB - 1},
+                              .top_logprobs = {-0.25f, -2}};
+    for (uint32_t i = 0; i < n_choices; i++)
+        play_event(call,
+                   (struct engine_event){.kind = EVENT_TEXT,
+                                         .choice = i,
+                                         .text = text,
+                                         .token = token,
+                                         .sampled = has_logprob ? &sampled : NULL},
+                   out);
+}
+
+/* The reply to c, its text in the pieces given or in pieces of single bytes. */
+static void play(const struct json *c, bool is_cut, struct api_call *call,
+                 const struct engine_request *r, struct buf *out)
+{
+    const struct json *pieces = json_get(c, "pieces");
+    bool is_length = slice_is(text_of(c, "finish"), "length");
+    play_event(call,
+               (struct engine_event){
+                   .kind = EVENT_STARTED, .usage = &usage, .text = text_of(c, "prompt_tail")},
+               out);
+    play_event(
+        call,
+        (struct engine_event){.kind = EVENT_PROGRESS, .usage = &usage, .done = 100, .total = 100},
+        out);
+    for (uint32_t i = 0; pieces && i < pieces->count; i++) {
+        struct slice text = pieces->items[i].text;
+        for (size_t at = 0; is_cut && at < text.len;) {
+            size_t n = 1;
+            while (at + n < text.len && ((unsigned char)text.ptr[at + n] & 0xC0) == 0x80)
+                n++;
+            play_text(call, (struct slice){text.ptr + at, n}, i, false, r->n_choices, out);
+            at += n;
+        }
+        if (!is_cut)
+            play_text(call, text, i, r->sampling.wants_logprob, r->n_choices, out);
+    }
+    for (uint32_t i = 0; i < r->n_choices; i++)
+        play_event(call,
+                   (struct engine_event){.kind = EVENT_FINISHED,
+                                         .choice = i,
+                                         .text = {"", 0},
+                                         .token = TOKEN_NONE,
+                                         .stop = text_of(c, "stop"),
+                                         .finish = is_length ? FINISH_LENGTH : FINISH_STOP},
+                   out);
+    play_event(call, (struct engine_event){.kind = EVENT_DONE, .usage = &usage}, out);
+}
+
+/* What is random in the reply's id: everything behind its last '-' or '_'. */
+static void hide_ids(struct api_call *call, struct buf *out)
+{
+    const char *id = api_call_id(call), *tail = id;
+    for (const char *p = id; *p; p++)
+        if (*p == '-' || *p == '_')
+            tail = p + 1;
+    size_t n = strlen(tail);
+    for (char *hit = out->ptr; hit && (hit = strstr(hit, tail)) != NULL; hit += n)
+        memset(hit, '0', n);
+}
+
+static void run_case(const struct json *c, bool is_cut, struct buf *out)
+{
+    struct api_context context = {.model_name = "default-name",
+                                  .n_vocab = FAKE_VOCAB,
+                                  .tokenizer = engine_tokenizer(engine),
+                                  .now_unix_s = 1700000000};
+    const struct json *body = json_get(c, "body");
+    struct engine_request *r = engine_request_new(engine);
+    struct api_call *call = NULL;
+    struct api_error error = {0};
+    struct buf text;
+    struct slice id;
+    const char *allow;
+    buf_init(&text, 1 << 20);
+    json_write(&text, body, (struct json_style){0});
+    const struct api_endpoint *at =
+        api_endpoint_find(SLICE_LIT("POST"), text_of(c, "path"), &id, &allow);
+    assert_non_null(at);
+    if (api_call_new(at->dialect, buf_slice(&text), SLICE_LIT("a-session"), &context, r, &call,
+                     &error) != OK) {
+        buf_printf(out, "%d ", error.http);
+        api_error_write(out, at->dialect, &error);
+    } else if (at->serves == API_COUNT) {
+        api_count_write(out, call, 100);
+    } else {
+        if (json_get(c, "shows_prompt")) {
+            json_write(out, r->messages, (struct json_style){.indent = 1});
+            buf_add_char(out, '\n');
+            if (r->tools)
+                json_write(out, r->tools, (struct json_style){.indent = 1});
+            buf_add_char(out, '\n');
+        }
+        play(c, is_cut, call, r, out);
+        hide_ids(call, out);
+    }
+    api_call_free(call);
+    engine_request_free(r);
+    buf_release(&text);
+}
+
+static void compare(const struct json *c, struct slice got)
+{
+    char path[256];
+    snprintf(path, sizeof path, FOLDER "%.*s.txt", SLICE_ARG(text_of(c, "name")));
+    if (is_writing) {
+        FILE *f = fopen(path, "wb");
+        assert_non_null(f);
+        assert_int_equal(fwrite(got.ptr, 1, got.len, f), got.len);
+        assert_int_equal(fclose(f), 0);
+        return;
+    }
+    struct slice expected = read_file(path);
+    if (!expected.ptr)
+        fail_msg("%s is missing", path);
+    if (!slice_equal(expected, got))
+        fail_msg("%s: got\n%.*s\nexpected\n%.*s", path, SLICE_ARG(got), SLICE_ARG(expected));
+}
+
+static void replies_are_the_golden_ones(void **state)
+{
+    (void)state;
+    struct slice all = read_file(FOLDER "cases.jsonl");
+    size_t n = 0;
+    assert_non_null(all.ptr);
+    while (all.len > 0) {
+        const char *end = memchr(all.ptr, '\n', all.len);
+        struct slice line = {all.ptr, end ? (size_t)(end - all.ptr) : all.len};
+        struct json *c = NULL;
+        struct err e = {0};
+        if (json_parse(line, &arena, &c, &e) != OK)
+            fail_msg("line %zu: %s", n + 1, e.msg);
+        struct buf out, cut;
+        buf_init(&out, 1 << 20);
+        buf_init(&cut, 1 << 20);
+        run_case(c, false, &out);
+        compare(c, buf_slice(&out));
+        const struct json *is_stream = json_get(json_get(c, "body"), "stream");
+        const struct json *logprobs = json_get(json_get(c, "body"), "logprobs");
+        run_case(c, true, &cut);
+        if (!(is_stream && is_stream->boolean) && !logprobs)
+            assert_string_equal(out.ptr, cut.ptr);
+        buf_release(&out);
+        buf_release(&cut);
+        size_t used = line.len + (end ? 1 : 0);
+        all = (struct slice){all.ptr + used, all.len - used};
+        n++;
+    }
+    assert_true(n >= 10);
+}
+
+int main(int argc, char **argv)
+{
+    is_writing = argc > 1 && strcmp(argv[1], "--write") == 0;
+    static const char *const pieces[FAKE_PIECES_MAX] = {"Hel", "lo", " there"};
+    memcpy(fake_script.pieces, pieces, sizeof pieces);
+    fake_script.n_pieces = 3;
+    engine = fake_engine_new();
+    arena_init(&arena, 256u << 20);
+    const struct CMUnitTest tests[] = {cmocka_unit_test(replies_are_the_golden_ones)};
+    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    arena_release(&arena);
+    engine_close(engine);
+    return failed;
+}
