@@ -59,6 +59,7 @@ struct http_exchange {
     bool is_event_stream;
     struct buf body;
     uint64_t body_counted; /* of server->bodies_bytes */
+    bool is_crowded;       /* no room for it among all bodies */
     uint64_t excess_bytes; /* of a body that is too large, read to nowhere */
     int status;
     const char *type;

@@ -18,9 +18,9 @@
 
 /* libmicrohttpd's memory of one connection: header, reply head and a block of the stream. */
 #define CONNECTION_MEMORY_BYTES (HTTP_HEADER_BYTES_MAX + (16u << 10))
-/* A chunked body says its size at its end only; this much too much is read, then the line is cut.
- */
-#define BODY_EXCESS_BYTES_MAX (16u << 20)
+/* A client that is still sending when the line is closed gets a reset and never sees why: what is
+ * too much is read to nowhere and answered at its end, up to here. */
+#define BODY_EXCESS_BYTES_MAX (1u << 30)
 #define WORKERS_MAX           64u
 #define DRAIN_POLL_MS         2u
 
@@ -95,7 +95,9 @@ static enum next on_headers(struct http_exchange *x, const char *method)
     struct slice length = http_header(x, "content-length");
     /* Digits only, by the guard; NUL-terminated, by the arena. */
     uint64_t n = !length.ptr ? 0 : length.len > 18 ? UINT64_MAX : strtoull(length.ptr, NULL, 10);
-    if (n > s->options.body_bytes_max + BODY_EXCESS_BYTES_MAX)
+    uint64_t max = s->options.body_bytes_max;
+    bool is_waiting = http_header(x, "expect").ptr; /* 100-continue: it has not begun to send */
+    if (n > max + BODY_EXCESS_BYTES_MAX || (n > max && is_waiting))
         return refuse(x, 413, "the request's body is too large");
     x->body.failed = n > s->options.body_bytes_max;
     x->phase = PHASE_READING;
@@ -110,8 +112,8 @@ static enum next on_body(struct http_exchange *x, const char *bytes, size_t *n)
         x->excess_bytes += *n;
         if (x->excess_bytes > max + BODY_EXCESS_BYTES_MAX)
             return NEXT_CLOSE;
-    } else if (!count_body(x, *n)) {
-        return NEXT_CLOSE; /* a response can't be queued in the middle of a body */
+    } else if (!count_body(x, *n)) { /* a response can't be queued in the middle of a body */
+        x->body.failed = x->is_crowded = true;
     } else {
         buf_add(&x->body, bytes, *n);
     }
@@ -122,6 +124,8 @@ static enum next on_body(struct http_exchange *x, const char *bytes, size_t *n)
 static enum next on_complete(struct http_exchange *x)
 {
     struct http_server *s = x->server;
+    if (x->body.failed && x->is_crowded)
+        return refuse(x, 503, "too many large requests at once");
     if (x->body.failed)
         return refuse(x, 413, "the request's body is too large");
     x->phase = PHASE_HANDLING;

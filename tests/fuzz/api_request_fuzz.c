@@ -42,6 +42,10 @@ static void reply(struct api_call *call, struct slice text, size_t piece, uint32
     buf_release(&out);
 }
 
+static const char *const paths[] = {
+    "/v1/chat/completions", "/v1/completions", "/v1/messages", "/v1/messages/count_tokens",
+    "/v1/messages",         "/v1/messages",    "/v1/messages", "/v1/chat/completions"};
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (size < 1)
@@ -52,20 +56,21 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct api_error error = {0};
     struct slice body = {(const char *)data + 1, size - 1};
     arena_init(&r.arena, 64u << 20);
-    const char *allow;
-    struct slice id,
-        path = data[0] & 1 ? SLICE_LIT("/v1/completions") : SLICE_LIT("/v1/chat/completions");
-    const struct api_endpoint *at = api_endpoint_find(SLICE_LIT("POST"), path, &id, &allow);
+    const char *allow, *path = paths[data[0] % (sizeof paths / sizeof *paths)];
+    struct slice id;
+    const struct api_endpoint *at =
+        api_endpoint_find(SLICE_LIT("POST"), slice_of(path), &id, &allow);
     enum status st =
         api_call_new(at->dialect, body, (struct slice){"", 0}, &context, &r, &call, &error);
     if (st == OK) {
         CHECK(r.n_choices >= 1 && r.n_choices <= ENGINE_CHOICES_MAX &&
               r.n_stops <= ENGINE_STOPS_MAX);
-        reply(call, body, 1 + (data[0] >> 1) % 32, r.n_choices);
-        api_call_free(call);
+        if (at->serves == API_GENERATE)
+            reply(call, body, 1 + (data[0] >> 3) % 32, r.n_choices);
     } else {
         CHECK(error.http >= 400 && error.message[0] && !call);
     }
+    api_call_free(call);
     arena_release(&r.arena);
     return 0;
 }
