@@ -21,4 +21,11 @@ NODISCARD void *mem_try_large(size_t bytes);
 void mem_free_large(void *p, size_t bytes);                             /* NULL is fine */
 void mem_free(void *p);                                                 /* NULL is fine */
 
+/* For tests: of the mem_try_* calls from now on, all threads', number n (0: the next) and the
+ * times - 1 after it give NULL; times 0: none.  mem_try_count(): calls since then. */
+void mem_fail_tries(uint64_t n, uint64_t times);
+uint64_t mem_try_count(void);
+/* The same question for allocators that are not ours (SQLite's, in tests): may this one succeed? */
+bool mem_try_passes(void);
+
 #endif

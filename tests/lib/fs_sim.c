@@ -213,18 +213,45 @@ static enum status grow(struct fs_sim *sim, struct sim_file *f, uint64_t size, s
     return OK;
 }
 
-enum status sim_write(struct fs_sim *sim, struct sim_file *f, const void *src, size_t n,
-                      uint64_t offset, struct err *e)
+static void tell(const struct fs_sim *sim, const struct sim_file *f, enum fs_sim_op op)
 {
-    enum status st = sim_gate(sim, FS_SIM_WRITE, e);
-    if (st == OK && n > 0)
-        st = grow(sim, f, offset + n, e);
+    for (uint32_t i = 0; i < sim->live.n && sim->watch; i++)
+        if (sim->live.at[i].file == f)
+            sim->watch(sim->live.at[i].path, op, sim->watch_arg);
+}
+
+static enum status put_bytes(struct fs_sim *sim, struct sim_file *f, const void *src, size_t n,
+                             uint64_t offset, struct err *e)
+{
+    enum status st = n > 0 ? grow(sim, f, offset + n, e) : OK;
     if (st != OK || n == 0)
         return st;
     memcpy(f->live + offset, src, n);
     for (uint64_t i = offset / SIM_SECTOR; i <= (offset + n - 1) / SIM_SECTOR; i++)
         f->dirty[i] = 1;
     return OK;
+}
+
+enum status sim_write(struct fs_sim *sim, struct sim_file *f, const void *src, size_t n,
+                      uint64_t offset, struct err *e)
+{
+    enum status st = sim_gate(sim, FS_SIM_WRITE, e);
+    if (st != OK && !sim->is_off) /* a short write, and then the error */
+        (void)put_bytes(sim, f, src, (size_t)prng_below(&sim->random, n + 1), offset, NULL);
+    if (st == OK)
+        st = put_bytes(sim, f, src, n, offset, e);
+    if (st == OK)
+        tell(sim, f, FS_SIM_WRITE);
+    return st;
+}
+
+void fs_sim_watch(struct fs_sim *sim, void (*watch)(const char *path, enum fs_sim_op op, void *arg),
+                  void *arg)
+{
+    pthread_mutex_lock(&sim->lock);
+    sim->watch = watch;
+    sim->watch_arg = arg;
+    pthread_mutex_unlock(&sim->lock);
 }
 
 enum status sim_resize(struct fs_sim *sim, struct sim_file *f, uint64_t size, struct err *e)
@@ -252,6 +279,7 @@ enum status sim_sync(struct fs_sim *sim, struct sim_file *f, struct err *e)
             if (f->dirty[i])
                 memcpy(f->durable + i * SIM_SECTOR, f->live + i * SIM_SECTOR, SIM_SECTOR);
         f->durable_size = f->size;
+        tell(sim, f, FS_SIM_SYNC);
     }
     if (st == OK || !sim->is_off)
         memset(f->dirty, 0, SIM_SECTORS_MAX);

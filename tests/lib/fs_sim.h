@@ -4,7 +4,8 @@
  * after a sync of their file, names after a sync of their folder, and nothing else is promised.
  * fs_sim_lose_power() makes the disk that a machine could find afterwards: each unsynced sector is
  * new, old or garbage, each unsynced growth and each unsynced name change is there or not.
- * A failed sync is the real one's: the bytes stay visible and will never become durable.
+ * A failed sync is the real one's: the bytes stay visible and will never become durable.  A failed
+ * write leaves a part of its bytes.
  * Maps point to the bytes themselves, so they see later writes as shared maps do.
  * SQLite works on it too: fs_sim_use() makes it SQLite's default VFS (fs_sim_sqlite.c).
  * Thread: all calls; one lock a simulation. */
@@ -44,6 +45,9 @@ uint64_t fs_sim_count(struct fs_sim *sim, unsigned mask);
 void fs_sim_fail(struct fs_sim *sim, unsigned mask, uint64_t n, uint64_t times, enum status st);
 /* From the n-th change on every call fails and changes nothing: the machine is off. */
 void fs_sim_power_off_at(struct fs_sim *sim, uint64_t n);
+/* Calls watch(path, op, arg) after each write and each good sync of a file, under the lock. */
+void fs_sim_watch(struct fs_sim *sim, void (*watch)(const char *path, enum fs_sim_op op, void *arg),
+                  void *arg);
 /* Bytes that files may have in all; more is E_FULL. */
 void fs_sim_capacity(struct fs_sim *sim, uint64_t bytes);
 

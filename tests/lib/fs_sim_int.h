@@ -56,6 +56,8 @@ struct fs_sim {
     uint64_t fail_after, fail_times;
     enum status fail_status;
     uint64_t capacity;
+    void (*watch)(const char *path, enum fs_sim_op op, void *arg);
+    void *watch_arg;
     struct sim_file *maps[FS_SIM_FILES_MAX];
     uint32_t n_maps;
 };

@@ -11,7 +11,7 @@
 
 #define DIR    "/sim/store"
 #define STEPS  40
-#define ROUNDS 600
+#define ROUNDS 2000
 
 static uint64_t rounds = ROUNDS;
 static uint64_t n_recovered;

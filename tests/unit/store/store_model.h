@@ -11,6 +11,7 @@
 
 #define MODEL_RECORDS 24
 #define MODEL_ABSENT  (-1)
+#define MODEL_FORK    22 /* a session record without a payload */
 
 struct model {
     uint64_t seed;
@@ -38,19 +39,33 @@ KIT void model_init(struct model *m, uint64_t seed, bool may_evict)
         k->chunk_bytes = is_kv ? 2000 + i * 311 : 64 + i * 100;
         m->at[i].acked = m->at[i].last_version = MODEL_ABSENT;
     }
+    m->at[MODEL_FORK].k.n_chunks = 0;
 }
 
-enum model_step { STEP_PUT, STEP_DELETE, STEP_COLLECT, STEP_REOPEN, STEP_TOUCH };
+enum model_step {
+    STEP_PUT,
+    STEP_DELETE,
+    STEP_COLLECT,
+    STEP_REOPEN,
+    STEP_TOUCH,
+    STEP_EXTEND, /* a turn: several records in one batch, queued and not waited for one by one */
+    STEP_FORK,   /* a small record without a payload */
+    STEP_EXPORT, /* all small records and pages are read and their bytes compared */
+    STEP_IMPORT, /* the bytes of one record come back under others' keys, in one batch */
+    STEP_PIN,    /* some chains are spared by eviction */
+};
+#define MODEL_BATCH_MAX 6
 
 /* Mostly puts. */
 KIT enum model_step model_choose(struct prng *r)
 {
-    uint64_t dice = prng_below(r, 20);
-    return dice < 13   ? STEP_PUT
-           : dice < 16 ? STEP_DELETE
-           : dice < 17 ? STEP_COLLECT
-           : dice < 18 ? STEP_REOPEN
-                       : STEP_TOUCH;
+    static const uint8_t dice[] = {
+        STEP_PUT,    STEP_PUT,    STEP_PUT,     STEP_PUT,    STEP_PUT,    STEP_PUT,
+        STEP_PUT,    STEP_EXTEND, STEP_EXTEND,  STEP_EXTEND, STEP_FORK,   STEP_FORK,
+        STEP_DELETE, STEP_DELETE, STEP_DELETE,  STEP_EXPORT, STEP_IMPORT, STEP_IMPORT,
+        STEP_PIN,    STEP_TOUCH,  STEP_COLLECT, STEP_REOPEN,
+    };
+    return (enum model_step)dice[prng_below(r, sizeof dice)];
 }
 
 /* An acknowledged change ends all doubt; one that failed may have reached the disk or not. */
@@ -65,19 +80,95 @@ KIT void model_answer(struct model *m, uint32_t i, int state, bool is_acked)
     }
 }
 
-KIT void model_put(struct model *m, struct store *s, uint32_t i)
+KIT struct kit_put *model_next(struct model *m, uint32_t i, int *version)
 {
-    struct err e;
     struct kit_record k = m->at[i].k;
-    k.version = (uint32_t)++m->at[i].last_version;
+    *version = ++m->at[i].last_version;
+    k.version = (uint32_t)*version;
     struct kit_put *p = kit_put_new(&k);
     if (k.kind == RECORD_PAGE) {
         p->put.family = kit_digest("family", i % 2, 0);
         p->put.order_len = 4;
         snprintf((char *)p->put.order, 8, "%04u", i);
+        p->put.parent = kit_digest("chain", (uint64_t)k.kind, i >= 3 ? i - 3 : 99);
+        p->put.reach = i % 2 ? 2 : 0;
     }
-    model_answer(m, i, (int)k.version, store_put_wait(s, &p->put, &e) == OK);
+    return p;
+}
+
+KIT void model_put(struct model *m, struct store *s, uint32_t i)
+{
+    struct err e;
+    int version;
+    struct kit_put *p = model_next(m, i, &version);
+    model_answer(m, i, version, store_put_wait(s, &p->put, &e) == OK);
     kit_put_free(p);
+}
+
+KIT void model_done(void *arg, enum status st, const struct err *e)
+{
+    (void)e;
+    *(enum status *)arg = st;
+}
+
+/* Records first, first + step, … are put in one go; each is acknowledged for itself. */
+KIT void model_batch(struct model *m, struct store *s, uint32_t first, uint32_t step, uint32_t n)
+{
+    struct {
+        struct kit_put *p;
+        uint32_t i;
+        int version;
+        enum status st;
+    } batch[MODEL_BATCH_MAX];
+    struct err e;
+    CHECK(n <= MODEL_BATCH_MAX);
+    for (uint32_t b = 0; b < n; b++) {
+        batch[b].i = (first + b * step) % MODEL_RECORDS;
+        batch[b].p = model_next(m, batch[b].i, &batch[b].version);
+        batch[b].p->put.done = model_done;
+        batch[b].p->put.arg = &batch[b].st;
+        batch[b].st = E_BUSY;
+        (void)!store_put(s, &batch[b].p->put, &e); /* refused: done is not called */
+    }
+    store_flush(s);
+    for (uint32_t b = 0; b < n; b++) {
+        model_answer(m, batch[b].i, batch[b].version, batch[b].st == OK);
+        kit_put_free(batch[b].p);
+    }
+}
+
+/* Reads one kind as an export does: each chunk through the file. */
+KIT bool model_read(const struct store_pin *pin, void *arg)
+{
+    struct err e;
+    for (uint32_t i = 0; i < pin->n_chunks; i++) {
+        struct store_chunk_ref c = store_chunk(pin, i);
+        uint8_t *bytes = mem_new(1, c.len + 1);
+        if (store_read_chunk(arg, pin, i, bytes, &e) == OK && store_check_chunk(pin, i, &e) == OK &&
+            memcmp(bytes, c.bytes, (size_t)c.len) != 0)
+            fail_msg("an export got other bytes than the map has");
+        mem_free(bytes);
+    }
+    return true;
+}
+
+KIT void model_export(struct store *s)
+{
+    struct err e;
+    for (int kind = RECORD_PAGE; kind <= RECORD_SESSION; kind++)
+        (void)!store_each(s, (enum record_kind)kind, model_read, s, &e);
+}
+
+KIT void model_pin(const struct model *m, struct store *s, struct prng *r)
+{
+    struct digest ends[3];
+    struct err e;
+    uint32_t n = (uint32_t)prng_below(r, 4);
+    for (uint32_t k = 0; k < n; k++) {
+        uint32_t i = (uint32_t)prng_below(r, MODEL_RECORDS);
+        ends[k] = kit_digest("chain", (uint64_t)m->at[i].k.kind, i);
+    }
+    (void)!store_keep_chains(s, ends, n, &e);
 }
 
 KIT void model_delete(struct model *m, struct store *s, uint32_t i)
@@ -115,6 +206,21 @@ KIT void model_step(struct model *m, const struct os_fs *fs, const char *dir,
         break;
     case STEP_TOUCH:
         store_touch(*s, &key, 1);
+        break;
+    case STEP_EXTEND: /* pages of one chain, and what a turn keeps beside them */
+        model_batch(m, *s, i, 1, 2 + (uint32_t)prng_below(&r, MODEL_BATCH_MAX - 1));
+        break;
+    case STEP_FORK:
+        model_put(m, *s, MODEL_FORK);
+        break;
+    case STEP_EXPORT:
+        model_export(*s);
+        break;
+    case STEP_IMPORT:
+        model_batch(m, *s, i, 3, 4);
+        break;
+    case STEP_PIN:
+        model_pin(m, *s, &r);
         break;
     }
 }
