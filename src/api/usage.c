@@ -58,6 +58,12 @@ void write_timings(struct json_writer *w, const struct engine_usage *u)
     write_ms(w, "predicted_ms", u->decode_ms);
     write_ms(w, "predicted_per_token_ms", ratio(u->decode_ms, u->completion_tokens));
     write_ms(w, "predicted_per_second", ratio(u->completion_tokens * 1e3, u->decode_ms));
+    if (u->guessed_tokens > 0) { /* llama-server has them only then */
+        jw_key(w, "draft_n");
+        jw_int(w, u->guessed_tokens);
+        jw_key(w, "draft_n_accepted");
+        jw_int(w, u->accepted_tokens);
+    }
     jw_end_object(w);
 }
 
@@ -86,6 +92,10 @@ void write_kvasir(struct json_writer *w, const struct api_call *c, const struct 
     write_ms(w, "prefill", u->prefill_ms);
     write_ms(w, "decode", u->decode_ms);
     jw_end_object(w);
+    jw_key(w, "drafted");
+    jw_int(w, u->guessed_tokens);
+    jw_key(w, "accepted");
+    jw_int(w, u->accepted_tokens);
     jw_key(w, "replayed");
     jw_int(w, u->replayed);
     jw_key(w, "diverged_at");

@@ -65,6 +65,7 @@ enum option_id {
     OPTION_THREADS,
     OPTION_PARALLEL,
     OPTION_CHUNK,
+    OPTION_SPECULATE,
     OPTION_CACHE_MAX_BYTES,
     OPTION_ISA,
     OPTION_REPLAY,
@@ -90,7 +91,7 @@ enum option_id {
 
 enum option_kind {
     KIND_TEXT,   /* any text */
-    KIND_COUNT,  /* a whole number from least to most */
+    KIND_COUNT,  /* a whole number from least to most; or one of choices: −1 − its place */
     KIND_SIZE,   /* bytes, with K, M, G, T for powers of 1024 */
     KIND_REAL,   /* a number from least to most */
     KIND_CHOICE, /* one word of choices; the value is its place */
@@ -102,7 +103,7 @@ struct option_row {
     const char *key;   /* in the file; KVASIR_KEY in the environment; NULL: command line only */
     enum option_kind kind;
     const char *value;   /* what help calls the value */
-    const char *choices; /* KIND_CHOICE: words with one blank between */
+    const char *choices; /* KIND_CHOICE, KIND_COUNT: words with one blank between */
     double least, most;  /* KIND_COUNT, KIND_REAL */
     const char *initial; /* the default as one would write it; NULL: none */
     const char *doc;

@@ -76,6 +76,10 @@ static enum status parse_value(const struct option_row *row, const char *text,
     case KIND_TEXT:
         return OK;
     case KIND_COUNT:
+        if (row->choices && choice_index(row->choices, text) >= 0) {
+            v->number = -1 - choice_index(row->choices, text);
+            return OK;
+        }
         if (parse_count(text, &v->number) && (double)v->number >= row->least &&
             (double)v->number <= row->most)
             return OK;

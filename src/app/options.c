@@ -66,6 +66,13 @@ const struct option_row option_rows[OPTION_COUNT] = {
     [OPTION_CHUNK] = {"--chunk", "chunk", KIND_COUNT, "TOKENS", .most = 1 << 20, .initial = "0",
                       .used_by = FOR_ENGINE,
                       .doc = "prompt tokens of one step; 0: the default; no result depends on it"},
+    [OPTION_SPECULATE] =
+        {"--speculate", "speculate", KIND_COUNT, "N", .choices = "auto off", .least = 1,
+         .most = ENGINE_SPECULATE_MAX, .initial = "auto",
+         .used_by = FOR_SERVE | FOR_TALK | BIT(EVAL_GENERATE),
+         .doc =
+             "verify up to N guessed tokens at once where the text repeats itself, or off; auto: "
+             "as many as measurably pay; no result depends on it"},
     [OPTION_CACHE_MAX_BYTES] = {"--cache-max-bytes", "cache-max-bytes", KIND_SIZE, "SIZE",
                                 .used_by = FOR_SERVE | FOR_TALK,
                                 .doc = "ceiling of KV in memory; default half of what is free"},

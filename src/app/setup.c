@@ -83,6 +83,12 @@ static void on_loading(void *arg, const char *what, double fraction)
     progress_show(arg, what, fraction);
 }
 
+/* The choices of --speculate in options.c: auto −1, off −2. */
+static uint32_t speculate_of(int64_t number)
+{
+    return number == -1 ? 0 : number == -2 ? ENGINE_SPECULATE_OFF : (uint32_t)number;
+}
+
 static struct engine_options options_of(const struct config *c)
 {
     const struct option_value *v = c->values;
@@ -96,6 +102,7 @@ static struct engine_options options_of(const struct config *c)
         .n_threads = (uint32_t)v[OPTION_THREADS].number,
         .n_parallel = (uint32_t)v[OPTION_PARALLEL].number,
         .chunk = (uint32_t)v[OPTION_CHUNK].number,
+        .speculate = speculate_of(v[OPTION_SPECULATE].number),
         .kv_type = v[OPTION_KV_TYPE].number == 0 ? KV_F16 : KV_F32,
         .activations = v[OPTION_ACTIVATIONS].number == 0 ? ACTIVATIONS_Q8 : ACTIVATIONS_F32,
         .isa = (enum isa)v[OPTION_ISA].number,

@@ -221,10 +221,18 @@ static enum status start_threads(struct engine *g, struct err *e)
     g->n_slots = g->options.n_parallel ? g->options.n_parallel : PARALLEL_DEFAULT;
     if (g->n_slots > ENGINE_PARALLEL_MAX)
         return err_set(e, E_LIMIT, "--parallel %u: at most %u", g->n_slots, ENGINE_PARALLEL_MAX);
+    if (g->options.speculate > ENGINE_SPECULATE_MAX && g->options.speculate != ENGINE_SPECULATE_OFF)
+        return err_set(e, E_LIMIT, "--speculate %u: at most %u", g->options.speculate,
+                       ENGINE_SPECULATE_MAX);
     g->info.n_parallel = g->n_slots;
     if (g->n_slots < ENGINE_CHOICES_MAX)
         g->n_slots = ENGINE_CHOICES_MAX; /* one request with n choices always fits */
-    g->logits = mem_try_aligned(64, (size_t)g->n_slots * g->model_info->n_vocab * sizeof(float));
+    uint32_t n_rows = g->n_slots;
+    if (g->options.speculate != ENGINE_SPECULATE_OFF)
+        n_rows += SPECULATE_ROWS_MAX;
+    g->speculation.rates = draft_rates_initial();
+    g->logits_bytes = (size_t)n_rows * g->model_info->n_vocab * sizeof(float);
+    g->logits = mem_try_large(g->logits_bytes); /* rows that no step needs cost no memory */
     g->prompts = ring_new(ENGINE_QUEUE_MAX);
     g->inbox = ring_new(INBOX_MAX);
     if (!g->logits || !g->prompts || !g->inbox)
@@ -292,7 +300,7 @@ void engine_close(struct engine *g)
     store_close(g->store);
     ring_free(g->prompts);
     ring_free(g->inbox);
-    mem_free(g->logits);
+    mem_free_large(g->logits, g->logits_bytes);
     template_free(g->template);
     tokenizer_free(g->tokenizer);
     model_workspace_free(g->workspace);

@@ -24,6 +24,8 @@
 #define ENGINE_PARALLEL_MAX     64u
 #define ENGINE_SESSION_NAME_MAX 200u
 #define ENGINE_TOKENS_ALL       UINT32_MAX /* max_tokens: to the end of the context */
+#define ENGINE_SPECULATE_MAX    16u
+#define ENGINE_SPECULATE_OFF    UINT32_MAX
 
 struct engine;
 
@@ -37,6 +39,9 @@ struct engine_options {
     uint32_t n_threads;  /* 0: usable processors */
     uint32_t n_parallel; /* sequences decoded together; 0: 8 */
     uint32_t chunk;      /* prefill tokens of one step; 0: default */
+    /* Guessed tokens verified in one step of a sequence; 0: as many as pay, by what is measured;
+     * ENGINE_SPECULATE_OFF: none.  No result depends on it. */
+    uint32_t speculate;
     enum kv_type kv_type;
     enum activations activations;
     enum isa isa;
@@ -77,6 +82,8 @@ struct engine_usage {
     uint32_t disk_tokens;   /* KV mapped from the store */
     uint32_t computed_tokens;
     uint32_t completion_tokens; /* over all choices */
+    uint32_t guessed_tokens;    /* verified beside the sequence's own next token */
+    uint32_t accepted_tokens;   /* of them: were what the sampler drew */
     uint32_t replayed;          /* assistant turns replayed by their token ids */
     int64_t diverged_at; /* the best known chain goes on with another token there; −1: none does */
     const char *reason;  /* why tokens were computed again; NULL: nothing was */
@@ -176,6 +183,7 @@ NODISCARD enum status engine_score(struct engine *g, const struct engine_score *
 struct engine_stats {
     uint64_t n_requests, n_running, n_waiting, n_cancelled, n_errors;
     uint64_t prompt_tokens, memory_tokens, disk_tokens, computed_tokens, completion_tokens;
+    uint64_t guessed_tokens, accepted_tokens;    /* speculation */
     uint64_t n_pages_memory, pages_memory_bytes; /* anonymous KV pages */
     uint64_t n_pages_mapped, pages_mapped_bytes; /* attended in place in the store's map */
     uint64_t n_steps, n_chains;

@@ -20,6 +20,7 @@
 #include "cache/cache.h"
 #include "engine/engine.h"
 #include "engine/memo.h"
+#include "engine/speculate.h"
 #include "engine/stream.h"
 #include "os/clock.h"
 #include "os/cpu.h"
@@ -54,6 +55,9 @@ struct choice {
     struct token_list tokens; /* prompt + generated */
     uint32_t n_generated;
     struct stream stream;
+    struct draft draft;
+    uint32_t guesses[SPECULATE_MAX]; /* tokens that the next step verifies */
+    uint32_t n_guesses;
     bool is_finished;
     enum finish_reason finish;
 };
@@ -114,7 +118,9 @@ struct engine {
     struct job *waiting, *running;
     uint64_t n_retired; /* jobs that ran and ended */
     uint32_t n_slots;   /* choices that may run at once */
-    float *logits;      /* [n_slots][n_vocab] */
+    float *logits;      /* [n_slots + SPECULATE_ROWS_MAX][n_vocab] */
+    size_t logits_bytes;
+    struct speculation speculation;
     struct engine_stats stats;
     uint16_t layer_group[MODEL_LAYERS_MAX], layer_slot[MODEL_LAYERS_MAX];
 };
@@ -145,8 +151,15 @@ void job_fail(struct engine *g, struct job *job, const struct err *e); /* last e
 /* Looks the prompt up and starts.  E_BUSY: not yet (another one is computing the same prefix). */
 NODISCARD enum status job_begin(struct engine *g, struct job *job, struct err *e);
 void job_end(struct engine *g, struct job *job);
-/* A choice has logits for its next token. */
-void choice_sample(struct engine *g, struct choice *c, const float *logits);
+/* How many tokens it may still generate. */
+uint32_t choice_tokens_left(const struct engine *g, const struct choice *c);
+/* Draws from logits [n][n_vocab], n ≥ 1, the tokens of the next n positions into out [n] for as
+ * long as each equals guesses [n - 1]; returns how many were drawn.  Any thread, one per choice:
+ * touches only its sampler. */
+uint32_t choice_draw(const struct engine *g, struct choice *c, const float *logits,
+                     const uint32_t *guesses, uint32_t n, struct sampled *out);
+/* The next token of a choice, as drawn: joins its tokens or ends it. */
+void choice_take(struct engine *g, struct choice *c, const struct sampled *drawn);
 /* The prompt's logits: forks the other choices, samples the first token of each.  E_LIMIT: no KV
  * memory for the forks; all is as before. */
 NODISCARD enum status job_prompt_done(struct engine *g, struct job *job, const float *logits,

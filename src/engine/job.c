@@ -59,6 +59,7 @@ static void deliver(const struct job *job, const struct engine_event *ev)
 static void choice_release(struct choice *c)
 {
     sampler_free(c->sampler);
+    draft_release(&c->draft);
     token_list_release(&c->tokens);
     stream_release(&c->stream);
     *c = (struct choice){0};
@@ -95,6 +96,88 @@ bool job_is_finished(const struct job *job)
         if (!job->choices[i].is_finished)
             return false;
     return true;
+}
+
+/* ---- tokens ---- */
+
+static void finish_choice(struct choice *c, enum finish_reason finish, struct slice text)
+{
+    c->is_finished = true;
+    c->finish = finish;
+    struct engine_event ev = {.kind = EVENT_FINISHED,
+                              .choice = c->index,
+                              .text = text,
+                              .token = TOKEN_NONE,
+                              .finish = finish,
+                              .stop = c->stream.stop};
+    deliver(c->job, &ev);
+}
+
+uint32_t choice_tokens_left(const struct engine *g, const struct choice *c)
+{
+    uint32_t room = g->info.n_ctx - (uint32_t)c->job->prompt.tokens.count;
+    uint32_t allowed = c->job->request->max_tokens < room ? c->job->request->max_tokens : room;
+    return allowed - c->n_generated;
+}
+
+static bool is_end(const struct engine *g, const struct choice *c, uint32_t token)
+{
+    return tokenizer_is_end(g->tokenizer, token) && !c->job->request->ignore_eos;
+}
+
+uint32_t choice_draw(const struct engine *g, struct choice *c, const float *logits,
+                     const uint32_t *guesses, uint32_t n, struct sampled *out)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        sampler_sample(c->sampler, logits + (size_t)i * g->model_info->n_vocab, c->tokens.count + i,
+                       &out[i]);
+        if (is_end(g, c, out[i].token))
+            return i + 1;
+        sampler_accept(c->sampler, out[i].token, true);
+        if (i + 1 == n || out[i].token != guesses[i])
+            return i + 1;
+    }
+    return n;
+}
+
+void choice_take(struct engine *g, struct choice *c, const struct sampled *drawn)
+{
+    const struct engine_request *r = c->job->request;
+    if (is_end(g, c, drawn->token)) {
+        if (c->sequence && !r->no_cache)
+            memo_remember(g->memo, &c->job->prompt, c->tokens.ids + c->job->prompt.tokens.count,
+                          c->n_generated, buf_slice(&c->stream.text), drawn->token);
+        finish_choice(c, FINISH_STOP, stream_flush(&c->stream));
+        return;
+    }
+    if (token_list_add(&c->tokens, drawn->token) != OK) {
+        err_set(&c->job->error, E_NOMEM, "no memory for another token");
+        return;
+    }
+    c->n_generated++;
+    c->job->usage.completion_tokens++;
+    g->stats.completion_tokens++;
+    bool is_stopped;
+    struct engine_event ev = {.kind = EVENT_TEXT, .choice = c->index, .token = drawn->token};
+    ev.text = stream_push(&c->stream, drawn->token, &is_stopped);
+    ev.sampled = r->sampling.wants_logprob ? drawn : NULL;
+    deliver(c->job, &ev);
+    if (is_stopped)
+        finish_choice(c, FINISH_STOP, (struct slice){"", 0});
+    else if (choice_tokens_left(g, c) == 0)
+        finish_choice(c, FINISH_LENGTH, stream_flush(&c->stream));
+}
+
+/* Logits for the next token of a choice that may have no room for it. */
+static void sample_one(struct engine *g, struct choice *c, const float *logits)
+{
+    if (choice_tokens_left(g, c) == 0) {
+        finish_choice(c, FINISH_LENGTH, (struct slice){"", 0});
+        return;
+    }
+    struct sampled drawn;
+    (void)choice_draw(g, c, logits, NULL, 1, &drawn);
+    choice_take(g, c, &drawn);
 }
 
 /* ---- beginning ---- */
@@ -230,7 +313,7 @@ static enum status begin_again(struct engine *g, struct job *job, struct err *e)
         correct_usage(g, job, m.resume);
         if (m.head) {
             if (job->is_prompt_done)
-                choice_sample(g, c, m.head);
+                sample_one(g, c, m.head);
             else if ((st = job_prompt_done(g, job, m.head, e)) != OK)
                 return st;
         }
@@ -278,7 +361,7 @@ void job_release(struct engine *g, struct job *job)
     }
 }
 
-/* ---- tokens ---- */
+/* ---- the prompt's end ---- */
 
 /* The choices but the first, as before job_prompt_done. */
 static void undo_choices(struct job *job)
@@ -312,63 +395,8 @@ enum status job_prompt_done(struct engine *g, struct job *job, const float *logi
         }
     }
     for (uint32_t i = 0; i < job->n_choices; i++)
-        choice_sample(g, &job->choices[i], logits);
+        sample_one(g, &job->choices[i], logits);
     return OK;
-}
-
-static void finish_choice(struct choice *c, enum finish_reason finish, struct slice text)
-{
-    c->is_finished = true;
-    c->finish = finish;
-    struct engine_event ev = {.kind = EVENT_FINISHED,
-                              .choice = c->index,
-                              .text = text,
-                              .token = TOKEN_NONE,
-                              .finish = finish,
-                              .stop = c->stream.stop};
-    deliver(c->job, &ev);
-}
-
-static uint32_t tokens_allowed(const struct engine *g, const struct choice *c)
-{
-    uint32_t room = g->info.n_ctx - (uint32_t)c->job->prompt.tokens.count;
-    return c->job->request->max_tokens < room ? c->job->request->max_tokens : room;
-}
-
-void choice_sample(struct engine *g, struct choice *c, const float *logits)
-{
-    struct engine_request *r = c->job->request;
-    uint32_t allowed = tokens_allowed(g, c);
-    if (allowed == 0) {
-        finish_choice(c, FINISH_LENGTH, (struct slice){"", 0});
-        return;
-    }
-    struct sampled sampled;
-    sampler_sample(c->sampler, logits, c->tokens.count, &sampled);
-    if (tokenizer_is_end(g->tokenizer, sampled.token) && !r->ignore_eos) {
-        if (c->sequence && !r->no_cache)
-            memo_remember(g->memo, &c->job->prompt, c->tokens.ids + c->job->prompt.tokens.count,
-                          c->n_generated, buf_slice(&c->stream.text), sampled.token);
-        finish_choice(c, FINISH_STOP, stream_flush(&c->stream));
-        return;
-    }
-    if (token_list_add(&c->tokens, sampled.token) != OK) {
-        err_set(&c->job->error, E_NOMEM, "no memory for another token");
-        return;
-    }
-    sampler_accept(c->sampler, sampled.token, true);
-    c->n_generated++;
-    c->job->usage.completion_tokens++;
-    g->stats.completion_tokens++;
-    bool is_stopped;
-    struct engine_event ev = {.kind = EVENT_TEXT, .choice = c->index, .token = sampled.token};
-    ev.text = stream_push(&c->stream, sampled.token, &is_stopped);
-    ev.sampled = r->sampling.wants_logprob ? &sampled : NULL;
-    deliver(c->job, &ev);
-    if (is_stopped)
-        finish_choice(c, FINISH_STOP, (struct slice){"", 0});
-    else if (c->n_generated >= allowed)
-        finish_choice(c, FINISH_LENGTH, stream_flush(&c->stream));
 }
 
 /* ---- the end ---- */

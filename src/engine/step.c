@@ -3,14 +3,29 @@
  * so that a long prompt does not stall the streams beside it. */
 #include "engine/engine_int.h"
 
+#define LOGITS_WORTH_SHARING (1u << 18) /* to sift fewer costs less than waking a worker */
+
+/* What the step does for one choice. */
+struct part {
+    struct choice *choice;
+    uint32_t tokens[1 + SPECULATE_MAX]; /* decoding: the last token, then guesses */
+    uint32_t first_row;                 /* of logits */
+    uint32_t first_drawn, n_drawn;      /* of step.drawn */
+};
+
 struct step {
-    struct choice *choices[ENGINE_PARALLEL_MAX];
+    struct part parts[ENGINE_PARALLEL_MAX];
     struct sequence *sequences[ENGINE_PARALLEL_MAX];
     struct model_sequence runs[ENGINE_PARALLEL_MAX];
+    struct sampled drawn[ENGINE_PARALLEL_MAX + SPECULATE_ROWS_MAX];
     uint32_t n;
     uint32_t n_tokens;
     uint32_t n_logits;
+    uint32_t n_decoding; /* choices */
+    uint32_t n_guesses;
 };
+_Static_assert(SPECULATE_CHOICES_MAX == ENGINE_PARALLEL_MAX, "speculate.h knows no engine");
+_Static_assert(SPECULATE_MAX == ENGINE_SPECULATE_MAX, "speculate.h knows no engine");
 
 static uint32_t tokens_left(const struct choice *c)
 {
@@ -20,18 +35,27 @@ static uint32_t tokens_left(const struct choice *c)
 static void add(const struct engine *g, struct step *s, struct choice *c, uint32_t n_tokens)
 {
     struct model_sequence *run = &s->runs[s->n];
-    uint32_t first = sequence_valid(c->sequence);
+    struct part *part = &s->parts[s->n];
+    uint32_t first = sequence_valid(c->sequence), n_logits = 0;
+    if (first + n_tokens >= c->tokens.count)
+        n_logits = first + n_tokens - (uint32_t)c->tokens.count + 1;
     *run = (struct model_sequence){
         .tokens = c->tokens.ids + first,
         .n_tokens = n_tokens,
         .first_position = first,
-        .n_logits = first + n_tokens == c->tokens.count,
+        .n_logits = n_logits,
     };
+    *part = (struct part){.choice = c, .first_row = s->n_logits};
+    if (n_logits > 1) {
+        part->tokens[0] = c->tokens.ids[first];
+        memcpy(part->tokens + 1, c->guesses, (n_logits - 1) * sizeof *c->guesses);
+        run->tokens = part->tokens;
+        s->n_guesses += n_logits - 1;
+    }
     for (uint32_t group = 0; group < g->model_info->n_groups; group++) {
         struct sequence_pages p = sequence_pages(c->sequence, group, n_tokens);
         run->groups[group] = (struct kv_pages){p.pages, p.first_page, p.n_pages};
     }
-    s->choices[s->n] = c;
     s->sequences[s->n] = c->sequence;
     s->n++;
     s->n_tokens += n_tokens;
@@ -74,6 +98,55 @@ static void yield_memory(struct engine *g, struct job *job, const struct err *e)
     g->waiting = job;
 }
 
+/* ---- guesses ---- */
+
+static bool is_decoding(const struct choice *c)
+{
+    return !c->is_finished && c->sequence && c->job->is_prompt_done && c->job->error.code == OK &&
+           tokens_left(c) == 1;
+}
+
+/* What c's next tokens may be: at most what it may still generate, less the one drawn anyway. */
+static void offer_guesses(struct engine *g, struct choice *c, uint32_t max,
+                          struct speculate_offer *offer)
+{
+    uint32_t left = choice_tokens_left(g, c), n = (uint32_t)c->tokens.count;
+    draft_follow(&c->draft, c->tokens.ids, n, &g->speculation.rates);
+    offer->n_offered = draft_guess(&c->draft, c->tokens.ids, n, c->guesses, offer->right,
+                                   left <= max ? left - 1 : max);
+    offer->n_taken = 0;
+}
+
+/* Sets n_guesses of the choices that decode in the next step. */
+static void choose_guesses(struct engine *g, uint32_t n_beside)
+{
+    struct choice *choices[ENGINE_PARALLEL_MAX];
+    struct speculate_offer offers[ENGINE_PARALLEL_MAX];
+    uint32_t forced = g->options.speculate, n = 0, n_guesses = 0;
+    for (struct job *job = g->running; job; job = job->next)
+        for (uint32_t i = 0; i < job->n_choices; i++) {
+            struct choice *c = &job->choices[i];
+            c->n_guesses = 0;
+            if (forced == ENGINE_SPECULATE_OFF || n == g->n_slots || !is_decoding(c))
+                continue;
+            offer_guesses(g, c, forced ? forced : SPECULATE_MAX, &offers[n]);
+            choices[n++] = c;
+        }
+    if (n == 0)
+        return;
+    struct speculate_step step = {g->stats.n_steps + 1, n, n_beside};
+    if (!forced)
+        speculate_choose(&g->speculation, step, offers, n);
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t wanted = forced ? offers[i].n_offered : offers[i].n_taken;
+        uint32_t room = SPECULATE_ROWS_MAX - n_guesses;
+        choices[i]->n_guesses = wanted < room ? wanted : room;
+        n_guesses += choices[i]->n_guesses;
+    }
+}
+
+/* ---- composing ---- */
+
 enum gather_result { GATHERED, GATHER_AGAIN };
 
 /* Takes choices that decode (is_decode) or prefill, within the budget. */
@@ -89,11 +162,16 @@ static enum gather_result gather(struct engine *g, struct step *s, bool is_decod
             if ((left == 1) != is_decode || room == 0)
                 continue;
             uint32_t n = left < chunk ? left : chunk;
+            if (is_decode)
+                n += c->n_guesses;
             n = n < room ? n : room;
             struct err e;
             enum status st = sequence_reserve(c->sequence, n, &e);
+            if (st == E_LIMIT && is_decode && n > 1) /* not for guesses */
+                st = sequence_reserve(c->sequence, n = 1, &e);
             if (st == OK) {
                 add(g, s, c, n);
+                s->n_decoding += is_decode;
             } else if (st == E_CORRUPT) {
                 step_restart_all(g);
                 return GATHER_AGAIN;
@@ -106,15 +184,29 @@ static enum gather_result gather(struct engine *g, struct step *s, bool is_decod
     return GATHERED;
 }
 
+/* Prompt tokens that wait to be computed, at most MODEL_BATCH_TOKENS_MAX. */
+static uint32_t prompt_tokens_waiting(const struct engine *g)
+{
+    uint32_t n = 0;
+    for (const struct job *job = g->running; job; job = job->next)
+        for (uint32_t i = 0; i < job->n_choices && n < MODEL_BATCH_TOKENS_MAX; i++) {
+            const struct choice *c = &job->choices[i];
+            if (!c->is_finished && c->sequence && tokens_left(c) > 1)
+                n += tokens_left(c);
+        }
+    return n < MODEL_BATCH_TOKENS_MAX ? n : MODEL_BATCH_TOKENS_MAX;
+}
+
 static enum gather_result compose(struct engine *g, struct step *s)
 {
-    s->n = s->n_tokens = s->n_logits = 0;
+    s->n = s->n_tokens = s->n_logits = s->n_decoding = s->n_guesses = 0;
+    uint32_t chunk = g->options.chunk ? g->options.chunk : MODEL_BATCH_TOKENS_MAX;
+    uint32_t beside = chunk < CHUNK_BESIDE_STREAMS ? chunk : CHUNK_BESIDE_STREAMS;
+    uint32_t waiting = prompt_tokens_waiting(g);
+    choose_guesses(g, waiting < beside ? waiting : beside);
     if (gather(g, s, true, 1) == GATHER_AGAIN)
         return GATHER_AGAIN;
-    uint32_t chunk = g->options.chunk ? g->options.chunk : MODEL_BATCH_TOKENS_MAX;
-    if (s->n > 0 && chunk > CHUNK_BESIDE_STREAMS)
-        chunk = CHUNK_BESIDE_STREAMS;
-    return gather(g, s, false, chunk);
+    return gather(g, s, false, s->n > 0 ? beside : chunk);
 }
 
 static enum status before_layer(void *arg, uint32_t layer, uint32_t worker, uint32_t n_workers)
@@ -162,51 +254,122 @@ static void report_progress(const struct choice *c)
     c->job->request->event(c->job->request->event_arg, &ev);
 }
 
-/* What the step computed becomes part of its sequences; those at their end draw the next token. */
+/* ---- results ---- */
+
+/* Draws for the parts of a step, shared out among workers: logits of 262,144 tokens take longer to
+ * sift than to send. */
+struct drawing {
+    const struct engine *g;
+    struct step *s;
+    _Atomic uint32_t next;
+};
+
+static bool has_draws(const struct step *s, uint32_t part)
+{
+    return s->runs[part].n_logits > 0 && s->parts[part].choice->job->is_prompt_done;
+}
+
+static void draw_parts(void *arg, uint32_t worker, uint32_t n_workers)
+{
+    struct drawing *d = arg;
+    struct step *s = d->s;
+    (void)worker, (void)n_workers;
+    for (uint32_t i; (i = atomic_fetch_add_explicit(&d->next, 1, memory_order_relaxed)) < s->n;) {
+        struct part *p = &s->parts[i];
+        if (has_draws(s, i))
+            p->n_drawn = choice_draw(
+                d->g, p->choice, d->g->logits + (size_t)p->first_row * d->g->model_info->n_vocab,
+                p->tokens + 1, s->runs[i].n_logits, &s->drawn[p->first_drawn]);
+    }
+}
+
+static void draw_all(struct engine *g, struct step *s)
+{
+    struct drawing d = {.g = g, .s = s};
+    uint32_t n_parts = 0, n_rows = 0;
+    for (uint32_t i = 0; i < s->n; i++) {
+        s->parts[i].first_drawn = n_rows;
+        if (has_draws(s, i)) {
+            n_parts++;
+            n_rows += s->runs[i].n_logits;
+        }
+    }
+    if (n_parts > 1 && (uint64_t)n_rows * g->model_info->n_vocab >= LOGITS_WORTH_SHARING)
+        team_run(g->team, draw_parts, &d);
+    else
+        draw_parts(&d, 0, 1);
+}
+
+/* The tokens of a part that were drawn.  Each guess that was right joins the sequence just before
+ * the token behind it; the KV of the others is never seen: it lies beyond the sequence's end and is
+ * overwritten by the next step. */
+static enum status take_drawn(struct engine *g, const struct step *s, uint32_t index, struct err *e)
+{
+    const struct part *p = &s->parts[index];
+    struct choice *c = p->choice;
+    uint32_t n_guesses = s->runs[index].n_logits - 1;
+    c->job->usage.guessed_tokens += n_guesses;
+    g->stats.guessed_tokens += n_guesses;
+    choice_take(g, c, &s->drawn[p->first_drawn]);
+    for (uint32_t i = 1; i < p->n_drawn && !c->is_finished && c->job->error.code == OK; i++) {
+        enum status st = sequence_append(c->sequence, &p->tokens[i], 1, e);
+        if (st != OK)
+            return st;
+        c->job->usage.accepted_tokens++;
+        g->stats.accepted_tokens++;
+        choice_take(g, c, &s->drawn[p->first_drawn + i]);
+    }
+    return OK;
+}
+
+/* What the step computed for one choice becomes part of its sequence; at its end it draws. */
+static void take_part(struct engine *g, struct step *s, uint32_t index)
+{
+    const struct part *p = &s->parts[index];
+    const struct model_sequence *run = &s->runs[index];
+    struct choice *c = p->choice;
+    struct job *job = c->job;
+    uint32_t n_sure = run->n_tokens - (run->n_logits > 1 ? run->n_logits - 1 : 0);
+    struct err e;
+    enum status st = sequence_append(c->sequence, run->tokens, n_sure, &e);
+    if (st == OK && !job->is_prompt_done)
+        report_progress(c);
+    if (st == OK && run->n_logits > 0) {
+        if (job->is_prompt_done)
+            st = take_drawn(g, s, index, &e);
+        else
+            st = job_prompt_done(g, job, g->logits + (size_t)p->first_row * g->model_info->n_vocab,
+                                 &e);
+    }
+    if (st == E_LIMIT) {
+        yield_memory(g, job, &e);
+        return;
+    }
+    if (st != OK)
+        job->error = e;
+    else if (job->is_prompt_done && !job->is_end_kept &&
+             clock_ms_since(job->decode_ns) > KEEP_END_AFTER_MS) {
+        job->is_end_kept = true; /* a long answer: a crash should not cost the prompt's tail */
+        sequence_keep_end(c->sequence);
+    }
+}
+
 static void take_results(struct engine *g, struct step *s)
 {
-    const float *logits = g->logits;
     const struct cache_verify_cost cost = cache_verify_cost(g->cache);
+    draw_all(g, s);
     for (uint32_t i = 0; i < s->n; i++) {
-        struct choice *c = s->choices[i];
-        struct job *job = c->job;
-        const struct model_sequence *run = &s->runs[i];
-        const float *row = run->n_logits ? logits : NULL;
-        if (row)
-            logits += g->model_info->n_vocab;
-        job->usage.fault_in_ms += cost.fault_in_ms;
-        job->usage.verify_ms += cost.verify_ms;
-        struct err e;
-        if (sequence_append(c->sequence, run->tokens, run->n_tokens, &e) != OK) {
-            job->error = e;
-            continue;
-        }
-        if (!job->is_prompt_done)
-            report_progress(c);
-        if (!row)
-            continue;
-        enum status st = OK;
-        if (job->is_prompt_done)
-            choice_sample(g, c, row);
-        else
-            st = job_prompt_done(g, job, row, &e);
-        if (st == E_LIMIT) {
-            yield_memory(g, job, &e);
-            continue;
-        }
-        if (st != OK)
-            job->error = e;
-        if (job->is_prompt_done && !job->is_end_kept &&
-            clock_ms_since(job->decode_ns) > KEEP_END_AFTER_MS) {
-            job->is_end_kept = true; /* a long answer: a crash should not cost the prompt's tail */
-            sequence_keep_end(c->sequence);
-        }
+        struct engine_usage *u = &s->parts[i].choice->job->usage;
+        u->fault_in_ms += cost.fault_in_ms;
+        u->verify_ms += cost.verify_ms;
+        take_part(g, s, i);
     }
 }
 
 bool step_run(struct engine *g)
 {
     struct step s;
+    uint64_t start = clock_now_ns();
     for (uint32_t tries = 0; compose(g, &s) == GATHER_AGAIN; tries++)
         if (tries >= RESTARTS_MAX * ENGINE_PARALLEL_MAX)
             return false;
@@ -214,12 +377,16 @@ bool step_run(struct engine *g)
         return false;
     struct err e;
     enum status st = step_forward(g, s.runs, s.sequences, s.n, g->logits, &e);
-    if (st == OK)
+    if (st == OK) {
         take_results(g, &s);
-    else if (st == E_CORRUPT)
+        struct speculate_step step = {g->stats.n_steps, s.n_decoding,
+                                      s.n_tokens - s.n_decoding - s.n_guesses};
+        speculate_learn(&g->speculation, step, s.n_guesses, (double)(clock_now_ns() - start));
+    } else if (st == E_CORRUPT) {
         step_restart_all(g);
-    else
+    } else {
         for (uint32_t i = 0; i < s.n; i++)
-            s.choices[i]->job->error = e;
+            s.parts[i].choice->job->error = e;
+    }
     return true;
 }

@@ -4,6 +4,7 @@
  * must be the same for every chunk size, thread count, instruction set, KV state (cold, same
  * process, after a restart, after kill -9 in another process, diverging at 200 positions), and the
  * number of computed tokens must be what DESIGN §3 allows. */
+#include <math.h>
 #include <sys/wait.h>
 
 #include "rig.h"
@@ -258,6 +259,152 @@ static void test_batch(void **state)
     }
 }
 
+/* Only six tokens may come, so that a random model repeats itself and guesses are often right and
+ * often wrong. */
+static struct engine_request *repetitive(struct engine *g, const uint32_t *t, uint32_t n,
+                                         uint32_t max_tokens, uint32_t kind)
+{
+    struct engine_request *r = rig_request(g, t, n, max_tokens);
+    uint32_t n_vocab = engine_info(g)->model->n_vocab;
+    if (n_vocab <= SAMPLER_BIAS_MAX) {
+        struct logit_bias *bias = arena_alloc(&r->arena, n_vocab, sizeof *bias);
+        r->sampling.bias = bias;
+        for (uint32_t i = 0; i < n_vocab; i++)
+            if (i != t[0] && i != t[1] && i != t[2] && i != t[3] && i != t[4] && i != t[5])
+                bias[r->sampling.n_bias++] = (struct logit_bias){i, -INFINITY};
+    }
+    r->has_seed = true;
+    r->sampling.seed = kind;
+    if (kind % 3 > 0)
+        r->sampling.temperature = kind % 3 == 1 ? 0.7f : 1.5f;
+    if (kind % 3 == 2) {
+        r->sampling.repeat_penalty = 1.1f;
+        r->sampling.frequency_penalty = 0.05f;
+    }
+    r->n_choices = kind == 1 ? 3 : 1;
+    return r;
+}
+
+#define STREAMS 4u
+struct spoken {
+    struct rig_answer *answers[STREAMS];
+    uint32_t guessed, accepted;
+};
+
+/* All streams at once; max_tokens may cut them so that a second call goes on. */
+static struct spoken speak(struct engine *g, uint32_t *const *t, uint32_t n, uint32_t max_tokens)
+{
+    struct spoken s = {0};
+    for (uint32_t k = 0; k < STREAMS; k++) {
+        s.answers[k] = rig_answer_new();
+        rig_submit(g, repetitive(g, t[k], n, max_tokens, k), s.answers[k]);
+    }
+    for (uint32_t k = 0; k < STREAMS; k++) {
+        rig_wait(s.answers[k]);
+        assert_int_equal(s.answers[k]->error.code, OK);
+        s.guessed += s.answers[k]->usage.guessed_tokens;
+        s.accepted += s.answers[k]->usage.accepted_tokens;
+    }
+    return s;
+}
+
+static void assert_same_answers(const struct spoken *a, const struct spoken *b, uint32_t from)
+{
+    for (uint32_t k = 0; k < STREAMS; k++)
+        for (uint32_t c = 0; c < (k == 1 && from == 0 ? 3 : 1); c++) {
+            uint32_t n = a->answers[k]->n[c] - from;
+            assert_int_equal(b->answers[k]->n[c], n);
+            assert_memory_equal(a->answers[k]->tokens[c] + from, b->answers[k]->tokens[c], n * 4);
+            assert_memory_equal(a->answers[k]->logprobs[c] + from, b->answers[k]->logprobs[c],
+                                n * 4);
+        }
+}
+
+static void spoken_free(struct spoken *s)
+{
+    for (uint32_t k = 0; k < STREAMS; k++)
+        rig_answer_free(s->answers[k]);
+}
+
+/* The pages that a stream left behind hold what its own tokens give, and nothing else. */
+static void assert_clean_pages(struct engine *g, const uint32_t *t, uint32_t n,
+                               const struct spoken *s, const char *model)
+{
+    for (uint32_t k = 0; k < STREAMS; k++) {
+        uint32_t n_all = n + s->answers[k]->n[0];
+        uint32_t *all = mem_new(n_all + 1, sizeof *all);
+        memcpy(all, t + k, n * sizeof *all);
+        memcpy(all + n, s->answers[k]->tokens[0], (n_all - n) * sizeof *all);
+        all[n_all] = t[0];
+        struct engine_usage u;
+        struct digest warm = rig_score(g, all, n_all + 1, POSITIONS, 512, false, &u);
+        struct digest cold = rig_score(g, all, n_all + 1, POSITIONS, 512, true, &u);
+        assert_same(&warm, &cold, "pages of a stream with guesses", model);
+        mem_free(all);
+    }
+}
+
+/* Guesses change nothing: the same tokens and log-probability bits, greedy, sampled, with
+ * penalties, three choices, four streams together, cut by a restart. */
+static void test_speculation(void **state)
+{
+    (void)state;
+    static const uint32_t numbers[] = {1, 4, 16, 0};
+    const uint32_t n = 100, n_generated = 150, n_cut = 70;
+    for (size_t i = 0; i < n_models; i++) {
+        if (strstr(models[i], "F32") || strstr(models[i], "KMIX"))
+            continue; /* one of each family is enough here */
+        uint32_t *t = rig_tokens(i, N, vocabulary_of(models[i])), *prompts[STREAMS];
+        for (uint32_t k = 10; k < n; k++)
+            t[k] = t[k % 7]; /* something to repeat */
+        for (uint32_t k = 0; k < STREAMS; k++)
+            prompts[k] = t + k;
+        struct engine_options o = {.model_path = path_of(models[i]),
+                                   .speculate = ENGINE_SPECULATE_OFF};
+        struct engine *g = rig_engine(o);
+        struct spoken plain = speak(g, prompts, n, n_generated);
+        assert_int_equal(plain.guessed, 0);
+        engine_close(g);
+        uint32_t accepted = 0, wrong = 0;
+        for (size_t v = 0; v < sizeof numbers / sizeof *numbers; v++) {
+            char dir[64];
+            rig_make_dir(dir);
+            o.speculate = numbers[v];
+            o.store_dir = dir;
+            g = rig_engine(o);
+            struct spoken whole = speak(g, prompts, n, n_generated);
+            assert_same_answers(&plain, &whole, 0);
+            assert_clean_pages(g, t, n, &whole, models[i]);
+            accepted += whole.accepted;
+            wrong += whole.guessed - whole.accepted;
+            engine_close(g);
+            /* Cut: the tokens so far are the prompt of another process. */
+            uint32_t *cut[STREAMS];
+            for (uint32_t k = 0; k < STREAMS; k++) {
+                cut[k] = mem_new(n + n_cut, sizeof **cut);
+                memcpy(cut[k], prompts[k], n * sizeof **cut);
+                memcpy(cut[k] + n, plain.answers[k]->tokens[0], n_cut * sizeof **cut);
+            }
+            g = rig_engine(o);
+            struct spoken rest = speak(g, cut, n + n_cut, n_generated - n_cut);
+            for (uint32_t k = 0; k < STREAMS; k++)
+                if (k != 2) /* frequency_penalty counts generated tokens only, as OpenAI has it */
+                    assert_memory_equal(plain.answers[k]->tokens[0] + n_cut,
+                                        rest.answers[k]->tokens[0], (n_generated - n_cut) * 4);
+            engine_close(g);
+            for (uint32_t k = 0; k < STREAMS; k++)
+                mem_free(cut[k]);
+            spoken_free(&whole);
+            spoken_free(&rest);
+            rig_remove_dir(dir);
+        }
+        print_message("%s: %u guesses right, %u wrong\n", models[i], accepted, wrong);
+        assert_true(accepted > 50 && wrong > 50);
+        spoken_free(&plain);
+        mem_free(t);
+    }
+}
+
 int main(int argc, char **argv)
 {
     if (argc == 4 && strcmp(argv[1], "--soak") == 0) {
@@ -279,6 +426,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_restart),
         cmocka_unit_test(test_divergence),
         cmocka_unit_test(test_batch),
+        cmocka_unit_test(test_speculation),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
