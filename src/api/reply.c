@@ -199,6 +199,8 @@ static void add_usage(struct engine_usage *sum, const struct engine_usage *u, bo
     sum->disk_tokens += u->disk_tokens;
     sum->computed_tokens += u->computed_tokens;
     sum->completion_tokens += u->completion_tokens;
+    sum->guessed_tokens += u->guessed_tokens;
+    sum->accepted_tokens += u->accepted_tokens;
     sum->replayed += u->replayed;
     sum->queue_ms = longest(sum->queue_ms, u->queue_ms);
     sum->lookup_ms = longest(sum->lookup_ms, u->lookup_ms);

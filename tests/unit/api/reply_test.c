@@ -33,6 +33,8 @@ static const struct engine_usage usage = {.prompt_tokens = 100,
                                           .computed_tokens = 16,
                                           .completion_tokens = 10,
                                           .replayed = 2,
+                                          .guessed_tokens = 9,
+                                          .accepted_tokens = 7,
                                           .diverged_at = -1,
                                           .queue_ms = 0.1234567,
                                           .lookup_ms = 0.5,
@@ -236,7 +238,11 @@ static void check_cost(const struct json *v)
     assert_int_equal(at(k, "replayed")->integer, 2);
     assert_int_equal(at(k, "diverged_at")->kind, JSON_NULL);
     assert_int_equal(at(k, "reason")->kind, JSON_NULL);
-    assert_int_equal(k->count, 6); /* as the design gives it, nothing else */
+    assert_int_equal(at(k, "drafted")->integer, 9);
+    assert_int_equal(at(k, "accepted")->integer, 7);
+    assert_int_equal(at(t, "draft_n")->integer, 9);
+    assert_int_equal(at(t, "draft_n_accepted")->integer, 7);
+    assert_int_equal(k->count, 8); /* as the design gives it, and what speculation did */
     assert_true(slice_is(at(v, "seed")->text, "18446744073709551615"));
 }
 
