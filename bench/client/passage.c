@@ -46,8 +46,8 @@ void passage_add(struct buf *out, size_t bytes, uint64_t seed)
     }
 }
 
-static enum status count_tokens(const char *program, const char *model, struct slice text,
-                                size_t *count, struct err *e)
+enum status passage_count_tokens(const char *program, const char *model, struct slice text,
+                                 size_t *count, struct err *e)
 {
     const char *argv[] = {program, "eval", "tokenize", model ? "-m" : NULL, model, NULL};
     struct buf line;
@@ -86,7 +86,7 @@ enum status passage_of_tokens(struct buf *out, const char *program, const char *
         buf_clear(out);
         passage_add(out, (size_t)bytes, seed);
         enum status st = out->failed ? err_set(e, E_LIMIT, "passage too long")
-                                     : count_tokens(program, model, buf_slice(out), &count, e);
+                                     : passage_count_tokens(program, model, buf_slice(out), &count, e);
         if (st != OK)
             return st;
         if (count <= n_tokens && count >= n_tokens - n_tokens / 50)

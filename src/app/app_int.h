@@ -29,6 +29,7 @@ enum command_id {
     COMMAND_STORE_STAT,
     COMMAND_STORE_VERIFY,
     COMMAND_MODELS,
+    COMMAND_BENCH,
     COMMAND_VERSION,
     COMMAND_COUNT
 };
@@ -42,6 +43,7 @@ struct command {
     const char *summary;    /* one line, lower case */
     const char *about;      /* paragraphs and examples, each line as it is printed */
     int (*run)(const struct config *c);
+    int (*run_words)(int argc, char **argv); /* in the place of run: it reads its own options */
 };
 extern const struct command commands[COMMAND_COUNT];
 
@@ -240,6 +242,7 @@ int command_store_ls(const struct config *c);
 int command_store_stat(const struct config *c);
 int command_store_verify(const struct config *c);
 int command_models(const struct config *c);
+int command_bench(int argc, char **argv);
 int command_version(const struct config *c);
 
 #endif

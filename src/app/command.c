@@ -139,6 +139,14 @@ const struct command commands[COMMAND_COUNT] = {
                         "\n"
                         "  kvasir models\n",
                         command_models},
+    [COMMAND_BENCH] =
+        {"bench", "", 0, "kvasir and other local servers compared, the same work",
+         "Starts each system, asks the same questions, times the first token on the wire, writes\n"
+         "results.json and report.html. The method and figures are in docs/benchmark.md.\n"
+         "\n"
+         "  kvasir bench --quick\n"
+         "  kvasir bench --models model.gguf --system kvasir --system llama-server=PATH\n",
+         NULL, command_bench},
     [COMMAND_VERSION] = {"version", "", 0, "the version of this program", "\n  kvasir version\n",
                          command_version},
 };
@@ -209,6 +217,8 @@ static int run_command(const struct command *command, int argc, char **argv)
     struct err e = {0};
     bool wants_help;
     int code;
+    if (command->run_words)
+        return command->run_words(argc, argv);
     if (config_read(&c, command, argc, argv, &wants_help, &e) != OK) {
         complain("%s: %s (kvasir %s --help)", command->name, e.msg, command->name);
         code = e.code == E_INVALID ? EXIT_USAGE : EXIT_FAILED;

@@ -5,6 +5,7 @@
 
 #include "api/api.h"
 #include "app/app_int.h"
+#include "bench/compare/compare.h"
 
 #define DOC_COLUMN 32
 #define LINE_WIDTH 100
@@ -67,6 +68,10 @@ static void option_help(FILE *out, const struct option_row *row)
 
 void help_command(FILE *out, const struct command *command)
 {
+    if (command->run_words) {
+        compare_help(out);
+        return;
+    }
     fprintf(out, "kvasir %s: %s\n\nusage: kvasir %s [options]%s%s\n\n%s\n", command->name,
             command->summary, command->name, command->arguments[0] ? " " : "", command->arguments,
             command->about);
@@ -149,6 +154,10 @@ void help_markdown(FILE *out)
                 fputs("\n| option | environment | what |\n|---|---|---|\n", out);
             has_options = true;
             markdown_row(out, &option_rows[k]);
+        }
+        if (command->run_words) {
+            fputc('\n', out);
+            compare_help_markdown(out);
         }
     }
 }

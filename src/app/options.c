@@ -122,7 +122,7 @@ const struct option_row option_rows[OPTION_COUNT] = {
     [OPTION_JSON] = {"--json", NULL, KIND_FLAG, .used_by = FOR_STORE | BIT(MODELS),
                      .doc = "JSON instead of a table"},
     [OPTION_CONFIG] =
-        {"--config", NULL, KIND_TEXT, "FILE", .used_by = FOR_ALL & ~BIT(VERSION),
+        {"--config", NULL, KIND_TEXT, "FILE", .used_by = FOR_ALL & ~(BIT(VERSION) | BIT(BENCH)),
          .doc = "lines of \"key = value\"; default $XDG_CONFIG_HOME/kvasir/config where it exists"},
     [OPTION_LOG_LEVEL] = {"--log-level", "log-level", KIND_CHOICE, "LEVEL",
                           .choices = "error warn info debug", .initial = "warn",

@@ -50,10 +50,18 @@ run 0 eval --help;                        out_has "eval jinja"
 run 0 help serve;                         out_has "--port PORT"
 run 0 serve --help;                       out_has "-np, --parallel N"
 for command in run chat "eval tokenize" "eval logits" "eval generate" "eval nll" "eval perplexity" \
-    "eval render" "eval jinja" "store ls" "store stat" "store verify" models version; do
+    "eval render" "eval jinja" "store ls" "store stat" "store verify" models bench version; do
     # shellcheck disable=SC2086 # two words
     run 0 $command --help;                out_has "usage: kvasir $command"
 done
+
+run 2 bench --frobnicate </dev/null;      err_has "unknown option --frobnicate"; err_is_one_line
+run 2 bench --repeat 0 </dev/null;        err_has "--repeat wants a number from 1"
+run 2 bench --scenario x </dev/null;      err_has 'no scenario "x"'
+run 2 bench --system x </dev/null;        err_has 'no system "x"; known: kvasir'
+run 2 bench --system kvasir,x=1 </dev/null; err_has 'unknown option "x=1"'
+run 0 bench --plan --quick </dev/null;    out_has "cold-start"
+run 0 bench --compute --rate 219 </dev/null; out_has "91.32 s"
 
 echo "# files that are not there, or not what they should be"
 run 1 eval tokenize -m "$tmp/absent.gguf" </dev/null; err_has "absent.gguf: no such file"; err_is_one_line

@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: MIT
+ * results.c — samples, and what they sum up to. */
+#include <stdlib.h>
+
+#include "base/mem.h"
+#include "bench/compare/compare_int.h"
+
+struct sample *results_add(struct results *r, const struct sample *s)
+{
+    if (r->n_samples == r->samples_cap) {
+        if (r->samples_cap >= SAMPLES_MAX)
+            return NULL; /* results_write says so */
+        r->samples_cap = r->samples_cap ? r->samples_cap * 2 : 256;
+        r->samples = mem_resize(r->samples, r->samples_cap, sizeof r->samples[0]);
+    }
+    r->samples[r->n_samples] = *s;
+    return &r->samples[r->n_samples++];
+}
+
+void results_release(struct results *r)
+{
+    mem_free(r->samples);
+    r->samples = NULL;
+    r->n_samples = r->samples_cap = 0;
+}
+
+static int number_order(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return x < y ? -1 : x > y;
+}
+
+void sort_numbers(double *v, uint32_t n)
+{
+    qsort(v, n, sizeof v[0], number_order);
+}
+
+double quantile(const double *v, uint32_t n, double q)
+{
+    if (n == 0)
+        return -1;
+    double at = q * (n - 1);
+    uint32_t i = (uint32_t)at;
+    return v[i] + (v[i + 1 < n ? i + 1 : i] - v[i]) * (at - i);
+}
+
+static bool is_in(const struct sample *s, const struct group *g)
+{
+    return s->model == g->model && s->scenario == g->scenario && s->x >= g->x && s->x <= g->x &&
+           strcmp(s->kase, g->kase) == 0;
+}
+
+uint32_t groups_of(const struct results *r, struct group *groups)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < r->n_samples; i++) {
+        const struct sample *s = &r->samples[i];
+        uint32_t j = 0;
+        while (j < n && !is_in(s, &groups[j]))
+            j++;
+        if (j == n && n < GROUPS_MAX)
+            groups[n++] = (struct group){s->model, s->scenario, s->kase, s->x};
+    }
+    return n;
+}
+
+static double median_of(const struct results *r, const struct group *g, uint32_t system,
+                        bool with_busy, double (*value)(const struct sample *), double *all,
+                        uint32_t *n)
+{
+    *n = 0;
+    for (uint32_t i = 0; i < r->n_samples; i++) {
+        const struct sample *s = &r->samples[i];
+        if (s->system == system && is_in(s, g) && s->outcome == OUTCOME_DONE &&
+            (with_busy || !(s->flags & FLAG_BUSY)) && value(s) >= 0)
+            all[(*n)++] = value(s);
+    }
+    sort_numbers(all, *n);
+    return quantile(all, *n, 0.5);
+}
+
+static double key_of(const struct sample *s)
+{
+    return s->key_ms;
+}
+static double first_of(const struct sample *s)
+{
+    return s->first_ms;
+}
+static double ready_of(const struct sample *s)
+{
+    return s->ready_ms;
+}
+static double prompt_of(const struct sample *s)
+{
+    return (double)s->prompt_tokens;
+}
+static double cached_of(const struct sample *s)
+{
+    return (double)s->cached_tokens;
+}
+
+bool summary_of(const struct results *r, const struct group *g, uint32_t system,
+                struct summary *out)
+{
+    *out = (struct summary){.odds_off = -1, .min = -1, .median = -1, .p95 = -1};
+    bool is_there = false;
+    uint32_t n_done = 0, n;
+    for (uint32_t i = 0; i < r->n_samples; i++) {
+        const struct sample *s = &r->samples[i];
+        if (s->system != system || !is_in(s, g))
+            continue;
+        is_there = true;
+        out->label = s->label;
+        out->flags |= s->flags;
+        if (s->outcome > out->worst)
+            out->worst = s->outcome;
+        if (s->outcome == OUTCOME_DONE) {
+            n_done++;
+            out->n_busy += (s->flags & FLAG_BUSY) != 0;
+        } else if (s->outcome == OUTCOME_NO) {
+            out->n_no++;
+        } else {
+            out->n_bad++;
+        }
+        if (s->odds_off > out->odds_off)
+            out->odds_off = s->odds_off;
+        if (!out->note && s->note[0])
+            out->note = s->note;
+    }
+    if (!is_there || n_done == 0)
+        return is_there;
+    out->is_all_busy = out->n_busy == n_done;
+    double *all = mem_new(n_done, sizeof *all);
+    bool with_busy = out->is_all_busy;
+    out->first_median = median_of(r, g, system, with_busy, first_of, all, &n);
+    out->ready_median = median_of(r, g, system, with_busy, ready_of, all, &n);
+    out->prompt_tokens = (int64_t)median_of(r, g, system, with_busy, prompt_of, all, &n);
+    out->cached_tokens = (int64_t)median_of(r, g, system, with_busy, cached_of, all, &n);
+    out->median = median_of(r, g, system, with_busy, key_of, all, &out->n);
+    if (out->n) {
+        out->min = all[0];
+        out->p95 = quantile(all, out->n, 0.95);
+    }
+    mem_free(all);
+    return true;
+}

@@ -1,0 +1,311 @@
+/* SPDX-License-Identifier: MIT
+ * table.c — the terminal's table, the headline and the impact, from samples alone. */
+#include <math.h>
+
+#include "base/mem.h"
+#include "bench/compare/compare_int.h"
+
+#define NAME_COLUMN 34
+
+/* Milliseconds as a person reads them. */
+void show_ms(double ms, char *text, size_t size)
+{
+    if (ms < 0)
+        snprintf(text, size, "–");
+    else if (ms < 10)
+        snprintf(text, size, "%.2f ms", ms);
+    else if (ms < 1000)
+        snprintf(text, size, "%.0f ms", ms);
+    else if (ms < 10000)
+        snprintf(text, size, "%.2f s", ms / 1000);
+    else
+        snprintf(text, size, "%.1f s", ms / 1000);
+}
+
+void show_case(const struct results *r, const struct group *g, char *text, size_t size)
+{
+    (void)r;
+    switch (g->scenario) {
+    case SCENARIO_WARM_UP:
+    case SCENARIO_COLD_START:
+        snprintf(text, size, "%s", g->kase);
+        break;
+    case SCENARIO_CONTEXT:
+    case SCENARIO_SIZES:
+        snprintf(text, size, "%.0f tokens, %s", g->x, g->kase);
+        break;
+    case SCENARIO_CONCURRENCY:
+        snprintf(text, size, "%.0f streams, %s", g->x, g->kase);
+        break;
+    case SCENARIO_BRANCH:
+        snprintf(text, size, "%s at %.0f %% of the prompt", g->kase, g->x);
+        break;
+    case SCENARIO_CHAT:
+    case SCENARIO_RESUME:
+    case SCENARIO_AGENTS:
+    case SCENARIO_TOOLS:
+    case SCENARIO_COUNT:
+    default:
+        if (strcmp(g->kase, "all turns") == 0 || g->x <= 0)
+            snprintf(text, size, "%s", g->kase);
+        else
+            snprintf(text, size, "%s %.0f", g->kase, g->x);
+    }
+}
+
+/* Printed width of UTF-8: code points. */
+static int width_of(const char *text)
+{
+    int n = 0;
+    for (; *text; text++)
+        n += ((unsigned char)*text & 0xc0u) != 0x80u;
+    return n;
+}
+
+static void pad(FILE *out, const char *text, int width, bool is_right)
+{
+    int n = width - width_of(text);
+    if (is_right)
+        fprintf(out, "%*s%s", n > 0 ? n : 0, "", text);
+    else
+        fprintf(out, "%s%*s", text, n > 0 ? n : 0, "");
+}
+
+void show_flags(unsigned flags, char *text, size_t size)
+{
+    size_t at = 0;
+    text[0] = '\0';
+    for (int i = 0; i < FLAG_COUNT && at < size; i++)
+        if (flags & (1u << i))
+            at += (size_t)snprintf(text + at, size - at, "%s%s", at ? ", " : "", flag_names[i]);
+}
+
+static void print_row(FILE *out, const struct results *r, uint32_t system, const struct summary *s,
+                      const struct summary *ours)
+{
+    char min[24], median[24], p95[24], first[24], flags[120], ratio[24] = "";
+    pad(out, r->systems[system].name, NAME_COLUMN, false);
+    if (s->n == 0) {
+        fprintf(out, "  %s%s%s\n",
+                s->n_no                    ? "no"
+                : s->worst == OUTCOME_HUNG ? "hung"
+                                           : outcome_names[s->worst],
+                s->note ? ": " : "", s->note ? s->note : "");
+        return;
+    }
+    show_ms(s->min, min, sizeof min);
+    show_ms(s->median, median, sizeof median);
+    show_ms(s->p95, p95, sizeof p95);
+    show_ms(s->first_median, first, sizeof first);
+    show_flags(s->flags & ~(unsigned)(FLAG_BUSY | FLAG_OTHER_ANSWER), flags, sizeof flags);
+    if (ours && ours != s && ours->n && ours->median > 0)
+        snprintf(ratio, sizeof ratio, "%.1f×", s->median / ours->median);
+    pad(out, min, 10, true);
+    pad(out, median, 10, true);
+    pad(out, p95, 10, true);
+    pad(out, ratio, 9, true);
+    char tokens[32] = "";
+    if (s->cached_tokens >= 0 && s->prompt_tokens >= 0)
+        snprintf(tokens, sizeof tokens, "%lld/%lld", (long long)s->cached_tokens,
+                 (long long)s->prompt_tokens);
+    else if (s->prompt_tokens >= 0)
+        snprintf(tokens, sizeof tokens, "?/%lld", (long long)s->prompt_tokens);
+    pad(out, tokens, 14, true);
+    fprintf(out, "  %u", s->n);
+    if (s->n_busy)
+        fprintf(out,
+                s->is_all_busy ? " (all taken while others used the machine)"
+                               : " (+%u left out, machine busy)",
+                s->n_busy);
+    if (s->n_bad)
+        fprintf(out, " (+%u failed)", s->n_bad);
+    if (s->odds_off >= 0)
+        fprintf(out, "  odds off by %.3f nat", s->odds_off);
+    fprintf(out, "  %s%s%s", label_names[s->label], flags[0] ? ", " : "", flags);
+    fputc('\n', out);
+    if (s->note && (s->flags & (FLAG_NOT_REUSED | FLAG_MISCONFIGURED | FLAG_OTHER_ODDS)))
+        fprintf(out, "%*s  %s\n", 4, "", s->note);
+}
+
+/* How many of a system's answers are the first one's, to the byte (rule 3). */
+bool show_answers(const struct results *r, uint32_t system, char *text, size_t size)
+{
+    uint32_t n = 0, n_other = 0;
+    const char *first = NULL;
+    for (uint32_t i = 0; i < r->n_samples; i++) {
+        const struct sample *s = &r->samples[i];
+        if (s->system != system || s->outcome != OUTCOME_DONE || !s->answer[0])
+            continue;
+        n++;
+        n_other += (s->flags & FLAG_OTHER_ANSWER) != 0;
+        if (!first && (s->flags & FLAG_OTHER_ANSWER) && strncmp(s->note, "answer differs", 14) == 0)
+            first = s->note;
+    }
+    if (n == 0 || system == 0)
+        return false;
+    snprintf(text, size, "%s: %u of %u answers are %s's to the byte%s%s", r->systems[system].name,
+             n - n_other, n, r->systems[0].name, first ? "; the first that is not: " : "",
+             first ? first : "");
+    return true;
+}
+
+void table_print(FILE *out, const struct results *r)
+{
+    struct group *groups = mem_new(GROUPS_MAX, sizeof *groups);
+    uint32_t n = groups_of(r, groups);
+    char text[800];
+    headline(r, text, sizeof text);
+    fprintf(out, "\n%s\n", text);
+    for (uint32_t i = 0; i < n; i++) {
+        const struct group *g = &groups[i];
+        struct summary ours, theirs;
+        bool has_ours = summary_of(r, g, 0, &ours);
+        if (i == 0 || g->model != groups[i - 1].model || g->scenario != groups[i - 1].scenario) {
+            fprintf(out, "\n%s · %s (%s)\n", r->models[g->model].name, scenarios[g->scenario].name,
+                    scenarios[g->scenario].key);
+            fprintf(out, "%*s%10s%10s%10s%9s%14s  n\n", NAME_COLUMN, "", "min", "median", "p95",
+                    "ratio", "cached/prompt");
+        }
+        show_case(r, g, text, sizeof text);
+        fprintf(out, "%s\n", text);
+        for (uint32_t s = 0; s < r->n_systems; s++)
+            if (summary_of(r, g, s, &theirs)) {
+                fputs("  ", out);
+                print_row(out, r, s, s ? &theirs : &ours, has_ours && s ? &ours : NULL);
+            }
+    }
+    fputc('\n', out);
+    for (uint32_t s = 1; s < r->n_systems; s++)
+        if (show_answers(r, s, text, sizeof text))
+            fprintf(out, "%s\n", text);
+    impact(r, text, sizeof text);
+    fprintf(out, "\n%s\n", text);
+    mem_free(groups);
+}
+
+/* ---- sentences ---- */
+/* A rival's best median in a case; false: none has one. */
+static bool best_rival(const struct results *r, const struct group *g, uint32_t *system,
+                       struct summary *out)
+{
+    bool is_found = false;
+    for (uint32_t s = 1; s < r->n_systems; s++) {
+        struct summary theirs;
+        if (!summary_of(r, g, s, &theirs) || theirs.n == 0 ||
+            (is_found && theirs.median >= out->median))
+            continue;
+        *out = theirs;
+        *system = s;
+        is_found = true;
+    }
+    return is_found;
+}
+
+/* The longest prompt that was resumed, beside computing it again: of several rivals the fastest,
+ * so that it is no boast. */
+void headline(const struct results *r, char *text, size_t size)
+{
+    static const char after[] = "new turn after restart";
+    struct group *groups = mem_new(GROUPS_MAX, sizeof *groups);
+    uint32_t n = groups_of(r, groups), rival = 0;
+    const struct group *best = NULL;
+    struct summary ours = {0}, theirs = {0}, cold = {0};
+    bool has_rival = false;
+    for (uint32_t i = 0; i < r->n_samples; i++)
+        has_rival |= r->samples[i].system != 0 && r->samples[i].label == LABEL_MEASURED &&
+                     r->samples[i].outcome == OUTCOME_DONE;
+    for (uint32_t i = 0; i < n; i++) {
+        bool is_context =
+            groups[i].scenario == SCENARIO_CONTEXT && strcmp(groups[i].kase, after) == 0;
+        bool is_resume = groups[i].scenario == SCENARIO_RESUME && groups[i].x > 1 &&
+                         (!best || best->scenario == SCENARIO_RESUME);
+        if ((is_context || is_resume) && summary_of(r, &groups[i], 0, &ours) && ours.n &&
+            (!best || (is_context && best->scenario == SCENARIO_RESUME) || groups[i].x > best->x))
+            best = &groups[i];
+    }
+    size_t at = (size_t)snprintf(text, size, "%s", has_rival ? "" : "No rival was measured. ");
+    if (!best) {
+        snprintf(text + at, size - at,
+                 "No prompt was resumed (scenarios resume and context), so "
+                 "there is no headline.");
+        mem_free(groups);
+        return;
+    }
+    char a[24], b[24], c[24], kase[100];
+    struct group first = *best;
+    first.kase = best->scenario == SCENARIO_CONTEXT ? "cold" : best->kase;
+    first.x = best->scenario == SCENARIO_CONTEXT ? best->x : 1;
+    summary_of(r, best, 0, &ours);
+    show_ms(ours.median, a, sizeof a);
+    show_case(r, best, kase, sizeof kase);
+    at += (size_t)snprintf(text + at, size - at, "%s, %s: %s %s", r->models[best->model].name, kase,
+                           r->systems[0].name, a);
+    if (at < size && summary_of(r, &first, 0, &cold) && cold.n) {
+        show_ms(cold.median, b, sizeof b);
+        at += (size_t)snprintf(text + at, size - at, ", computing it again %s (%.0f×)", b,
+                               cold.median / ours.median);
+    }
+    if (at < size && best_rival(r, best, &rival, &theirs)) {
+        show_ms(theirs.median, c, sizeof c);
+        at += (size_t)snprintf(text + at, size - at, "; %s %s (%.1f×)", r->systems[rival].name, c,
+                               theirs.median / ours.median);
+        if (theirs.label != ours.label && at < size)
+            at += (size_t)snprintf(text + at, size - at, ", %s", label_names[theirs.label]);
+    }
+    if (at < size && best_rival(r, &first, &rival, &theirs)) {
+        show_ms(theirs.median, c, sizeof c);
+        at += (size_t)snprintf(text + at, size - at, "; cold, %s %s (%.0f×)",
+                               r->systems[rival].name, c, theirs.median / ours.median);
+    }
+    if (at < size)
+        snprintf(text + at, size - at, " (%s).", label_names[ours.label]);
+    mem_free(groups);
+}
+
+/* The median rate of the longest cold prefill of one system; 0: none. */
+static double cold_rate(const struct results *r, uint32_t system)
+{
+    double *rates = mem_new(r->n_samples + 1, sizeof *rates), longest = 0;
+    uint32_t n = 0;
+    for (int pass = 0; pass < 2; pass++)
+        for (uint32_t i = 0; i < r->n_samples; i++) {
+            const struct sample *s = &r->samples[i];
+            bool is_cold = (s->scenario == SCENARIO_CONTEXT && strcmp(s->kase, "cold") == 0) ||
+                           (s->scenario == SCENARIO_RESUME && s->x <= 1);
+            if (!is_cold || s->system != system || s->outcome != OUTCOME_DONE || s->first_ms <= 0)
+                continue;
+            if (pass == 0)
+                longest = fmax(longest, (double)s->prompt_tokens);
+            else if ((double)s->prompt_tokens > longest * 0.9)
+                rates[n++] = (double)s->prompt_tokens / s->first_ms * 1000;
+        }
+    sort_numbers(rates, n);
+    double rate = n ? quantile(rates, n, 0.5) : 0;
+    mem_free(rates);
+    return rate;
+}
+
+/* Prompt tokens × sessions a day ÷ rate: computed, from the fastest rival's rate (ours where there
+ * is none), as measured over the longest cold prompt. */
+void impact(const struct results *r, char *text, size_t size)
+{
+    double rate = cold_rate(r, 0);
+    uint32_t which = 0;
+    for (uint32_t s = 1; s < r->n_systems; s++) {
+        double v = cold_rate(r, s);
+        if (v > 0 && (which == 0 || v > rate)) {
+            rate = v;
+            which = s;
+        }
+    }
+    if (rate <= 0) {
+        snprintf(text, size, "Impact: not computed, no cold prefill was measured.");
+        return;
+    }
+    double seconds = r->impact_tokens / rate, a_day = seconds * r->impact_sessions;
+    snprintf(text, size,
+             "Impact (computed): %.0f tokens at %.0f tokens a second, the cold rate of %s, are "
+             "%.1f s a session; %.3g sessions a day make %.1f minutes a day, %.0f hours a year.",
+             r->impact_tokens, rate, r->systems[which].name, seconds, r->impact_sessions,
+             a_day / 60, a_day * 365 / 3600);
+}
