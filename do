@@ -30,7 +30,8 @@ say() { printf '%s\n' "$*" >&2; }
 fail() { say "do: $*"; exit 1; }
 
 PACKAGES="build-essential cmake ninja-build pkg-config libmicrohttpd-dev libjson-c-dev libsqlite3-dev
-libcurl4-openssl-dev libssl-dev libutf8proc-dev libxxhash-dev libcmocka-dev xz-utils"
+libcurl4-openssl-dev libssl-dev libutf8proc-dev libxxhash-dev libcmocka-dev xz-utils
+json-schema-test-suite"
 
 as_root() {
     if [ "$(id -u)" = 0 ]; then

@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: MIT
+ * expr.c — making expressions and rules. */
+#include "grammar/expr.h"
+
+#include <string.h>
+
+#include "base/mem.h"
+
+void rules_init(struct rules *r, size_t max_bytes)
+{
+    *r = (struct rules){0};
+    arena_init(&r->arena, max_bytes);
+}
+
+void rules_release(struct rules *r)
+{
+    for (uint32_t i = 0; i < r->n_dfas; i++) {
+        dfa_release(r->dfas[i]);
+        mem_free(r->dfas[i]);
+    }
+    mem_free(r->dfas);
+    mem_free(r->rules);
+    arena_release(&r->arena);
+    *r = (struct rules){0};
+}
+
+enum status rules_add(struct rules *r, struct slice name, uint32_t *out, struct err *e)
+{
+    if (r->n == RULES_MAX)
+        return err_set(e, E_LIMIT, "grammar: more than %u rules", RULES_MAX);
+    if (r->n == r->cap) {
+        uint32_t cap = r->cap ? 2 * r->cap : 16;
+        struct rule *more = mem_try_resize(r->rules, cap, sizeof *more);
+        if (!more)
+            return err_set(e, E_NOMEM, "grammar: out of memory");
+        r->rules = more;
+        r->cap = cap;
+    }
+    r->rules[r->n] = (struct rule){.name = name};
+    *out = r->n++;
+    return OK;
+}
+
+const struct dfa *rules_keep(struct rules *r, struct dfa *d)
+{
+    struct dfa *kept = mem_try_new(1, sizeof *kept);
+    if (kept && r->n_dfas == r->dfas_cap) {
+        uint32_t cap = r->dfas_cap ? 2 * r->dfas_cap : 16;
+        struct dfa **more = mem_try_resize(r->dfas, cap, sizeof *more);
+        if (more) {
+            r->dfas = more;
+            r->dfas_cap = cap;
+        }
+    }
+    if (!kept || r->n_dfas == r->dfas_cap) {
+        mem_free(kept);
+        dfa_release(d);
+        return NULL;
+    }
+    *kept = *d;
+    *d = (struct dfa){0};
+    r->dfas[r->n_dfas++] = kept;
+    return kept;
+}
+
+static struct expr *expr_new(struct arena *a, enum expr_kind kind)
+{
+    struct expr *x = arena_alloc(a, 1, sizeof *x);
+    if (x)
+        x->kind = kind;
+    return x;
+}
+
+const struct expr *expr_text(struct arena *a, struct slice text)
+{
+    struct expr *x = expr_new(a, EXPR_TEXT);
+    char *copy = arena_text(a, text.len ? text.ptr : "", text.len);
+    if (!x || !copy)
+        return NULL;
+    x->text = (struct slice){copy, text.len};
+    return x;
+}
+
+const struct expr *expr_lit(struct arena *a, const char *text)
+{
+    struct expr *x = expr_new(a, EXPR_TEXT);
+    if (x)
+        x->text = slice_of(text);
+    return x;
+}
+
+const struct expr *expr_never(struct arena *a)
+{
+    return expr_new(a, EXPR_NEVER);
+}
+
+const struct expr *expr_class(struct arena *a, const struct expr_range *ranges, uint32_t n)
+{
+    struct expr *x = expr_new(a, EXPR_CLASS);
+    struct expr_range *copy = arena_alloc(a, n + 1, sizeof *copy);
+    if (!x || !copy)
+        return NULL;
+    memcpy(copy, ranges, n * sizeof *copy);
+    x->ranges = copy;
+    x->n = n;
+    return x;
+}
+
+const struct expr *expr_list(struct arena *a, enum expr_kind kind, const struct expr *const *items,
+                             uint32_t n)
+{
+    if (n == 1)
+        return items[0];
+    struct expr *x = expr_new(a, n == 0 && kind == EXPR_CHOICE ? EXPR_NEVER : kind);
+    const struct expr **copy = arena_alloc(a, n + 1, sizeof *copy);
+    if (!x || !copy)
+        return NULL;
+    for (uint32_t i = 0; i < n; i++) {
+        if (!items[i])
+            return NULL;
+        copy[i] = items[i];
+    }
+    x->items = copy;
+    x->n = n;
+    return x;
+}
+
+const struct expr *expr_repeat(struct arena *a, const struct expr *what, uint32_t least,
+                               uint32_t most)
+{
+    struct expr *x = expr_new(a, EXPR_REPEAT);
+    const struct expr **item = arena_alloc(a, 1, sizeof *item);
+    if (!x || !item || !what)
+        return NULL;
+    *item = what;
+    x->items = item;
+    x->n = 1;
+    x->least = least;
+    x->most = most;
+    return x;
+}
+
+const struct expr *expr_call(struct arena *a, uint32_t rule)
+{
+    struct expr *x = expr_new(a, EXPR_CALL);
+    if (x)
+        x->rule = rule;
+    return x;
+}
+
+const struct expr *expr_dfa(struct arena *a, enum expr_kind kind, const struct dfa *d)
+{
+    struct expr *x = expr_new(a, kind);
+    if (!x || !d)
+        return NULL;
+    x->dfa = d;
+    return x;
+}
+
+const struct expr *expr_graph(struct arena *a, uint32_t n_nodes, const struct expr_edge *edges,
+                              uint32_t n)
+{
+    struct expr *x = expr_new(a, EXPR_GRAPH);
+    struct expr_edge *copy = arena_alloc(a, n + 1, sizeof *copy);
+    if (!x || !copy)
+        return NULL;
+    for (uint32_t i = 0; i < n; i++) {
+        if (!edges[i].what)
+            return NULL;
+        copy[i] = edges[i];
+    }
+    x->edges = copy;
+    x->n = n;
+    x->n_nodes = n_nodes;
+    return x;
+}
