@@ -4,7 +4,7 @@
  * bandwidth, then GOP/s (a multiply and an add are two) of every weight type at
  * M = 1, 8, 64, 512 rows, GB/s of packed weights at M = 1, and GFLOP/s of
  * attention.  Best of several runs in CPU time of the thread, since other jobs
- * may share the cores.   Use: kernels_bench [auto|ref|avx2|avx512] [TYPE] */
+ * may share the cores.   Use: kernels_bench [ISA] [TYPE] */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -374,10 +374,9 @@ int main(int argc, char **argv)
 {
     const struct kernels *k;
     struct err e = {0};
-    static const char *const names[] = {"auto", "ref", "avx2", "avx512"}; /* enum isa's order */
     enum isa isa = ISA_AUTO;
-    for (size_t i = 0; i < ARRAY_COUNT(names); i++)
-        if (argc > 1 && strcmp(argv[1], names[i]) == 0)
+    for (int i = 0; i < ISA_COUNT; i++)
+        if (argc > 1 && strcmp(argv[1], isa_name((enum isa)i)) == 0)
             isa = (enum isa)i;
     if (kernels_select(isa, &k, &e) != OK) {
         fprintf(stderr, "kernels_bench: %s\n", e.msg);

@@ -76,8 +76,9 @@ const struct option_row option_rows[OPTION_COUNT] = {
     [OPTION_CACHE_MAX_BYTES] = {"--cache-max-bytes", "cache-max-bytes", KIND_SIZE, "SIZE",
                                 .used_by = FOR_SERVE | FOR_TALK,
                                 .doc = "ceiling of KV in memory; default half of what is free"},
-    [OPTION_ISA] = {"--isa", "isa", KIND_CHOICE, "ISA", .choices = "auto ref avx2 avx512",
-                    .initial = "auto", .used_by = FOR_ENGINE,
+    [OPTION_ISA] = {"--isa", "isa", KIND_CHOICE, "ISA",
+                    .choices = "auto ref avx2 avx2-vnni avx512 avx512-vnni", .initial = "auto",
+                    .used_by = FOR_ENGINE,
                     .doc = "instruction set of the kernels; all give the same bits"},
     [OPTION_REPLAY] =
         {"--replay", "replay", KIND_CHOICE, "SWITCH", .choices = "on off", .initial = "on",

@@ -110,7 +110,8 @@ static struct engine_options options_of(const struct config *c)
         .cache_max_bytes = (uint64_t)v[OPTION_CACHE_MAX_BYTES].number,
     };
 }
-_Static_assert(ISA_AUTO == 0 && ISA_REF == 1 && ISA_AVX2 == 2 && ISA_AVX512 == 3,
+_Static_assert(ISA_AUTO == 0 && ISA_REF == 1 && ISA_AVX2 == 2 && ISA_AVX2_VNNI == 3 &&
+                   ISA_AVX512 == 4 && ISA_AVX512_VNNI == 5 && ISA_COUNT == 6,
                "the choices of --isa in options.c stand in this order");
 
 static void announce(const struct config *c, const struct engine *g)

@@ -3,27 +3,48 @@
 #include "kernels/kernels_int.h"
 #include "os/cpu.h"
 
-enum status kernels_select(enum isa isa, const struct kernels **out, struct err *e)
+const char *isa_name(enum isa isa)
 {
-    if (isa == ISA_REF) {
-        *out = &kernels_ref;
-        return OK;
-    }
+    static const char *const names[] = {
+#define ISA_STRING(id, name) [id] = name,
+        ISA_LIST(ISA_STRING)
+#undef ISA_STRING
+    };
+    CHECK(isa >= ISA_AUTO && isa < ISA_COUNT);
+    return names[isa];
+}
+
+/* NULL: this processor lacks it. */
+static const struct kernels *table_of(enum isa isa)
+{
+    if (isa == ISA_REF)
+        return &kernels_ref;
 #if defined(__x86_64__)
     const struct cpu_features *cpu = cpu_features();
-    if (isa == ISA_AVX512 && cpu->has_avx512) {
-        *out = cpu->has_avx512_vnni ? &kernels_avx512_vnni : &kernels_avx512;
-        return OK;
-    }
-    if (isa != ISA_AVX512 && cpu->has_avx2) {
-        *out = &kernels_avx2;
-        return OK;
-    }
+    if (isa == ISA_AVX2 && cpu->has_avx2)
+        return &kernels_avx2;
+    if (isa == ISA_AVX2_VNNI && cpu->has_avx_vnni)
+        return &kernels_avx2_vnni;
+    if (isa == ISA_AVX512 && cpu->has_avx512)
+        return &kernels_avx512;
+    if (isa == ISA_AVX512_VNNI && cpu->has_avx512_vnni)
+        return &kernels_avx512_vnni;
 #endif
-    if (isa != ISA_AUTO)
-        return err_set(e, E_UNSUPPORTED, "instruction set %s: this processor lacks it",
-                       isa == ISA_AVX2 ? "avx2" : "avx512");
-    *out = &kernels_ref;
+    return NULL;
+}
+
+enum status kernels_select(enum isa isa, const struct kernels **out, struct err *e)
+{
+    const struct kernels *k = NULL;
+    if (isa == ISA_AUTO)
+        for (int i = ISA_COUNT - 1; k == NULL; i--)
+            k = table_of((enum isa)i); /* ref is always there */
+    else
+        k = table_of(isa);
+    if (k == NULL)
+        return err_set(e, E_UNSUPPORTED, "instruction set %s: this processor (%s) lacks it",
+                       isa_name(isa), cpu_features()->model);
+    *out = k;
     return OK;
 }
 

@@ -21,7 +21,17 @@
 #define KV_PAGE_TOKENS      64u  /* tokens of one KV page: lanes = keys */
 #define KV_PARTITION_TOKENS 512u /* attention partitions, aligned to absolute positions */
 
-enum isa { ISA_AUTO, ISA_REF, ISA_AVX2, ISA_AVX512 };
+/* In the order of preference; X(id, name as options and logs have it). */
+#define ISA_LIST(X)                                                            \
+    X(ISA_AUTO, "auto")                                                        \
+    X(ISA_REF, "ref")                                                          \
+    X(ISA_AVX2, "avx2")                                                        \
+    X(ISA_AVX2_VNNI, "avx2-vnni") /* AVX-VNNI: 256-bit dots without AVX-512 */ \
+    X(ISA_AVX512, "avx512")                                                    \
+    X(ISA_AVX512_VNNI, "avx512-vnni")
+#define ISA_ID(id, name) id,
+enum isa { ISA_LIST(ISA_ID) ISA_COUNT };
+#undef ISA_ID
 enum kv_type { KV_F16, KV_F32 };
 enum activations { ACTIVATIONS_Q8, ACTIVATIONS_F32 };
 
@@ -131,8 +141,10 @@ struct kernels {
     uint32_t (*argmax)(const float *x, uint32_t n); /* the first of equals */
 };
 
-/* ISA_AUTO: the best this CPU has.  A forced one that the CPU lacks: E_UNSUPPORTED. */
+/* ISA_AUTO: the last of the list that this CPU has.  A forced one that the CPU lacks:
+ * E_UNSUPPORTED. */
 NODISCARD enum status kernels_select(enum isa isa, const struct kernels **out, struct err *e);
+const char *isa_name(enum isa isa);
 
 /* cos_sin [n_rot/2] pairs for one position: angle = position × freq[i]; own polynomials in double,
  * the same everywhere.  freqs: from kernels_rope_freqs. */

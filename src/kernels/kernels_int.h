@@ -27,15 +27,24 @@ struct pack_format {
     uint16_t plane_bytes; /* per tile-block */
 };
 
-/* A tile is [planes of all blocks][scales of all blocks][super-scales], each 64-byte aligned. */
+/* A tile of quantized weights is one run of memory in the order of use: for every 8 blocks their
+ * super-scales, then block by block planes and scales.  Floats have planes only.  docs/numerics.md
+ * §3 says what other orders cost. */
 struct pack_layout {
     uint32_t n_blocks;
-    size_t plane_bytes;          /* per block */
-    size_t scale_bytes;          /* per block, 16 rows */
-    size_t super_bytes;          /* per super-block, 16 rows */
-    size_t scales_at, supers_at; /* offsets in a tile */
-    size_t tile_bytes;
+    size_t plane_bytes; /* of a block; its scales follow */
+    size_t block_bytes; /* planes and scales */
+    size_t super_bytes; /* 16 rows; 0: none */
+    size_t tile_bytes;  /* a multiple of 64 */
 };
+static inline size_t pack_super_at(const struct pack_layout *l, uint32_t block)
+{
+    return block / 8 * (l->super_bytes + 8 * l->block_bytes);
+}
+static inline size_t pack_block_at(const struct pack_layout *l, uint32_t block)
+{
+    return (size_t)(block / 8 + 1) * l->super_bytes + block * l->block_bytes;
+}
 
 /* NULL: the pair cannot be packed. */
 const struct pack_format *pack_format_of(enum tensor_type type, enum activations activations);
@@ -120,9 +129,11 @@ void kernel_tiles_matmul(kernel_tile_fn *const *fns, float *y, size_t y_stride,
                          const struct act_rows *x, uint32_t row0, uint32_t row1,
                          const struct packed *w, uint32_t tile0, uint32_t tile1);
 
+/* ---- the tables ---- */
 extern const struct kernels kernels_ref;
 #if defined(__x86_64__)
 extern const struct kernels kernels_avx2;
+extern const struct kernels kernels_avx2_vnni;   /* the same, quantized weights by AVX-VNNI */
 extern const struct kernels kernels_avx512;      /* F, BW, VL, DQ */
 extern const struct kernels kernels_avx512_vnni; /* the same, quantized weights by VNNI */
 #endif

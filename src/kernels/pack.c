@@ -55,15 +55,12 @@ struct pack_layout pack_layout_of(const struct pack_format *f, uint32_t n_in)
 {
     struct pack_layout l = {.n_blocks = (n_in + ACT_BLOCK - 1) / ACT_BLOCK,
                             .plane_bytes = f->plane_bytes,
-                            .scale_bytes = (size_t)f->scale_bytes * TILE_ROWS,
+                            .block_bytes = f->plane_bytes + (size_t)f->scale_bytes * TILE_ROWS,
                             .super_bytes = (size_t)f->super_bytes * TILE_ROWS};
-    const size_t n_supers = (n_in + SUPER - 1) / SUPER;
     if (f->planes & (PLANE_FLOATS | PLANE_HALVES))
-        l.scales_at = round_up_64(l.plane_bytes / ACT_BLOCK * n_in);
+        l.tile_bytes = round_up_64(l.plane_bytes / ACT_BLOCK * n_in);
     else
-        l.scales_at = l.plane_bytes * l.n_blocks;
-    l.supers_at = l.scales_at + round_up_64(l.scale_bytes * l.n_blocks);
-    l.tile_bytes = l.supers_at + round_up_64(l.super_bytes * n_supers);
+        l.tile_bytes = round_up_64(pack_block_at(&l, l.n_blocks - 1) + l.block_bytes);
     return l;
 }
 
@@ -313,12 +310,11 @@ static void fill_quantized(uint8_t *tile, const struct pack_format *f, const str
     for (uint32_t b = 0; b < l->n_blocks; b++) {
         memset(&o, 0, sizeof o);
         read_block(&o, info, row, b);
-        put_codes(tile + b * l->plane_bytes, f->planes, lane, o.code);
-        put_scales(tile + l->scales_at + b * l->scale_bytes, o.scale, f->scale_bytes,
-                   scale_unit(f->type), lane);
+        uint8_t *planes = tile + pack_block_at(l, b);
+        put_codes(planes, f->planes, lane, o.code);
+        put_scales(planes + l->plane_bytes, o.scale, f->scale_bytes, scale_unit(f->type), lane);
         if (f->super_bytes != 0 && b % 8 == 0)
-            put_scales(tile + l->supers_at + b / 8 * l->super_bytes, o.super, f->super_bytes, 2,
-                       lane);
+            put_scales(tile + pack_super_at(l, b), o.super, f->super_bytes, 2, lane);
     }
 }
 

@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: MIT
  * avx2.h — AVX2 + FMA + F16C: eight lanes for the bodies in x86/.
- * Each kernel equals its namesake in ref/ bit for bit (tests/unit/kernels); read that first. */
+ * Each kernel equals its namesake in ref/ bit for bit (tests/unit/kernels); read that first.
+ * A file that defines ISA_NAME and HAS_DOT_BYTES first gets VNNI's dots (avx2_vnni.h). */
 #ifndef KVASIR_KERNELS_AVX2_AVX2_H
 #define KVASIR_KERNELS_AVX2_AVX2_H
 
 #include <immintrin.h>
 #include <string.h>
 
+#ifndef ISA_NAME
 #define ISA_NAME(x) avx2_##x
+#endif
 #include "kernels/x86/types.h"
 
 #define LANES 8u
@@ -261,6 +264,14 @@ INLINE vi vi_mullo16(vi a, vi b)
 {
     return _mm256_mullo_epi16(a, b);
 }
+INLINE vi vi_mullo32(vi a, vi b)
+{
+    return _mm256_mullo_epi32(a, b);
+}
+INLINE vi vi_srai32(vi v, int n)
+{
+    return _mm256_srai_epi32(v, n);
+}
 INLINE vi vi_madd(vi a, vi b)
 {
     return _mm256_madd_epi16(a, b);
@@ -296,6 +307,18 @@ INLINE vi vi_signed_words_at(const void *p)
 {
     return _mm256_cvtepi8_epi16(_mm_loadu_si128(p));
 }
+#ifdef HAS_DOT_BYTES
+/* acc + four products of unsigned bytes of a with signed ones of b. */
+INLINE vi vi_dot_bytes(vi acc, vi a, vi b)
+{
+    return _mm256_dpbusd_avx_epi32(acc, a, b);
+}
+/* acc + two products of int16. */
+INLINE vi vi_dot_words(vi acc, vi a, vi b)
+{
+    return _mm256_dpwssd_avx_epi32(acc, a, b);
+}
+#endif
 /* Compilers regroup integer sums as they like, gcc so that a whole block of products waits on the
  * stack (two in five instructions of the loop were moves).  After this, v is what it is. */
 INLINE void stay_in_order(vi *v)

@@ -17,9 +17,10 @@
 
 /* 8 × 16: a code vector serves eight products; 8 dots, 8 sums, second dots of 16-wide sub-scales
  * and what passes by fit 32 registers. */
-#define ROWS_AT_ONCE       8
-#define FLOAT_ROWS_AT_ONCE 12
-#define ATTENTION_ROWS     6 /* × 4 vectors: 24 accumulators */
+#define ROWS_AT_ONCE 8
+#define FLOAT_ROWS_AT_ONCE \
+    8                    /* rows of a multiple of 4 KiB share the 8 ways of one set of level 1 */
+#define ATTENTION_ROWS 6 /* × 4 vectors: 24 accumulators */
 
 typedef __m512 vf;
 typedef __m512i vi;

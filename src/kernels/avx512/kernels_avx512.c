@@ -33,4 +33,4 @@ static void vnni_matmul(float *y, size_t y_stride, const struct act_rows *x, uin
 const struct kernels kernels_avx512 = {
     .name = "avx512", .isa = ISA_AVX512, .matmul = avx512_matmul, COMMON};
 const struct kernels kernels_avx512_vnni = {
-    .name = "avx512+vnni", .isa = ISA_AVX512, .matmul = vnni_matmul, COMMON};
+    .name = "avx512-vnni", .isa = ISA_AVX512_VNNI, .matmul = vnni_matmul, COMMON};

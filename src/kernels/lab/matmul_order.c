@@ -3,13 +3,12 @@
  * Question: 16 rows interleaved, a lane owns an output, one exact integer dot per 32, one f32 chain
  *           along k.  How many GOP/s a core (a multiply and an add are two), M = 64 and M = 1?
  * Build:    cc -O3 -mavx2 -mfma -mf16c -ffp-contract=off matmul_order.c -o /tmp/lab && /tmp/lab
- * Result:   GOP/s at 576 × 1536, best over register tiles (Zen 4, one thread, gcc 12, shared machine;
- *           register-only maddubs+add 373, maddubs+madd+add 232), and M = 1 from level 2:
- *             Q4_1 243 (4 × 16), 157    Q5_0 190 (4 × 16), 107    Q8_0 123 (3 × 16), 99
- *             Q6_K 144 (4 × 16),  92    Q4_K 236 (4 × 16), 139
- *           The order costs nothing: 16 rows interleaved need no horizontal sum at all.  With
- *           -DREGROUP gcc moves int16 sums behind all products and spills them: Q4_1 90–160.
- *           4 × 16 is the register tile to use.  Kept. */
+ * Result:   GOP/s at 576 × 1536, best over register tiles (Zen 4, one thread, gcc 12, shared
+ * machine; register-only maddubs+add 373, maddubs+madd+add 232), and M = 1 from level 2: Q4_1 243
+ * (4 × 16), 157    Q5_0 190 (4 × 16), 107    Q8_0 123 (3 × 16), 99 Q6_K 144 (4 × 16),  92    Q4_K
+ * 236 (4 × 16), 139 The order costs nothing: 16 rows interleaved need no horizontal sum at all.
+ * With -DREGROUP gcc moves int16 sums behind all products and spills them: Q4_1 90–160. 4 × 16 is
+ * the register tile to use.  Kept. */
 #include <immintrin.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -182,7 +181,8 @@ INLINE void tile(enum kind kind, const int R, const struct job *jb, int t, int r
 RUNS(K_Q4_1)
 RUNS(K_Q5_0)
 RUNS(K_Q8_0)
-RUNS(K_Q6_K) RUNS(K_Q4_K)
+RUNS(K_Q6_K)
+RUNS(K_Q4_K)
 #define ROW(kind)                                                                      \
     {                                                                                  \
         run_##kind##_1, run_##kind##_2, run_##kind##_3, run_##kind##_4, run_##kind##_6 \

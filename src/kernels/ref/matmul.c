@@ -141,10 +141,9 @@ static void unpack_scales(struct plain_block *o, enum tensor_type type, const ui
 static void unpack_block(struct plain_block *o, const struct pack_format *f,
                          const struct pack_layout *l, const uint8_t *tile, uint32_t b)
 {
-    const uint8_t *planes = tile + b * l->plane_bytes;
-    const uint8_t *scale = tile + l->scales_at + b * l->scale_bytes;
-    const uint8_t *super =
-        f->super_bytes != 0 ? tile + l->supers_at + b / 8 * l->super_bytes : NULL;
+    const uint8_t *planes = tile + pack_block_at(l, b);
+    const uint8_t *scale = planes + l->plane_bytes;
+    const uint8_t *super = f->super_bytes != 0 ? tile + pack_super_at(l, b) : NULL;
     for (uint32_t row = 0; row < TILE_ROWS; row++) {
         for (uint32_t k = 0; k < ACT_BLOCK; k++)
             o->w[row][k] = weight_of(f->type, code_of(planes, f->planes, row, k));

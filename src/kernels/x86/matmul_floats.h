@@ -55,8 +55,14 @@ INLINE void all_rows_of_chunk(enum tensor_type type, float *y, size_t y_stride, 
     const uint32_t R = FLOAT_ROWS_AT_ONCE;
     for (; n_rows >= R; n_rows -= R, x += R * (size_t)n_in, y += R * y_stride)
         rows_of_chunk(type, FLOAT_ROWS_AT_ONCE, y, y_stride, w, x, n_in, n_k, is_first);
-    for (; n_rows >= 3; n_rows -= 3, x += 3 * (size_t)n_in, y += 3 * y_stride)
-        rows_of_chunk(type, 3, y, y_stride, w, x, n_in, n_k, is_first);
+    if (n_rows >= 4) { /* fewer chains than fma has latency cost time: 4, 2, 1 are rare leftovers */
+        rows_of_chunk(type, 4, y, y_stride, w, x, n_in, n_k, is_first);
+        n_rows -= 4, x += 4 * (size_t)n_in, y += 4 * y_stride;
+    }
+    if (n_rows >= 2) {
+        rows_of_chunk(type, 2, y, y_stride, w, x, n_in, n_k, is_first);
+        n_rows -= 2, x += 2 * (size_t)n_in, y += 2 * y_stride;
+    }
     for (; n_rows >= 1; n_rows -= 1, x += n_in, y += y_stride)
         rows_of_chunk(type, 1, y, y_stride, w, x, n_in, n_k, is_first);
 }

@@ -239,19 +239,16 @@ INLINE vf add_block(enum tensor_type type, vf acc, vi dot, const struct block_sc
     return acc;
 }
 
-/* With few rows the weights come at memory speed, so the first register tile of a tile asks for
- * what lies PREFETCH_BYTES ahead, a tile or two.  Planes and scales are taken as one run of memory,
- * in as many parts as there are blocks.  Measured on Zen 4, one thread, M = 1 from memory, GB/s for
- * Q4_1, Q5_0, Q8_0, Q4_K, Q6_K where a bare read gets 32: without 8, 8, 10, 7, 8; 12 KiB ahead into
- * level 1 30, 31, 24, 29, 28; 16 KiB 30, 29, 24, 28, 27; 24 KiB 27, 25, 20, 25, 23; 16 KiB into
- * level 2 24, 28, 22, 25, 29. */
-#define PREFETCH_BYTES 12288
-INLINE void prefetch_block(enum tensor_type type, const uint8_t *part)
+/* One row at a time reads as fast as memory gives, unasked: the prefetchers follow one run of
+ * memory. With more rows the core is busy and would wait, so the first register tile of a tile asks
+ * for what lies ahead (src/kernels/lab/README.md has the ladder). */
+#define PREFETCH_BYTES 4096
+INLINE void prefetch_block(enum tensor_type type, const uint8_t *planes)
 {
     const int lines = (planes_size(type) + scales_size(type) + 63) / 64;
 #pragma GCC unroll 9
     for (int i = 0; i < lines; i++)
-        _mm_prefetch((const char *)part + PREFETCH_BYTES + i * 64, _MM_HINT_T0);
+        _mm_prefetch((const char *)planes + PREFETCH_BYTES + i * 64, _MM_HINT_T0);
 }
 
 INLINE void rows_of_tile(enum tensor_type type, const int R, float *y, size_t y_stride,
@@ -274,13 +271,12 @@ INLINE void rows_of_tile(enum tensor_type type, const int R, float *y, size_t y_
         for (int h = 0; h < PARTS; h++)
             acc[r][h] = vf_zero();
     }
-    const size_t stride = l->tile_bytes / l->n_blocks;
     for (uint32_t b = 0; b < l->n_blocks; b++) {
-        const uint8_t *planes = t->data + b * l->plane_bytes;
-        const uint8_t *scales = t->data + l->scales_at + b * l->scale_bytes;
-        const uint8_t *supers = t->data + l->supers_at + b / 8 * l->super_bytes;
-        if (is_first)
-            prefetch_block(type, t->data + b * stride);
+        const uint8_t *planes = t->data + pack_block_at(l, b);
+        const uint8_t *scales = planes + planes_size(type);
+        const uint8_t *supers = t->data + pack_super_at(l, b);
+        if (R > 1 && is_first)
+            prefetch_block(type, planes);
         struct block_scales s[PARTS];
 #pragma GCC unroll 2
         for (int h = 0; h < PARTS; h++)

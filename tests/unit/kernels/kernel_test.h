@@ -18,7 +18,6 @@
 #include "base/mem.h"
 #include "base/prng.h"
 #include "kernels/kernels_int.h"
-#include "os/cpu.h"
 
 #define SEED 20260801u
 
@@ -28,27 +27,15 @@ static const enum tensor_type all_types[] = {
 };
 #define N_TYPES (sizeof all_types / sizeof all_types[0])
 
-/* Every table of kernels that this machine can run but ref, also those that kernels_select passes
- * over for a better one; NULL ends the walk: for (i = 0; (k = other_kernels(&i));). */
+/* Every table of kernels that this machine can run but ref: for (at = 0; (k = other_kernels(&at));)
+ */
 static inline const struct kernels *other_kernels(int *at)
 {
-#if defined(__x86_64__)
-    const struct cpu_features *cpu = cpu_features();
-    const struct {
-        bool is_there;
-        const struct kernels *kernels;
-    } others[] = {
-        {cpu->has_avx2, &kernels_avx2},
-        {cpu->has_avx512, &kernels_avx512},
-        {cpu->has_avx512_vnni, &kernels_avx512_vnni},
-    };
-    while (*at < 3) {
-        const int i = (*at)++;
-        if (others[i].is_there)
-            return others[i].kernels;
+    while (ISA_REF + 1 + *at < ISA_COUNT) {
+        const struct kernels *k;
+        if (kernels_select((enum isa)(ISA_REF + 1 + (*at)++), &k, NULL) == OK)
+            return k;
     }
-#endif
-    (void)at;
     return NULL;
 }
 static inline const struct kernels *reference(void)
