@@ -119,13 +119,13 @@ static void read_user(struct reader *x, const struct json *content, struct place
 }
 
 /* ---- the assistant's ---- */
-struct turn {
+struct answer {
     struct json *message;
     struct buf reasoning;
     const struct json *content; /* all blocks */
 };
 
-static void read_tool_use(struct reader *x, struct turn *t, const struct json *block,
+static void read_tool_use(struct reader *x, struct answer *t, const struct json *block,
                           struct place at)
 {
     const struct json *id = text_member(x->f, block, "id", at);
@@ -140,7 +140,7 @@ static void read_tool_use(struct reader *x, struct turn *t, const struct json *b
     message_add_call(&x->r->arena, t->message, id->text, name->text, *input, t->content->count);
 }
 
-static void read_assistant_block(struct reader *x, struct turn *t, const struct json *block,
+static void read_assistant_block(struct reader *x, struct answer *t, const struct json *block,
                                  struct place at)
 {
     const struct json *type = json_get(block, "type"), *text = NULL;
@@ -161,7 +161,7 @@ static void read_assistant_block(struct reader *x, struct turn *t, const struct 
 
 static void read_assistant(struct reader *x, const struct json *content, struct place at)
 {
-    struct turn t = {.message = message_add(&x->list, "assistant"), .content = content};
+    struct answer t = {.message = message_add(&x->list, "assistant"), .content = content};
     buf_init(&t.reasoning, JSON_BYTES_MAX);
     for (size_t i = 0; i < content->count && x->f->status == OK; i++)
         read_assistant_block(x, &t, &content->items[i], place("%s[%zu]", at.text, i));

@@ -76,6 +76,7 @@ void api_error_write(struct buf *out, const struct api_dialect *dialect, const s
 struct api_context {
     const char *model_name; /* named in replies to requests that name none */
     uint32_t n_vocab;
+    struct slice template_source;      /* of the model: how it writes calls and reasoning */
     const struct tokenizer *tokenizer; /* for the texts of tokens in logprobs and echo */
     int64_t now_unix_s;
 };

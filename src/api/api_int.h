@@ -9,7 +9,7 @@
 #define KVASIR_API_API_INT_H
 
 #include "api/api.h"
-#include "api/tool_text.h"
+#include "api/turn.h"
 
 #define API_ITEMS_MAX 4096u /* of one choice */
 #define API_CALL_ID   64u
@@ -69,14 +69,16 @@ struct api_choice {
     uint32_t index;
     struct api_item *items; /* in the order in which the model wrote them */
     uint32_t n_items, items_cap, n_calls;
-    bool has_open_item; /* the last one may still grow */
+    bool is_call_dropped; /* the call being read is one too many */
+    bool has_open_item;   /* the last one may still grow */
     bool is_finished, has_failed;
     enum finish_reason finish;
     struct slice stop;           /* the stop string that ended it, else empty */
     struct buf logprobs;         /* JSON of the tokens not yet shown (stream) or all (whole) */
     struct buf more_logprobs[3]; /* text completions keep four arrays: API_LOGPROBS_* */
     size_t text_bytes;           /* read so far, for text_offset */
-    struct tool_text tools;
+    uint32_t n_reasoning_tokens;
+    struct turn turn;
 };
 
 /* "none" leaves the tools in the prompt, so that its prefix stays the same, and what the model
@@ -96,6 +98,10 @@ struct api_call {
     struct slice tool_name; /* TOOLS_NAMED, in the request's arena */
     bool is_single_call;    /* at most one call in a reply */
     bool finds_tools;       /* tools were given and may be called */
+    bool keeps_reasoning;   /* as text, where it stands */
+    bool reads_turns;       /* a chat: reasoning and calls are told from text */
+    struct turn_format format;
+    const struct json *tools; /* of the request, in its arena */
     uint32_t n_prompts, n_per_prompt, n_choices, n_unfinished;
     const struct json *prompts; /* [n_prompts] of the body, in the first request's arena; or NULL */
     struct slice *echoes;       /* [n_prompts], or NULL */
@@ -185,6 +191,7 @@ void anthropic_error(struct buf *out, const struct api_error *x);
 
 /* usage.c: members of the open object.  write_usage: "usage", "timings", "seed", "kvasir". */
 void write_usage(struct json_writer *w, const struct api_call *c, const struct engine_usage *u);
+uint32_t reasoning_tokens(const struct api_call *c);
 void write_timings(struct json_writer *w, const struct engine_usage *u);
 void write_kvasir(struct json_writer *w, const struct api_call *c, const struct engine_usage *u);
 

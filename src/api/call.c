@@ -42,6 +42,16 @@ static enum status read_session(struct slice session, struct api_call *c, struct
     return OK;
 }
 
+/* How to read what the model will write. */
+static void set_turns(const struct api_context *context, struct api_call *c,
+                      struct engine_request *r)
+{
+    c->format = turn_format_of(context->template_source);
+    c->reads_turns = true;
+    c->tools = r->tools;
+    r->show_special = c->format.has_special && (c->finds_tools || c->format.calls == CALLS_HARMONY);
+}
+
 static enum status read_body(struct slice body, const struct api_context *context,
                              struct api_call *c, struct engine_request *r, struct api_error *error)
 {
@@ -56,6 +66,8 @@ static enum status read_body(struct slice body, const struct api_context *contex
     struct fields f = {.object = v, .error = error};
     read_refused(&f, c->dialect);
     c->dialect->read(&f, context, c, r);
+    if (f.status == OK && r->kind == PROMPT_CHAT)
+        set_turns(context, c, r);
     return f.status;
 }
 
@@ -72,7 +84,6 @@ static enum status make_choices(struct api_call *c, struct api_error *error)
         buf_init(&choice->logprobs, API_REPLY_BYTES_MAX);
         for (size_t j = 0; j < 3; j++)
             buf_init(&choice->more_logprobs[j], API_REPLY_BYTES_MAX);
-        tool_text_init(&choice->tools);
     }
     return OK;
 }
@@ -121,7 +132,7 @@ void api_call_free(struct api_call *c)
     if (!c)
         return;
     for (uint32_t i = 0; c->choices && i < c->n_choices; i++) {
-        tool_text_release(&c->choices[i].tools);
+        turn_release(&c->choices[i].turn);
         for (size_t j = 0; j < 3; j++)
             buf_release(&c->choices[i].more_logprobs[j]);
         buf_release(&c->choices[i].logprobs);

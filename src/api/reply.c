@@ -90,7 +90,7 @@ static struct api_item *new_item(struct api_call *c, struct api_choice *choice, 
     struct api_item *item = &choice->items[choice->n_items];
     *item = (struct api_item){.kind = kind, .number = choice->n_items++};
     buf_init(&item->text, API_REPLY_BYTES_MAX);
-    buf_init(&item->name, TOOL_TEXT_CALL_BYTES_MAX);
+    buf_init(&item->name, TURN_NAME_BYTES_MAX + 1);
     choice->has_open_item = true;
     return item;
 }
@@ -138,22 +138,47 @@ static void make_call_id(const struct api_call *c, const struct api_choice *choi
              c->id + strlen(c->dialect->id_prefix), choice->index, item->call_number);
 }
 
-static void put_call(struct api_call *c, struct api_choice *choice,
-                     const struct tool_text_item *call, struct buf *out)
+static void begin_call(struct api_call *c, struct api_choice *choice, struct slice name,
+                       struct buf *out)
 {
-    bool is_too_many = c->is_single_call && choice->n_calls > 0;
+    choice->is_call_dropped = c->is_single_call && choice->n_calls > 0;
     struct api_item *item =
-        choice->has_failed || is_too_many ? NULL : new_item(c, choice, ITEM_CALL, out);
+        choice->has_failed || choice->is_call_dropped ? NULL : new_item(c, choice, ITEM_CALL, out);
     if (!item)
         return;
     item->call_number = choice->n_calls++;
     make_call_id(c, choice, item);
-    buf_add_slice(&item->name, call->name);
+    buf_add_slice(&item->name, name);
     if (item->name.failed)
         choice->has_failed = true;
     begin_item(c, choice, item, out);
-    grow_item(c, choice, call->arguments, out);
-    close_item(c, choice, out);
+}
+
+static void put_piece(struct api_call *c, struct api_choice *choice, const struct turn_item *piece,
+                      struct buf *out)
+{
+    bool is_dropped = choice->has_failed || choice->is_call_dropped;
+    switch (piece->kind) {
+    case TURN_TEXT:
+        put_text(c, choice, ITEM_TEXT, piece->text, out);
+        break;
+    case TURN_REASONING:
+        put_text(c, choice, ITEM_REASONING, piece->text, out);
+        break;
+    case TURN_CALL:
+        begin_call(c, choice, piece->text, out);
+        break;
+    case TURN_ARGUMENTS:
+        if (!is_dropped)
+            grow_item(c, choice, piece->text, out);
+        break;
+    case TURN_CALL_END:
+        if (!is_dropped)
+            close_item(c, choice, out);
+        break;
+    case TURN_NOTHING:
+        break;
+    }
 }
 
 /* What the model wrote, cut into items. */
@@ -161,22 +186,38 @@ static void read_text(struct api_call *c, struct api_choice *choice, struct slic
                       struct buf *out)
 {
     choice->text_bytes += text.len;
-    if (!c->finds_tools) {
+    if (!c->reads_turns) {
         put_text(c, choice, ITEM_TEXT, text, out);
         return;
     }
-    tool_text_feed(&choice->tools, text);
+    turn_feed(&choice->turn, text);
     for (;;) {
-        struct tool_text_item item = tool_text_next(&choice->tools, is_end);
-        if (item.kind == TOOL_TEXT_NOTHING)
+        struct turn_item piece = turn_next(&choice->turn, is_end);
+        if (piece.kind == TURN_NOTHING)
             break;
-        if (item.kind == TOOL_TEXT_CONTENT)
-            put_text(c, choice, ITEM_TEXT, item.content, out);
-        else
-            put_call(c, choice, &item, out);
+        put_piece(c, choice, &piece, out);
     }
-    if (choice->tools.held.failed)
+    if (choice->turn.held.failed || choice->turn.out.failed)
         choice->has_failed = true;
+}
+
+/* The tail of the prompt tells whether the model begins inside its reasoning. */
+static void begin_turns(struct api_call *c, uint32_t prompt, struct slice tail)
+{
+    while (tail.len && strchr(" \r\n\t", tail.ptr[tail.len - 1]))
+        tail.len--;
+    struct slice think = SLICE_LIT("<think>");
+    struct turn_options options = {
+        .format = c->format,
+        .finds_calls = c->finds_tools,
+        .splits_reasoning = c->format.has_reasoning && !c->keeps_reasoning,
+        .starts_in_reasoning = tail.len >= think.len &&
+                               memcmp(tail.ptr + tail.len - think.len, think.ptr, think.len) == 0,
+        .tools = c->tools};
+    for (uint32_t i = 0; i < c->n_per_prompt; i++) {
+        turn_release(&c->choices[prompt * c->n_per_prompt + i].turn);
+        turn_init(&c->choices[prompt * c->n_per_prompt + i].turn, &options);
+    }
 }
 
 /* ---- events ---- */
@@ -221,6 +262,8 @@ static void on_started(struct api_call *c, uint32_t prompt, const struct engine_
         if (c->is_stream && c->dialect->writer->begin)
             c->dialect->writer->begin(c, out);
     }
+    if (c->reads_turns)
+        begin_turns(c, prompt, ev->text);
     for (uint32_t i = 0; c->echoes && i < c->n_per_prompt; i++) {
         struct api_choice *choice = &c->choices[prompt * c->n_per_prompt + i];
         put_text(c, choice, ITEM_TEXT, c->echoes[prompt], out);
@@ -275,7 +318,10 @@ static void on_text(struct api_call *c, struct api_choice *choice, const struct 
 {
     if (c->wants_logprobs && ev->sampled && ev->token != TOKEN_NONE && c->dialect->writer->token)
         c->dialect->writer->token(c, choice, ev);
+    bool was_reasoning = c->reads_turns && turn_is_reasoning(&choice->turn);
     read_text(c, choice, ev->text, false, out);
+    if (c->reads_turns && (was_reasoning || turn_is_reasoning(&choice->turn)))
+        choice->n_reasoning_tokens += ev->token != TOKEN_NONE;
 }
 
 enum status api_reply_event(struct api_call *c, uint32_t prompt, const struct engine_event *ev,

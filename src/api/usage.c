@@ -19,7 +19,16 @@ static double ratio(double a, double b)
     return b > 0 ? a / b : 0;
 }
 
-static void write_counts(struct json_writer *w, const struct engine_usage *u)
+uint32_t reasoning_tokens(const struct api_call *c)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < c->n_choices; i++)
+        n += c->choices[i].n_reasoning_tokens;
+    return n;
+}
+
+static void write_counts(struct json_writer *w, const struct api_call *c,
+                         const struct engine_usage *u)
 {
     jw_key(w, "usage");
     jw_begin_object(w);
@@ -37,7 +46,7 @@ static void write_counts(struct json_writer *w, const struct engine_usage *u)
     jw_key(w, "completion_tokens_details");
     jw_begin_object(w);
     jw_key(w, "reasoning_tokens");
-    jw_int(w, 0);
+    jw_int(w, reasoning_tokens(c));
     jw_end_object(w);
     jw_end_object(w);
 }
@@ -110,7 +119,7 @@ void write_kvasir(struct json_writer *w, const struct api_call *c, const struct 
 
 void write_usage(struct json_writer *w, const struct api_call *c, const struct engine_usage *u)
 {
-    write_counts(w, u);
+    write_counts(w, c, u);
     write_timings(w, u);
     jw_key(w, "seed"); /* unsigned: what sends the same answer again */
     char text[24];

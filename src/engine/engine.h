@@ -60,6 +60,7 @@ struct engine_info {
     const char *model_name;      /* general.name, else the file name without .gguf */
     const char *model_path;      /* or "embedded" */
     const char *template_origin; /* "file", or "built-in for gemma3" where the file has none */
+    struct slice template_source; /* empty: none */
     const struct model_info *model;
     struct tokenizer_info vocabulary;
     uint32_t n_ctx, n_threads, n_parallel;
@@ -106,7 +107,9 @@ enum finish_reason { FINISH_STOP, FINISH_LENGTH, FINISH_CANCELLED };
 struct engine_event {
     enum engine_event_kind kind;
     uint32_t choice;
-    struct slice text; /* EVENT_TEXT: whole UTF-8 characters; FINISHED: what was held back */
+    /* EVENT_TEXT: whole UTF-8 characters; FINISHED: what was held back; STARTED: the prompt behind
+     * its last end of a turn, empty when it came as token ids */
+    struct slice text;
     uint32_t token;    /* EVENT_TEXT: id; TOKEN_NONE when text only was released */
     const struct sampled *sampled;    /* EVENT_TEXT with logprobs asked for, else NULL */
     enum finish_reason finish;        /* EVENT_FINISHED */
@@ -136,6 +139,7 @@ struct engine_request {
     struct slice stops[ENGINE_STOPS_MAX];
     uint32_t n_stops;
     bool ignore_eos;
+    bool show_special;    /* control tokens are part of the reply's text */
     bool no_cache;        /* neither look up nor keep */
     struct slice session; /* names the chain's end; empty: unnamed */
 

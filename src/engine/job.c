@@ -257,7 +257,7 @@ static enum status init_choice(struct engine *g, struct job *job, uint32_t index
     params.seed = job->usage.seed;
     params.choice = index;
     *c = (struct choice){.job = job, .index = index};
-    stream_init(&c->stream, g->tokenizer, r->stops, r->n_stops);
+    stream_init(&c->stream, g->tokenizer, r->show_special, r->stops, r->n_stops);
     job->n_choices = index + 1;
     enum status st = sampler_new(&params, g->model_info->n_vocab, g->kernels, &c->sampler, e);
     for (size_t i = 0; st == OK && i < job->prompt.tokens.count; i++) {
@@ -346,7 +346,8 @@ enum status job_begin(struct engine *g, struct job *job, struct err *e)
     job->usage.queue_ms = (double)(now - job->ready_ns) * 1e-6;
     job->usage.lookup_ms = (double)(job->begun_ns - now) * 1e-6;
     start_usage(g, job, &m);
-    struct engine_event ev = {.kind = EVENT_STARTED, .usage = &job->usage};
+    struct engine_event ev = {
+        .kind = EVENT_STARTED, .usage = &job->usage, .text = buf_slice(&job->prompt.rest)};
     deliver(job, &ev);
     return m.head ? job_prompt_done(g, job, m.head, e) : OK;
 }

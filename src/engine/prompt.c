@@ -25,6 +25,7 @@ enum status prompt_load_template(struct engine *g, struct err *e)
         return st;
     if (found) {
         g->info.template_origin = "file";
+        g->info.template_source = source;
         st = template_compile(source, &g->template, e);
         return st == OK ? OK : err_prefix(e, "%s: chat template", gguf_name(g->gguf));
     }
@@ -39,6 +40,7 @@ enum status prompt_load_template(struct engine *g, struct err *e)
         g->info.template_origin = "none";
         return OK;
     }
+    g->info.template_source = slice_of(text);
     return template_compile(slice_of(text), &g->template, e);
 }
 

@@ -4,11 +4,11 @@
 
 #define STREAM_BYTES_MAX (256u << 20)
 
-void stream_init(struct stream *s, const struct tokenizer *t, const struct slice *stops,
-                 uint32_t n_stops)
+void stream_init(struct stream *s, const struct tokenizer *t, bool show_special,
+                 const struct slice *stops, uint32_t n_stops)
 {
     *s = (struct stream){.stops = stops, .n_stops = n_stops};
-    detok_init(&s->detok, t, false);
+    detok_init(&s->detok, t, show_special);
     buf_init(&s->text, STREAM_BYTES_MAX);
 }
 

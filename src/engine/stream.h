@@ -16,8 +16,8 @@ struct stream {
     struct slice stop; /* the stop string that matched */
 };
 
-void stream_init(struct stream *s, const struct tokenizer *t, const struct slice *stops,
-                 uint32_t n_stops);
+void stream_init(struct stream *s, const struct tokenizer *t, bool show_special,
+                 const struct slice *stops, uint32_t n_stops);
 void stream_release(struct stream *s);
 /* Adds a token; the text that may be shown now, valid until the next call.  *is_stopped: a stop
  * string is complete; text ends before it. */

@@ -373,6 +373,7 @@ static struct api_context context_of(const struct server *s)
 {
     return (struct api_context){.model_name = s->name,
                                 .n_vocab = s->info->vocabulary.n_vocab,
+                                .template_source = s->info->template_source,
                                 .tokenizer = engine_tokenizer(s->engine),
                                 .now_unix_s = clock_unix_s()};
 }
