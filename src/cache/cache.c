@@ -26,6 +26,12 @@ enum status cache_new(const struct cache_options *options, struct cache **out, s
     return OK;
 }
 
+void cache_set_public(struct cache *c, const struct digest *owner)
+{
+    c->has_public = true;
+    c->public_owner = *owner;
+}
+
 static void heads_free(struct cache *c)
 {
     for (uint32_t i = 0; i < HEADS_MAX; i++)
@@ -143,12 +149,14 @@ struct walk {
     bool *from_disk; /* [n_path + 1]: group 0 page mapped by this look-up */
     bool is_diverged;
     uint64_t hash_ns;
+    struct digest owners[2]; /* whose pages may serve: one's own, the public ones */
+    uint32_t n_owners;
 };
 
 /* A stored page under parent that shares the longest prefix with tokens: the exact one, or one of
  * the two neighbours in the order of siblings. */
-static struct node *load_best(struct walk *w, struct node *parent, const uint32_t *tokens,
-                              uint32_t n, uint32_t *common)
+static struct node *load_best(struct walk *w, struct node *parent, const struct digest *owner,
+                              const uint32_t *tokens, uint32_t n, uint32_t *common)
 {
     struct cache *c = w->c;
     *common = 0;
@@ -156,21 +164,21 @@ static struct node *load_best(struct walk *w, struct node *parent, const uint32_
         return NULL;
     const struct digest *parent_chain = &parent->chain;
     uint64_t start = clock_now_ns();
-    struct digest chain = key_chain(c, parent_chain, tokens, n);
+    struct digest chain = key_chain(c, owner, parent_chain, tokens, n);
     struct digest key = key_page(c, 0, &chain);
     w->hash_ns += clock_now_ns() - start;
-    struct node *best = persist_load(c, parent, &key);
+    struct node *best = persist_load(c, parent, owner, &key);
     if (best && is_present(best, 0)) {
         *common = n;
         return best;
     }
     best = NULL;
-    struct digest family = key_family(c, parent_chain), keys[2];
+    struct digest family = key_family(c, owner, parent_chain), keys[2];
     uint8_t order[STORE_ORDER_MAX];
     uint32_t order_len = key_order(tokens, n, order);
     uint32_t n_keys = store_neighbours(c->options.store, &family, order, order_len, keys);
     for (uint32_t i = 0; i < n_keys; i++) {
-        struct node *found = persist_load(c, parent, &keys[i]);
+        struct node *found = persist_load(c, parent, owner, &keys[i]);
         if (!found || !is_present(found, 0))
             continue;
         uint32_t limit = found->n_tokens < n ? found->n_tokens : n;
@@ -183,6 +191,35 @@ static struct node *load_best(struct walk *w, struct node *parent, const uint32_
     return best;
 }
 
+/* The owner's best page under parent: in memory, or mapped now. */
+static struct node *best_of(struct walk *w, struct node *parent, const struct digest *owner,
+                            const uint32_t *tokens, uint32_t n, uint32_t *common, bool *from_disk)
+{
+    uint32_t stored_common = 0;
+    struct node *best = node_best_child(parent, owner, tokens, n, common);
+    *from_disk = false;
+    if (best && !is_present(best, 0)) {
+        *from_disk = !best->pages[0].is_bad && persist_map(w->c, best, 0);
+        if (!*from_disk)
+            best = NULL, *common = 0;
+    }
+    if (*common < n) {
+        struct node *stored = load_best(w, parent, owner, tokens, n, &stored_common);
+        if (stored && stored_common > *common) {
+            best = stored;
+            *common = stored_common;
+            *from_disk = true;
+        }
+    }
+    return best;
+}
+
+/* A private page may hang under a public one, never the reverse. */
+static bool may_own_children(const struct walk *w, const struct node *parent, uint32_t owner)
+{
+    return parent == &w->c->root || owner == 0 || digest_equal(&parent->owner, &w->owners[owner]);
+}
+
 /* One page further down; false at the end of what is known. */
 static bool walk_page(struct walk *w)
 {
@@ -193,20 +230,19 @@ static bool walk_page(struct walk *w)
     uint32_t n = left < PAGE_TOKENS ? left : PAGE_TOKENS;
     if (n == 0)
         return false;
-    uint32_t common = 0, stored_common = 0;
-    struct node *best = node_best_child(parent, tokens, n, &common);
+    uint32_t common = 0;
+    struct node *best = NULL;
     bool from_disk = false;
-    if (best && !is_present(best, 0)) {
-        from_disk = !best->pages[0].is_bad && persist_map(c, best, 0);
-        if (!from_disk)
-            best = NULL, common = 0;
-    }
-    if (common < n) {
-        struct node *stored = load_best(w, parent, tokens, n, &stored_common);
-        if (stored && stored_common > common) {
-            best = stored;
-            common = stored_common;
-            from_disk = true;
+    for (uint32_t i = 0; i < w->n_owners && common < n; i++) {
+        uint32_t k = 0;
+        bool mapped = false;
+        struct node *found = may_own_children(w, parent, i)
+                                 ? best_of(w, parent, &w->owners[i], tokens, n, &k, &mapped)
+                                 : NULL;
+        if (found && k > common) {
+            best = found;
+            common = k;
+            from_disk = mapped;
         }
     }
     if (!best)
@@ -301,9 +337,18 @@ static const float *walk_head(struct walk *w, const struct cache_match *m)
     const struct node *parent = w->n_path ? w->path[w->n_path - 1] : &c->root;
     struct digest chain = parent->chain;
     if (w->tail_tokens > 0)
-        chain =
-            key_chain(c, &parent->chain, w->r->tokens + w->n_path * PAGE_TOKENS, w->tail_tokens);
+        chain = key_chain(c, &w->tail->owner, &parent->chain,
+                          w->r->tokens + w->n_path * PAGE_TOKENS, w->tail_tokens);
     return head_find(c, &chain);
+}
+
+/* Children of others are not spoken of. */
+static bool has_visible_child(const struct walk *w, const struct node *n)
+{
+    for (uint32_t i = 0; i < w->n_owners; i++)
+        if (node_has_child(n, &w->owners[i]))
+            return true;
+    return false;
 }
 
 static void look_up(struct walk *w, struct cache_match *m)
@@ -318,9 +363,9 @@ static void look_up(struct walk *w, struct cache_match *m)
     if (m->matched == w->n_path * PAGE_TOKENS && m->matched < w->r->n_tokens) {
         const struct node *end = w->n_path ? w->path[w->n_path - 1] : &c->root;
         uint32_t common, left = w->r->n_tokens - m->matched;
-        m->is_dropped = node_best_child(end, w->r->tokens + m->matched,
+        m->is_dropped = node_best_child(end, &w->owners[0], w->r->tokens + m->matched,
                                         left < PAGE_TOKENS ? left : PAGE_TOKENS, &common) != NULL;
-        m->is_diverged = end->n_children > 0 && w->n_path > 0 && !m->is_dropped;
+        m->is_diverged = has_visible_child(w, end) && w->n_path > 0 && !m->is_dropped;
     }
     m->head = walk_head(w, m);
     uint32_t limit = m->head                       ? m->matched
@@ -357,6 +402,8 @@ enum status cache_begin(struct cache *c, const struct cache_request *r, struct s
     struct walk w = {
         .c = c,
         .r = r,
+        .owners = {r->owner ? *r->owner : c->options.salt, c->public_owner},
+        .n_owners = c->has_public ? 2 : 1,
         .path = mem_try_new(n_pages, sizeof(struct node *)),
         .from_disk = mem_try_new(n_pages, sizeof(bool)),
     };

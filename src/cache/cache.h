@@ -17,7 +17,6 @@
 
 #define CACHE_GROUPS_MAX   2u
 #define CACHE_POINT_TOKENS 1024u /* a resumable point at least this often */
-#define CACHE_SALT_BYTES   32u
 
 struct cache;
 struct sequence;
@@ -36,9 +35,9 @@ struct cache_options {
     uint32_t n_kv_heads, head_dim, element_bytes; /* of a chunk; for compact tails */
     uint32_t n_vocab;                             /* floats of a head */
     uint32_t n_ctx;
-    struct digest root;             /* format, model, KV type, numerics: see engine/identity.c */
-    uint8_t salt[CACHE_SALT_BYTES]; /* of the owner */
-    struct store *store;            /* NULL: nothing on disk.  Borrowed. */
+    struct digest root;  /* format, model, KV type, numerics: see engine/identity.c */
+    struct digest salt;  /* of the owner of requests that name none */
+    struct store *store; /* NULL: nothing on disk.  Borrowed. */
     bool store_read_only;
     uint64_t max_bytes; /* anonymous KV memory */
 };
@@ -61,11 +60,15 @@ struct cache_match {
     double hash_ms, probe_ms, window_ms; /* parts of the look-up's time */
 };
 
+/* Pages of this owner serve everybody from now on. */
+void cache_set_public(struct cache *c, const struct digest *owner);
+
 /* Looks tokens [n_tokens] up and pins what is found.  max_resume: reuse at most so many tokens
  * (scoring wants logits inside the prompt); n_tokens: a head may answer.
  * points [n_points]: ascending resumable points (message boundaries).  no_cache: match nothing,
  * keep nothing.  Without a head, resume < n_tokens.  E_NOMEM. */
 struct cache_request {
+    const struct digest *owner; /* salt: pages of others are not seen; NULL: options.salt */
     const uint32_t *tokens;
     uint32_t n_tokens;
     uint32_t max_resume;

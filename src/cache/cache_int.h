@@ -2,7 +2,7 @@
  * cache_int.h — what the files of this room share.
  *
  *   root ── node ── node ── node          one node = one page (≤ 64 tokens) of one chain
- *            │        └──── node (tail)    children sorted by their tokens
+ *            │        └──── node (tail)    children sorted by owner, tokens
  *            └─ pages[group]: NONE → MEMORY → (durable) → MAPPED → NONE
  *
  * A sequence holds a path of nodes (its full pages) and private pages behind it (not yet full, or
@@ -14,8 +14,11 @@
 
 #include "base/check.h"
 #include "cache/cache.h"
+#include "session/page_key.h"
 
-#define PAGE_TOKENS     KV_PAGE_TOKENS
+#define PAGE_TOKENS KV_PAGE_TOKENS
+_Static_assert(PAGE_TOKENS == PAGE_KEY_TOKENS, "sessions find pages by the same keys");
+_Static_assert(CACHE_GROUPS_MAX == PAGE_KEY_GROUPS, "likewise");
 #define NODES_MAX       (1u << 18) /* known pages in this process; beyond it the oldest leave */
 #define HEADS_MAX       32u
 #define HEADS_BYTES_MAX (64u << 20)
@@ -48,9 +51,10 @@ struct node {
     struct node *idle_older, *idle_newer; /* of those that have a page to give, in the same order */
     bool is_idle;
     struct digest chain;
-    uint32_t depth;    /* page index */
-    uint32_t n_tokens; /* 64, fewer for a tail */
-    uint32_t holds;    /* sequences on it, puts in flight */
+    struct digest owner; /* salt of whoever may use it; zero: the root, under which all begin */
+    uint32_t depth;      /* page index */
+    uint32_t n_tokens;   /* 64, fewer for a tail */
+    uint32_t holds;      /* sequences on it, puts in flight */
     uint32_t tokens[PAGE_TOKENS];
     struct page pages[CACHE_GROUPS_MAX];
 };
@@ -79,6 +83,8 @@ struct verify_item {
 
 struct cache {
     struct cache_options options;
+    bool has_public;
+    struct digest public_owner; /* whose pages everybody may use, and hang private ones under */
     struct node root;
     struct node *oldest, *newest;
     struct node *idle_oldest, *idle_newest; /* nodes with a page that could be dropped (pool.c) */
@@ -102,6 +108,7 @@ struct cache {
 
 struct sequence {
     struct cache *cache;
+    struct digest owner;
     bool no_cache;
     uint32_t n_valid;
     uint32_t *tokens;                      /* [n_valid], capacity n_ctx */
@@ -119,23 +126,25 @@ struct sequence {
 };
 
 /* keys.c */
-struct digest key_chain(struct cache *c, const struct digest *parent, const uint32_t *tokens,
-                        uint32_t n_tokens);
+struct digest key_chain(struct cache *c, const struct digest *owner, const struct digest *parent,
+                        const uint32_t *tokens, uint32_t n_tokens);
 struct digest key_page(struct cache *c, uint32_t group, const struct digest *chain);
 struct digest key_head(struct cache *c, const struct digest *chain);
-struct digest key_family(struct cache *c, const struct digest *parent);
+struct digest key_family(struct cache *c, const struct digest *owner, const struct digest *parent);
 uint32_t key_order(const uint32_t *tokens, uint32_t n_tokens, uint8_t out[STORE_ORDER_MAX]);
 uint64_t key_layout(const struct cache *c, uint32_t group, uint32_t n_tokens);
 
 /* tree.c */
 uint32_t tokens_common(const uint32_t *a, const uint32_t *b, uint32_t n);
 /* The child with the longest common prefix, NULL if none shares a token. */
-struct node *node_best_child(const struct node *n, const uint32_t *tokens, uint32_t n_tokens,
-                             uint32_t *common);
-struct node *node_find_child(const struct node *n, const uint32_t *tokens, uint32_t n_tokens);
+struct node *node_best_child(const struct node *n, const struct digest *owner,
+                             const uint32_t *tokens, uint32_t n_tokens, uint32_t *common);
+bool node_has_child(const struct node *n, const struct digest *owner);
+struct node *node_find_child(const struct node *n, const struct digest *owner,
+                             const uint32_t *tokens, uint32_t n_tokens);
 /* A new child; NULL: out of memory. */
-struct node *node_add_child(struct cache *c, struct node *parent, const uint32_t *tokens,
-                            uint32_t n_tokens, const struct digest *chain);
+struct node *node_add_child(struct cache *c, struct node *parent, const struct digest *owner,
+                            const uint32_t *tokens, uint32_t n_tokens, const struct digest *chain);
 void node_touch(struct cache *c,
                 struct node *n); /* n, then its ancestors: parents stay more recent */
 void node_trim(struct cache *c); /* NODES_MAX */
@@ -166,7 +175,8 @@ void persist_head(struct cache *c, const struct node *parent, uint32_t depth,
 /* Maps the stored page of a node; false: the store has none (or a bad one). */
 bool persist_map(struct cache *c, struct node *n, uint32_t group);
 /* The stored page under `chain`, as a new child of parent; NULL: none. */
-struct node *persist_load(struct cache *c, struct node *parent, const struct digest *page_key);
+struct node *persist_load(struct cache *c, struct node *parent, const struct digest *owner,
+                          const struct digest *page_key);
 
 /* verify.c */
 void verify_quarantine(struct cache *c, struct node *n, uint32_t group, const char *why);

@@ -133,7 +133,7 @@ void persist_page(struct cache *c, struct node *n, uint32_t group)
         .n_chunks = n_chunks,
     };
     if (group == 0) { /* siblings are found through the pages of group 0 */
-        put.family = key_family(c, &put.parent);
+        put.family = key_family(c, &n->owner, &put.parent);
         put.order_len = key_order(n->tokens, n->n_tokens, put.order);
     }
     p->is_queued = true;
@@ -275,7 +275,8 @@ bool persist_map(struct cache *c, struct node *n, uint32_t group)
     return true;
 }
 
-struct node *persist_load(struct cache *c, struct node *parent, const struct digest *page_key)
+struct node *persist_load(struct cache *c, struct node *parent, const struct digest *owner,
+                          const struct digest *page_key)
 {
     struct store_pin pin;
     struct err e;
@@ -288,9 +289,9 @@ struct node *persist_load(struct cache *c, struct node *parent, const struct dig
     uint32_t tokens[PAGE_TOKENS];
     uint32_t n_tokens = get_le32(pin.meta + 4);
     memcpy(tokens, pin.meta + META_PREFIX_BYTES, n_tokens * 4);
-    n = node_find_child(parent, tokens, n_tokens);
+    n = node_find_child(parent, owner, tokens, n_tokens);
     if (!n)
-        n = node_add_child(c, parent, tokens, n_tokens, &pin.chain);
+        n = node_add_child(c, parent, owner, tokens, n_tokens, &pin.chain);
     if (!n || n->pages[0].where != PAGE_NONE)
         goto out;
     attach(c, n, 0, &pin);

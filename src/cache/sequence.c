@@ -23,6 +23,7 @@ struct sequence *sequence_new(struct cache *c, const struct cache_request *r)
         return NULL;
     uint32_t n = pages_max(c);
     s->cache = c;
+    s->owner = r && r->owner ? *r->owner : c->options.salt;
     s->no_cache = r && r->no_cache;
     s->tokens = mem_try_new(c->options.n_ctx + 1, sizeof *s->tokens);
     s->nodes = mem_try_new(n, sizeof *s->nodes);
@@ -257,10 +258,10 @@ static enum status commit_page(struct sequence *s, uint32_t index, struct err *e
     struct cache *c = s->cache;
     struct node *parent = parent_of(s, index);
     const uint32_t *tokens = s->tokens + index * PAGE_TOKENS;
-    struct node *n = node_find_child(parent, tokens, PAGE_TOKENS);
+    struct node *n = node_find_child(parent, &s->owner, tokens, PAGE_TOKENS);
     if (!n) {
-        struct digest chain = key_chain(c, &parent->chain, tokens, PAGE_TOKENS);
-        n = node_add_child(c, parent, tokens, PAGE_TOKENS, &chain);
+        struct digest chain = key_chain(c, &s->owner, &parent->chain, tokens, PAGE_TOKENS);
+        n = node_add_child(c, parent, &s->owner, tokens, PAGE_TOKENS, &chain);
         if (!n)
             return err_set(e, E_NOMEM, "no memory for a page's node");
     }
@@ -379,6 +380,7 @@ enum status sequence_fork(struct sequence *s, struct sequence **out, struct err 
     c->n_sequences++;
     memcpy(f->tokens, s->tokens, s->n_valid * sizeof *s->tokens);
     f->no_cache = s->no_cache;
+    f->owner = s->owner;
     f->n_valid = s->n_valid;
     f->n_pages = s->n_pages;
     f->has_unverified = s->has_unverified;
@@ -412,8 +414,9 @@ struct digest sequence_chain(struct sequence *s)
         known--; /* without the cache there are no nodes */
     struct digest chain = parent_of(s, known)->chain;
     for (; known < n_full; known++)
-        chain = key_chain(s->cache, &chain, s->tokens + known * PAGE_TOKENS, PAGE_TOKENS);
-    return n ? key_chain(s->cache, &chain, s->tokens + n_full * PAGE_TOKENS, n) : chain;
+        chain =
+            key_chain(s->cache, &s->owner, &chain, s->tokens + known * PAGE_TOKENS, PAGE_TOKENS);
+    return n ? key_chain(s->cache, &s->owner, &chain, s->tokens + n_full * PAGE_TOKENS, n) : chain;
 }
 
 /* The partial page at the end becomes a node of its own: a copy when the sequence goes on. */
@@ -425,10 +428,10 @@ static void commit_tail(struct sequence *s, bool goes_on)
         return; /* nothing of our own behind the last full page */
     struct node *parent = parent_of(s, index);
     const uint32_t *tokens = s->tokens + index * PAGE_TOKENS;
-    struct node *n = node_find_child(parent, tokens, n_tokens);
+    struct node *n = node_find_child(parent, &s->owner, tokens, n_tokens);
     if (!n) {
         struct digest chain = sequence_chain(s);
-        n = node_add_child(c, parent, tokens, n_tokens, &chain);
+        n = node_add_child(c, parent, &s->owner, tokens, n_tokens, &chain);
     }
     if (!n)
         return; /* a convenience lost, no error */

@@ -30,14 +30,22 @@ static int compare_tokens(const uint32_t *a, uint32_t na, const uint32_t *b, uin
     return na < nb ? -1 : na > nb;
 }
 
-/* Index of the first child that is not before tokens. */
-static uint32_t lower_bound(const struct node *n, const uint32_t *tokens, uint32_t n_tokens)
+static int compare_child(const struct node *child, const struct digest *owner,
+                         const uint32_t *tokens, uint32_t n_tokens)
+{
+    int order = memcmp(&child->owner, owner, sizeof *owner);
+    return order ? order : compare_tokens(child->tokens, child->n_tokens, tokens, n_tokens);
+}
+
+/* Index of the first child that is not before owner's tokens. */
+static uint32_t lower_bound(const struct node *n, const struct digest *owner,
+                            const uint32_t *tokens, uint32_t n_tokens)
 {
     uint32_t low = 0, high = n->n_children;
     while (low < high) {
         uint32_t mid = low + (high - low) / 2;
         const struct node *child = n->children[mid];
-        if (compare_tokens(child->tokens, child->n_tokens, tokens, n_tokens) < 0)
+        if (compare_child(child, owner, tokens, n_tokens) < 0)
             low = mid + 1;
         else
             high = mid;
@@ -45,14 +53,16 @@ static uint32_t lower_bound(const struct node *n, const uint32_t *tokens, uint32
     return low;
 }
 
-struct node *node_best_child(const struct node *n, const uint32_t *tokens, uint32_t n_tokens,
-                             uint32_t *common)
+struct node *node_best_child(const struct node *n, const struct digest *owner,
+                             const uint32_t *tokens, uint32_t n_tokens, uint32_t *common)
 {
     struct node *best = NULL;
     *common = 0;
-    uint32_t at = lower_bound(n, tokens, n_tokens);
+    uint32_t at = lower_bound(n, owner, tokens, n_tokens);
     for (uint32_t i = at > 0 ? at - 1 : 0; i <= at && i < n->n_children; i++) {
         struct node *child = n->children[i];
+        if (!digest_equal(&child->owner, owner))
+            continue;
         uint32_t k = tokens_common(child->tokens, tokens, min_u32(child->n_tokens, n_tokens));
         if (k > *common) {
             *common = k;
@@ -62,13 +72,20 @@ struct node *node_best_child(const struct node *n, const uint32_t *tokens, uint3
     return best;
 }
 
-struct node *node_find_child(const struct node *n, const uint32_t *tokens, uint32_t n_tokens)
+bool node_has_child(const struct node *n, const struct digest *owner)
 {
-    uint32_t at = lower_bound(n, tokens, n_tokens);
+    uint32_t at = lower_bound(n, owner, NULL, 0);
+    return at < n->n_children && digest_equal(&n->children[at]->owner, owner);
+}
+
+struct node *node_find_child(const struct node *n, const struct digest *owner,
+                             const uint32_t *tokens, uint32_t n_tokens)
+{
+    uint32_t at = lower_bound(n, owner, tokens, n_tokens);
     if (at == n->n_children)
         return NULL;
     struct node *child = n->children[at];
-    return compare_tokens(child->tokens, child->n_tokens, tokens, n_tokens) == 0 ? child : NULL;
+    return compare_child(child, owner, tokens, n_tokens) == 0 ? child : NULL;
 }
 
 static void order_remove(struct cache *c, struct node *n)
@@ -86,8 +103,8 @@ static void order_append(struct cache *c, struct node *n)
     c->newest = n;
 }
 
-struct node *node_add_child(struct cache *c, struct node *parent, const uint32_t *tokens,
-                            uint32_t n_tokens, const struct digest *chain)
+struct node *node_add_child(struct cache *c, struct node *parent, const struct digest *owner,
+                            const uint32_t *tokens, uint32_t n_tokens, const struct digest *chain)
 {
     CHECK(n_tokens >= 1 && n_tokens <= PAGE_TOKENS);
     if (parent->n_children == parent->cap_children) {
@@ -103,10 +120,11 @@ struct node *node_add_child(struct cache *c, struct node *parent, const uint32_t
         return NULL;
     n->parent = parent;
     n->chain = *chain;
+    n->owner = *owner;
     n->depth = parent == &c->root ? 0 : parent->depth + 1;
     n->n_tokens = n_tokens;
     memcpy(n->tokens, tokens, n_tokens * sizeof *tokens);
-    uint32_t at = lower_bound(parent, tokens, n_tokens);
+    uint32_t at = lower_bound(parent, owner, tokens, n_tokens);
     memmove(parent->children + at + 1, parent->children + at,
             (parent->n_children - at) * sizeof(struct node *));
     parent->children[at] = n;
@@ -140,7 +158,7 @@ static void node_free(struct cache *c, struct node *n)
     for (uint32_t g = 0; g < c->options.n_groups; g++)
         page_drop(c, n, g);
     struct node *parent = n->parent;
-    uint32_t at = lower_bound(parent, n->tokens, n->n_tokens);
+    uint32_t at = lower_bound(parent, &n->owner, n->tokens, n->n_tokens);
     CHECK(at < parent->n_children && parent->children[at] == n);
     parent->n_children--;
     memmove(parent->children + at, parent->children + at + 1,

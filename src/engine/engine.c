@@ -146,11 +146,18 @@ static enum status choose_context(struct engine *g, struct err *e)
     return OK;
 }
 
+static enum status open_sessions(struct engine *g, struct err *e)
+{
+    const struct sessions_options options = {.store = g->store,
+                                             .is_read_only = g->options.store_read_only};
+    return sessions_open(&options, &g->sessions, e);
+}
+
 static enum status open_cache(struct engine *g, struct err *e)
 {
     enum status st = identity_of_model(g, &g->info.model_identity, e);
     if (st == OK)
-        st = identity_salt(g, e);
+        st = open_sessions(g, e);
     if (st != OK)
         return st;
     g->root = identity_root(g);
@@ -166,7 +173,7 @@ static enum status open_cache(struct engine *g, struct err *e)
         .store_read_only = g->options.store_read_only,
         .max_bytes = g->options.cache_max_bytes,
     };
-    memcpy(options.salt, g->salt, sizeof options.salt);
+    options.salt = sessions_salt(g->sessions, 0);
     for (uint32_t i = 0; i < options.n_groups; i++) {
         struct kv_layout layout = model_kv_layout(g->model, i, g->options.kv_type);
         options.groups[i] = (struct cache_group){.window = g->model_info->groups[i].window,
@@ -178,10 +185,7 @@ static enum status open_cache(struct engine *g, struct err *e)
     struct memo_options memo = {.tokenizer = g->tokenizer,
                                 .store = g->store,
                                 .store_read_only = g->options.store_read_only,
-                                .owner = g->root,
                                 .no_replay = g->options.no_replay};
-    for (size_t i = 0; i < DIGEST_BYTES; i++) /* root and salt: one model, one owner */
-        memo.owner.b[i] ^= g->salt[i];
     return st == OK ? memo_new(&memo, &g->memo, e) : st;
 }
 
@@ -235,9 +239,12 @@ static enum status start_threads(struct engine *g, struct err *e)
     g->logits = mem_try_large(g->logits_bytes); /* rows that no step needs cost no memory */
     g->prompts = ring_new(ENGINE_QUEUE_MAX);
     g->inbox = ring_new(INBOX_MAX);
-    if (!g->logits || !g->prompts || !g->inbox)
+    g->turns = ring_new(ENGINE_QUEUE_MAX);
+    if (!g->logits || !g->prompts || !g->inbox || !g->turns)
         return err_set(e, E_NOMEM, "no memory for the engine's queues");
     enum status st = thread_start("engine", engine_thread, g, &g->thread, e);
+    if (st == OK)
+        st = thread_start("keeper", keep_thread, g, &g->keeper, e);
     for (uint32_t i = 0; st == OK && i < PROMPT_WORKERS; i++)
         st = thread_start("prompt", prompt_worker, g, &g->workers[i], e);
     return st;
@@ -295,11 +302,17 @@ void engine_close(struct engine *g)
         send_stop(g);
         thread_join(g->thread);
     }
+    if (g->turns)
+        ring_close(g->turns);
+    if (g->keeper)
+        thread_join(g->keeper); /* drains the ring: what ended well is kept */
     memo_free(g->memo);
     cache_free(g->cache);
+    sessions_close(g->sessions);
     store_close(g->store);
     ring_free(g->prompts);
     ring_free(g->inbox);
+    ring_free(g->turns);
     mem_free_large(g->logits, g->logits_bytes);
     template_free(g->template);
     tokenizer_free(g->tokenizer);
@@ -323,6 +336,11 @@ const struct engine_info *engine_info(const struct engine *g)
 const struct tokenizer *engine_tokenizer(const struct engine *g)
 {
     return g->tokenizer;
+}
+
+struct sessions *engine_sessions(struct engine *g)
+{
+    return g->sessions;
 }
 
 /* ---- requests ---- */
@@ -360,9 +378,14 @@ static enum status check_request(const struct engine *g, const struct engine_req
         if (r->stops[i].len == 0 || r->stops[i].len > ENGINE_STOP_BYTES_MAX)
             return err_set(e, E_INVALID, "a stop string must have 1 to %u bytes",
                            ENGINE_STOP_BYTES_MAX);
-    if (r->session.len > ENGINE_SESSION_NAME_MAX)
-        return err_set(e, E_INVALID, "a session's name has at most %u bytes",
-                       ENGINE_SESSION_NAME_MAX);
+    const struct slice names[] = {r->session, r->response};
+    for (size_t i = 0; i < ARRAY_COUNT(names); i++)
+        if (names[i].len > 0 && !session_name_is_good(names[i]))
+            return err_set(e, E_INVALID,
+                           "a session's name has 1 to %u of letters, digits, -_.:@/+=~",
+                           ENGINE_SESSION_NAME_MAX);
+    if (r->response.len > 0 && (!g->store || g->options.store_read_only))
+        return err_set(e, E_UNSUPPORTED, "store: nothing can be kept here; serve with a --store");
     return sampler_check(&r->sampling, g->model_info->n_vocab, e);
 }
 

@@ -12,6 +12,7 @@
 #include "kernels/kernels.h"
 #include "model/model.h"
 #include "sampler/sampler.h"
+#include "session/session.h"
 #include "store/store.h"
 #include "template/template.h"
 #include "text/json.h"
@@ -22,7 +23,7 @@
 #define ENGINE_STOP_BYTES_MAX   1024u
 #define ENGINE_QUEUE_MAX        1024u /* requests waiting; one more is E_BUSY */
 #define ENGINE_PARALLEL_MAX     64u
-#define ENGINE_SESSION_NAME_MAX 200u
+#define ENGINE_SESSION_NAME_MAX SESSION_NAME_BYTES_MAX
 #define ENGINE_TOKENS_ALL       UINT32_MAX /* max_tokens: to the end of the context */
 #define ENGINE_SPECULATE_MAX    16u
 #define ENGINE_SPECULATE_OFF    UINT32_MAX
@@ -30,9 +31,9 @@
 struct engine;
 
 struct engine_options {
-    const char *model_path;   /* NULL: the embedded skald */
-    const char *store_dir;    /* NULL: keep nothing on disk */
-    uint64_t store_max_bytes; /* 0: the store's default */
+    const char *model_path;                             /* NULL: the embedded skald */
+    const char *store_dir;                              /* NULL: keep nothing on disk */
+    uint64_t store_max_bytes;                           /* 0: the store's default */
     uint64_t store_max_write_per_day, store_scrub_rate; /* 0: no ceiling; no scrubbing */
     bool store_read_only;
     uint32_t n_ctx;      /* 0: the model's, or what memory allows */
@@ -141,7 +142,11 @@ struct engine_request {
     bool ignore_eos;
     bool show_special;    /* control tokens are part of the reply's text */
     bool no_cache;        /* neither look up nor keep */
+    uint32_t tenant;      /* of engine_sessions: whose pages it may use; 0: the default one */
     struct slice session; /* names the chain's end; empty: unnamed */
+    /* PROMPT_CHAT: what this response (or session) said comes before messages. */
+    struct slice previous;
+    struct slice response; /* keep the turn under this id: EVENT_DONE comes when it is durable */
 
     /* Called for each event; ev is valid during the call only. */
     void (*event)(void *arg, const struct engine_event *ev);
@@ -158,6 +163,9 @@ NODISCARD enum status engine_submit(struct engine *g, struct engine_request *r, 
 /* The request ends at the next step with FINISH_CANCELLED and EVENT_DONE (EVENT_ERROR E_CANCELLED
  * while it waits).  A finished or unknown id is fine. */
 void engine_cancel(struct engine *g, uint64_t id);
+
+/* Tenants and sessions: never NULL; without a store nothing is kept in it. */
+struct sessions *engine_sessions(struct engine *g);
 
 /* The prompt text of a chat request, for /apply-template and eval render; errors name the line. */
 NODISCARD enum status engine_render(const struct engine *g, const struct engine_request *r,
@@ -192,7 +200,7 @@ struct engine_stats {
     uint64_t n_pages_mapped, pages_mapped_bytes; /* attended in place in the store's map */
     uint64_t n_steps, n_chains;
     uint64_t new_kv_bytes; /* KV of all tokens computed since start */
-    uint64_t n_bad_pages; /* pages that failed verification since start */
+    uint64_t n_bad_pages;  /* pages that failed verification since start */
     bool has_store;
     struct store_stat store;
 };

@@ -68,6 +68,7 @@ struct job {
     uint64_t id;
     struct engine_request *request;
     struct prompt prompt;
+    struct digest owner; /* salt of its pages: the tenant's, or an imported session's own */
     struct engine_usage usage;
     uint64_t submitted_ns, ready_ns, begun_ns, decode_ns;
     struct choice choices[ENGINE_CHOICES_MAX];
@@ -102,11 +103,12 @@ struct engine {
     struct store *store;
     struct cache *cache;
     struct memo *memo;
-    uint8_t salt[CACHE_SALT_BYTES];
+    struct sessions *sessions;
     struct digest root;
 
     struct ring *prompts, *inbox;
-    struct os_thread *thread, *workers[PROMPT_WORKERS];
+    struct ring *turns; /* jobs whose end is to be kept */
+    struct os_thread *thread, *keeper, *workers[PROMPT_WORKERS];
     _Atomic uint64_t next_id;
     pthread_mutex_t open_mutex; /* guards open and n_open; never held across anything else */
     struct job *open;           /* submitted, last event not yet delivered */
@@ -128,12 +130,12 @@ struct engine {
 /* identity.c */
 NODISCARD enum status identity_of_model(struct engine *g, struct digest *out, struct err *e);
 struct digest identity_root(const struct engine *g);
-NODISCARD enum status identity_salt(struct engine *g, struct err *e);
 
 /* prompt.c */
 void prompt_worker(void *arg);
+/* owner: the salt of its pages.  The session that r names or goes on from gives its token ids. */
 NODISCARD enum status prompt_build(struct engine *g, const struct engine_request *r,
-                                   struct prompt *p, struct err *e);
+                                   const struct digest *owner, struct prompt *p, struct err *e);
 NODISCARD enum status prompt_load_template(struct engine *g, struct err *e);
 
 /* loop.c */
@@ -151,6 +153,8 @@ void job_fail(struct engine *g, struct job *job, const struct err *e); /* last e
 /* Looks the prompt up and starts.  E_BUSY: not yet (another one is computing the same prefix). */
 NODISCARD enum status job_begin(struct engine *g, struct job *job, struct err *e);
 void job_end(struct engine *g, struct job *job);
+/* The last event of one that ended well; from any thread. */
+void job_done(struct engine *g, struct job *job);
 /* How many tokens it may still generate. */
 uint32_t choice_tokens_left(const struct engine *g, const struct choice *c);
 /* Draws from logits [n][n_vocab], n ≥ 1, the tokens of the next n positions into out [n] for as
@@ -180,7 +184,10 @@ void step_restart_all(struct engine *g);
 /* score.c */
 void score_run(struct engine *g, struct score_call *call);
 
-/* session.c */
-void session_keep(struct engine *g, const struct choice *c);
+/* keep.c: what a turn leaves behind in its session */
+bool keep_wants(const struct engine *g, const struct job *job);
+/* Takes the job: its last event comes when what it leaves is durable. */
+void keep_take(struct engine *g, struct job *job);
+void keep_thread(void *arg);
 
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT
- * identity.c — who computed a page: the model's digest, the root of all chains, the owner's salt.
+ * identity.c — who computed a page: the model's digest, the root of all chains.
  * Model identity = SHA-256 over every tensor (name, type, shape, digest of its bytes), sorted by
  * name, and the hyperparameters that the forward pass reads; so editing the chat template or
  * splitting the file keeps the cache.  Hashing 250 MB takes 0.2 s, so the result is remembered in
@@ -178,79 +178,4 @@ struct digest identity_root(const struct engine *g)
     struct digest out = digest_end(&d);
     digester_release(&d);
     return out;
-}
-
-/* The only tenant so far: its record holds the salt that all its keys hang on.  It is kept twice,
- * since losing its 32 bytes would lose everything: a damaged copy is made again from the other. */
-#define TENANT_COPIES 2u
-
-static struct digest tenant_key(uint32_t copy)
-{
-    struct digester d = {0};
-    digest_begin(&d);
-    digest_field(&d, "kvasir tenant", "default", 7);
-    digest_u64(&d, "copy", copy);
-    struct digest key = digest_end(&d);
-    digester_release(&d);
-    return key;
-}
-
-static bool read_salt(struct engine *g, uint32_t copy, uint8_t salt[CACHE_SALT_BYTES])
-{
-    struct digest key = tenant_key(copy);
-    struct store_pin pin;
-    struct err e;
-    if (store_get(g->store, &key, &pin, &e) != OK)
-        return false;
-    bool ok = pin.kind == RECORD_TENANT && pin.n_chunks == 1 &&
-              store_chunk(&pin, 0).len == CACHE_SALT_BYTES;
-    if (ok) {
-        memcpy(salt, store_chunk(&pin, 0).bytes, CACHE_SALT_BYTES);
-        ok = checksum_equal(checksum_of(salt, CACHE_SALT_BYTES), store_chunk(&pin, 0).sum);
-    }
-    store_unpin(g->store, &pin);
-    if (!ok)
-        store_quarantine(g->store, &key, "tenant record");
-    return ok;
-}
-
-static enum status write_salt(struct engine *g, uint32_t copy, struct err *e)
-{
-    struct store_chunk chunk = {g->salt, sizeof g->salt};
-    struct store_put put = {.kind = RECORD_TENANT,
-                            .key = tenant_key(copy),
-                            .meta = "default",
-                            .meta_len = 7,
-                            .chunks = &chunk,
-                            .n_chunks = 1};
-    return store_put_wait(g->store, &put, e); /* durable before the first page under it */
-}
-
-enum status identity_salt(struct engine *g, struct err *e)
-{
-    bool is_good[TENANT_COPIES] = {false};
-    bool found = false;
-    for (uint32_t i = 0; g->store && i < TENANT_COPIES; i++) {
-        uint8_t salt[CACHE_SALT_BYTES];
-        is_good[i] = read_salt(g, i, salt);
-        if (is_good[i] && !found)
-            memcpy(g->salt, salt, sizeof salt);
-        found = found || is_good[i];
-    }
-    if (!found) {
-        struct store_stat stat = {0};
-        if (g->store)
-            store_stat(g->store, &stat);
-        if (stat.n_records[RECORD_PAGE] > 0)
-            log_warn("engine",
-                     "the store's tenant records are lost, and with them the names of all "
-                     "that it holds; it begins anew");
-        prng_entropy(g->salt, sizeof g->salt);
-    }
-    enum status st = OK;
-    for (uint32_t i = 0; g->store && !g->options.store_read_only && st == OK && i < TENANT_COPIES;
-         i++)
-        if (!is_good[i])
-            st = write_salt(g, i, e);
-    return st;
 }

@@ -187,7 +187,7 @@ static bool must_wait(const struct engine *g, const struct job *job, uint32_t kn
 {
     for (const struct job *other = g->running; other; other = other->next) {
         if (other == job || other->is_prompt_done || other->request->no_cache ||
-            other->is_cancelled)
+            other->is_cancelled || !digest_equal(&job->owner, &other->owner))
             continue;
         const struct token_list *a = &job->prompt.tokens, *b = &other->prompt.tokens;
         size_t n = a->count < b->count ? a->count : b->count, common = 0;
@@ -272,6 +272,7 @@ static enum status begin_choice(struct engine *g, struct choice *c, struct cache
                                 struct err *e)
 {
     struct cache_request r = {
+        .owner = &c->job->owner,
         .tokens = c->tokens.ids,
         .n_tokens = (uint32_t)c->tokens.count,
         .max_resume = (uint32_t)c->tokens.count,
@@ -413,9 +414,16 @@ void job_end(struct engine *g, struct job *job)
                           stream_flush(&job->choices[i].stream));
     if (job->is_prompt_done)
         job->usage.decode_ms = (double)(now - job->decode_ns) * 1e-6;
-    if (job->request->session.len > 0 && job->n_choices > 0 && job->choices[0].sequence)
-        session_keep(g, &job->choices[0]);
+    bool is_kept = keep_wants(g, job);
     job_release(g, job);
+    if (is_kept)
+        keep_take(g, job);
+    else
+        job_done(g, job);
+}
+
+void job_done(struct engine *g, struct job *job)
+{
     struct engine_event ev = {.kind = EVENT_DONE, .usage = &job->usage};
     deliver(job, &ev);
     job_free(g, job);

@@ -173,10 +173,11 @@ static size_t first_boundary(const struct memo *m, struct slice text)
     return next_boundary(m, text, 0, &h);
 }
 
-static enum status cut(const struct memo *m, struct slice text, struct cuts *c)
+static enum status cut(const struct memo *m, const struct digest *owner, struct slice text,
+                       struct cuts *c)
 {
     struct digester d = {0};
-    struct digest at = m->options.owner;
+    struct digest at = *owner;
     struct hits hits = {0};
     size_t from = 0;
     enum status st = OK;
@@ -192,6 +193,15 @@ static enum status cut(const struct memo *m, struct slice text, struct cuts *c)
         from < text.len ? extend(&d, &at, (struct slice){text.ptr + from, text.len - from}) : at;
     digester_release(&d);
     return st;
+}
+
+uint32_t memo_count_ends(const struct memo *m, struct slice text)
+{
+    struct hits hits = {0};
+    uint32_t n = 0;
+    for (size_t at = 0; n < BOUNDARIES_MAX && (at = next_boundary(m, text, at, &hits)) != 0;)
+        n++;
+    return n;
 }
 
 /* ---- finding ---- */
@@ -355,24 +365,27 @@ static enum status encode_rest(struct memo *m, struct slice text, const struct c
     return st;
 }
 
-enum status memo_tokenize(struct memo *m, struct slice text, struct prompt *p, struct err *e)
+enum status memo_tokenize(struct memo *m, const struct digest *owner, struct slice text,
+                          struct prompt *p, struct err *e)
 {
     struct cuts c = {0};
     uint64_t start = clock_now_ns();
     *p = (struct prompt){.is_text = true};
     buf_init(&p->rest, PROMPT_TEXT_MAX);
-    enum status st = cut(m, text, &c);
+    enum status st = cut(m, owner, text, &c);
     if (st != OK) {
         err_set(e, st, "no memory to cut the prompt");
         goto out;
     }
     size_t rest_from = c.n ? c.ends[c.n - 1] : 0;
     buf_add(&p->rest, text.ptr + rest_from, text.len - rest_from);
-    p->boundary = c.n ? c.digests[c.n - 1] : m->options.owner;
+    p->boundary = c.n ? c.digests[c.n - 1] : *owner;
     uint32_t known = c.n;
     while (known > 0 && !recall(m, &c.digests[known - 1], p) &&
            !recall_durable(m, &c.digests[known - 1], p))
         known--;
+    p->n_cuts = c.n;
+    p->n_known = known;
     st = encode_rest(m, text, &c, known, p, e);
     if (st == OK && c.n > known) /* the next request with this history finds it */
         remember(m, &c.digests[c.n - 1], p->tokens.ids, p->n_boundary_tokens, p->n_replayed,
@@ -388,6 +401,125 @@ out:
     if (st != OK)
         prompt_release(p);
     return st;
+}
+
+/* ---- what a session knows ---- */
+
+/* The bytes that tokens spell, as a rendered text has them; *n_ends of end-of-turn tokens' ends:
+ * ends[i] bytes after at[i] tokens. */
+struct spelled {
+    struct buf text;
+    size_t *ends;
+    uint32_t *at;
+    uint32_t n;
+};
+
+static bool spell(const struct memo *m, struct slice text, const uint32_t *tokens,
+                  uint32_t n_tokens, struct spelled *s)
+{
+    struct detokenizer d;
+    buf_init(&s->text, PROMPT_TEXT_MAX);
+    s->ends = mem_try_new(n_tokens + 1, sizeof *s->ends);
+    s->at = mem_try_new(n_tokens + 1, sizeof *s->at);
+    if (!s->ends || !s->at)
+        return false;
+    detok_init(&d, m->options.tokenizer, true);
+    uint32_t i = 0;
+    if (n_tokens > 0 && m->vocabulary.add_bos && tokens[0] == m->vocabulary.bos &&
+        !slice_starts(text, tokenizer_piece(m->options.tokenizer, tokens[0], true)))
+        i = 1; /* it was added to the text's tokens, not to the text */
+    for (; i < n_tokens; i++) {
+        if (tokens[i] >= m->vocabulary.n_vocab)
+            return false;
+        detok_push(&d, tokens[i], &s->text);
+        if (tokenizer_is_end(m->options.tokenizer, tokens[i])) {
+            s->ends[s->n] = s->text.len;
+            s->at[s->n++] = i + 1;
+        }
+    }
+    return !s->text.failed;
+}
+
+/* The end-of-turn token whose text stands at `from`; TOKEN_NONE: none does. */
+static uint32_t end_token_at(const struct memo *m, struct slice text, size_t from)
+{
+    const uint32_t ids[] = {m->vocabulary.eot, m->vocabulary.eos};
+    struct slice rest = {text.ptr + from, text.len - from};
+    for (size_t i = 0; i < ARRAY_COUNT(ids); i++) {
+        struct slice piece = ids[i] == TOKEN_NONE
+                                 ? (struct slice){0}
+                                 : tokenizer_piece(m->options.tokenizer, ids[i], true);
+        if (piece.len && slice_starts(rest, piece) && first_boundary(m, piece) == piece.len)
+            return ids[i];
+    }
+    return TOKEN_NONE;
+}
+
+static uint32_t cut_at(const struct cuts *c, size_t end)
+{
+    for (uint32_t i = 0; i < c->n; i++)
+        if (c->ends[i] == end)
+            return i;
+    return UINT32_MAX;
+}
+
+/* Would the tokenizer spell the whole of it so? */
+static bool spells_alike(struct memo *m, struct slice text, const struct cuts *c, uint32_t n_cuts,
+                         const uint32_t *tokens, uint32_t n_tokens)
+{
+    struct cuts some = *c;
+    struct prompt canonical = {0};
+    struct err e;
+    some.n = n_cuts;
+    struct slice head = {text.ptr, c->ends[n_cuts - 1]};
+    bool same = encode_rest(m, head, &some, 0, &canonical, &e) == OK &&
+                canonical.tokens.count == n_tokens &&
+                memcmp(canonical.tokens.ids, tokens, n_tokens * sizeof *tokens) == 0;
+    token_list_release(&canonical.tokens);
+    return same;
+}
+
+bool memo_seed(struct memo *m, const struct digest *owner, struct slice text,
+               const uint32_t *tokens, uint32_t n_tokens, uint32_t n_turns)
+{
+    struct spelled s = {0};
+    struct cuts c = {0};
+    bool seeded = false;
+    uint32_t *ids = mem_try_new((size_t)n_tokens + 1, sizeof *ids);
+    if (m->options.no_replay || !ids || !spell(m, text, tokens, n_tokens, &s) ||
+        cut(m, owner, text, &c) != OK)
+        goto out;
+    size_t common = 0, n = s.text.len < text.len ? s.text.len : text.len;
+    while (common < n && s.text.ptr[common] == text.ptr[common])
+        common++;
+    memcpy(ids, tokens, n_tokens * sizeof *ids);
+    uint32_t index = UINT32_MAX, count = 0;
+    if (common == s.text.len) { /* the last turn's end is in the text, if not in the session */
+        uint32_t end = end_token_at(m, text, common);
+        if (end != TOKEN_NONE) {
+            ids[n_tokens] = end;
+            count = n_tokens + 1;
+            index = cut_at(&c, common + tokenizer_piece(m->options.tokenizer, end, true).len);
+        }
+    }
+    for (uint32_t i = s.n; index == UINT32_MAX && i-- > 0;) {
+        count = s.at[i];
+        index = s.ends[i] <= common ? cut_at(&c, s.ends[i]) : UINT32_MAX;
+        n_turns = 0; /* only a part of it: how many is not known here */
+    }
+    if (index != UINT32_MAX) {
+        bool is_odd = !spells_alike(m, text, &c, index + 1, ids, count);
+        remember(m, &c.digests[index], ids, count, is_odd ? n_turns : 0, is_odd);
+        seeded = true;
+    }
+out:
+    mem_free(s.ends);
+    mem_free(s.at);
+    buf_release(&s.text);
+    mem_free(c.ends);
+    mem_free(c.digests);
+    mem_free(ids);
+    return seeded;
 }
 
 /* ---- remembering a turn ---- */

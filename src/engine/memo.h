@@ -28,6 +28,7 @@ struct prompt {
     uint32_t n_boundary_tokens; /* tokens of it */
     struct buf rest;            /* text behind the last boundary */
     bool is_text;               /* false: token ids were given, nothing can be remembered by text */
+    uint32_t n_cuts, n_known;   /* end-of-turn places in the text; how many were remembered */
     double ms;
 };
 void prompt_release(struct prompt *p);
@@ -36,16 +37,23 @@ struct memo_options {
     const struct tokenizer *tokenizer;
     struct store *store; /* or NULL */
     bool store_read_only;
-    struct digest owner; /* separates models and tenants */
     bool no_replay;
 };
 NODISCARD enum status memo_new(const struct memo_options *options, struct memo **out,
                                struct err *e);
 void memo_free(struct memo *m);
 
-/* Tokens of a rendered text (special tokens parsed; BOS added unless the text begins with it). */
-NODISCARD enum status memo_tokenize(struct memo *m, struct slice text, struct prompt *p,
-                                    struct err *e);
+/* Tokens of a rendered text (special tokens parsed; BOS added unless the text begins with it).
+ * owner: separates models and tenants: what one wrote is not replayed for another. */
+NODISCARD enum status memo_tokenize(struct memo *m, const struct digest *owner, struct slice text,
+                                    struct prompt *p, struct err *e);
+/* End-of-turn tokens' texts in a text. */
+uint32_t memo_count_ends(const struct memo *m, struct slice text);
+/* A session knows the token ids of a text that begins as this one: from now on the part of it that
+ * they spell, byte for byte and up to an end-of-turn token, gets these very ids.
+ * n_turns: assistant turns in it.  False: they spell something else; nothing is remembered. */
+bool memo_seed(struct memo *m, const struct digest *owner, struct slice text,
+               const uint32_t *tokens, uint32_t n_tokens, uint32_t n_turns);
 /* A turn ended: the model wrote `generated` (its text `written`) behind the prompt p, and then the
  * end token.  From now on a text that begins with prompt + written + end token's text gets these
  * very ids. */

@@ -107,15 +107,114 @@ static enum status build_tokens(const struct engine_request *r, struct prompt *p
     return r->n_tokens ? OK : err_set(e, E_INVALID, "the prompt is empty");
 }
 
-enum status prompt_build(struct engine *g, const struct engine_request *r, struct prompt *p,
-                         struct err *e)
+/* ---- what sessions know ---- */
+
+/* Whose pages: the tenant's, or an imported session's own. */
+static void find_owner(struct engine *g, struct job *job)
+{
+    const struct engine_request *r = job->request;
+    struct slice which = r->previous.len ? r->previous : r->session;
+    (void)sessions_find_salt(g->sessions, r->tenant, which, &job->owner);
+}
+
+/* Messages of a session, in the request's arena; then those of the request. */
+static enum status prepend(struct engine_request *r, const struct session_content *c, struct err *e)
+{
+    struct buf text;
+    struct json *before = NULL;
+    buf_init(&text, SESSION_JSON_MAX);
+    buf_add_char(&text, '[');
+    for (size_t i = 0; i < c->messages_bytes; i++) /* compact JSON: newlines stand between only */
+        buf_add_char(&text, c->messages[i] != '\n'      ? c->messages[i]
+                            : i + 1 < c->messages_bytes ? ','
+                                                        : ' ');
+    buf_add_char(&text, ']');
+    enum status st = text.failed ? err_set(e, E_NOMEM, "no memory for the messages before")
+                                 : json_parse(buf_slice(&text), &r->arena, &before, e);
+    buf_release(&text);
+    if (st != OK)
+        return st;
+    size_t n = r->messages ? r->messages->count : 0;
+    struct json *all = json_new_array(&r->arena, before->count + n);
+    if (!all)
+        return err_set(e, E_NOMEM, "no memory for the messages before");
+    if (before->count)
+        memcpy(all->items, before->items, before->count * sizeof *all->items);
+    if (n)
+        memcpy(all->items + before->count, r->messages->items, n * sizeof *all->items);
+    r->messages = all;
+    return OK;
+}
+
+static enum status go_on(struct engine *g, struct engine_request *r, struct err *e)
+{
+    struct session_content c;
+    if (r->previous.len == 0)
+        return OK;
+    if (r->kind != PROMPT_CHAT)
+        return err_set(e, E_INVALID, "only a chat goes on from a response");
+    enum status st =
+        sessions_read(g->sessions, r->tenant, r->previous, SESSION_WANT_MESSAGES, &c, e);
+    if (st != OK)
+        return st;
+    st = c.is_cut
+             ? err_set(e, E_CORRUPT, "what " SLICE_FMT " said is damaged; run: kvasir store verify",
+                       SLICE_ARG(r->previous))
+             : prepend(r, &c, e);
+    session_content_release(&c);
+    return st;
+}
+
+static uint32_t count_turns(const struct json *messages)
+{
+    uint32_t n = 0;
+    for (size_t i = 0; messages && i < messages->count; i++) {
+        const struct json *role = json_get(&messages->items[i], "role");
+        n += role && role->kind == JSON_STRING && slice_is(role->text, "assistant");
+    }
+    return n;
+}
+
+/* More than the newest turn is unknown here: perhaps a session knows its ids. */
+static bool seed(struct engine *g, const struct engine_request *r, const struct digest *owner,
+                 struct slice text, const struct prompt *p)
+{
+    struct session_content c;
+    struct err e;
+    struct slice which = r->previous.len ? r->previous : r->session;
+    if (which.len == 0 || g->options.no_replay || p->n_cuts < p->n_known + 2 ||
+        sessions_read(g->sessions, r->tenant, which, SESSION_WANT_TOKENS, &c, &e) != OK)
+        return false;
+    bool seeded = digest_equal(&c.root, &g->root) &&
+                  memo_seed(g->memo, owner, text, c.tokens, c.n_tokens, count_turns(r->messages));
+    session_content_release(&c);
+    return seeded;
+}
+
+static enum status tokenize(struct engine *g, const struct engine_request *r,
+                            const struct digest *salt, struct slice text, struct prompt *p,
+                            struct err *e)
+{
+    struct digest owner = g->root;
+    for (size_t i = 0; i < DIGEST_BYTES; i++) /* one model, one owner */
+        owner.b[i] ^= salt->b[i];
+    enum status st = memo_tokenize(g->memo, &owner, text, p, e);
+    if (st == OK && seed(g, r, &owner, text, p)) {
+        prompt_release(p);
+        st = memo_tokenize(g->memo, &owner, text, p, e);
+    }
+    return st;
+}
+
+enum status prompt_build(struct engine *g, const struct engine_request *r,
+                         const struct digest *owner, struct prompt *p, struct err *e)
 {
     uint64_t start = clock_now_ns();
     enum status st = OK;
     if (r->kind == PROMPT_TOKENS) {
         st = build_tokens(r, p, e);
     } else if (r->kind == PROMPT_TEXT) {
-        st = memo_tokenize(g->memo, r->text, p, e);
+        st = tokenize(g, r, owner, r->text, p, e);
     } else {
         struct buf text;
         buf_init(&text, PROMPT_BYTES_MAX);
@@ -123,7 +222,7 @@ enum status prompt_build(struct engine *g, const struct engine_request *r, struc
         if (st == OK && text.failed)
             st = err_set(e, E_LIMIT, "the prompt is longer than %u MiB", PROMPT_BYTES_MAX >> 20);
         if (st == OK)
-            st = memo_tokenize(g->memo, buf_slice(&text), p, e);
+            st = tokenize(g, r, owner, buf_slice(&text), p, e);
         buf_release(&text);
     }
     if (st == OK)
@@ -146,9 +245,12 @@ enum status engine_count_tokens(struct engine *g, const struct engine_request *r
 static void build_job(struct engine *g, struct job *job)
 {
     struct err e;
+    find_owner(g, job);
     enum status st = atomic_load(&g->is_closing)
                          ? err_set(&e, E_CANCELLED, "the server is shutting down")
-                         : prompt_build(g, job->request, &job->prompt, &e);
+                         : go_on(g, job->request, &e);
+    if (st == OK)
+        st = prompt_build(g, job->request, &job->owner, &job->prompt, &e);
     job->ready_ns = clock_now_ns();
     struct message *m = st == OK ? mem_try_new(1, sizeof *m) : NULL;
     if (st == OK && !m)

@@ -38,7 +38,7 @@ static void add_row(struct said *t, struct slice sum_of, uint32_t end)
     t->rows[t->n++] = (struct row){end, checksum_of(sum_of.ptr, sum_of.len)};
 }
 
-static void say(struct said *t, const struct json *message, uint32_t end, struct buf *scratch)
+static void say(struct said *t, const struct json *message, struct buf *scratch)
 {
     struct json_writer w;
     json_write(&t->text, message, (struct json_style){.is_compact = true});
@@ -53,7 +53,7 @@ static void say(struct said *t, const struct json *message, uint32_t end, struct
         jw_value(&w, &message->members[i].value);
     }
     jw_end_object(&w);
-    add_row(t, buf_slice(scratch), end);
+    add_row(t, buf_slice(scratch), 0);
 }
 
 static void say_reply(struct said *t, struct slice reply, uint32_t end)
@@ -89,9 +89,9 @@ static enum status hear(const struct session_turn *turn, struct said *t, struct 
     struct buf scratch;
     buf_init(&scratch, SESSION_JSON_MAX);
     for (size_t i = 0; i < n; i++)
-        say(t, &turn->messages->items[i], turn->ends ? turn->ends[i] : 0, &scratch);
+        say(t, &turn->messages->items[i], &scratch);
     if (turn->has_reply)
-        say_reply(t, turn->reply, turn->ends ? turn->ends[n] : 0);
+        say_reply(t, turn->reply, turn->n_tokens);
     bool failed = t->text.failed || scratch.failed;
     buf_release(&scratch);
     return failed
@@ -128,6 +128,19 @@ static void compare(const struct session_turn *turn, const struct said *said,
         p->mcut++;
     while (p->mcut > 0 && c->rows[p->mcut - 1].end > p->cut)
         p->mcut--; /* the same words, but other tokens: a template changed */
+}
+
+/* What is new asks where it ends; the rest knows. */
+static void find_ends(const struct session_turn *turn, const struct line_content *c,
+                      const struct place *p, struct said *said)
+{
+    uint32_t n = turn->messages ? (uint32_t)turn->messages->count : 0;
+    for (uint32_t i = 0; i < n; i++) {
+        if (i < p->mcut)
+            said->rows[i].end = c->rows[i].end;
+        else if (turn->end_of)
+            said->rows[i].end = turn->end_of(turn->arg, i + 1);
+    }
 }
 
 static bool is_open(const struct part *p)
@@ -427,6 +440,7 @@ enum status sessions_keep(struct sessions *b, const struct session_turn *turn, s
             st = line_read(b, &k.spans, 0, &k.content, e);
         if (st == OK) {
             compare(turn, &k.said, &k.content, &k.place);
+            find_ends(turn, &k.content, &k.place, &k.said);
             st = choose_line(&k.place, e);
         }
         if (st == OK)

@@ -68,7 +68,10 @@ struct session_turn {
     const struct json *messages; /* array, or NULL */
     struct slice reply;          /* what the assistant wrote: becomes the last message */
     bool has_reply;
-    const uint32_t *ends; /* [messages + reply]: token position behind each message; 0: none */
+    /* The token position behind the first n messages; 0: they end at none of their own.  Asked for
+     * what is new only.  NULL: always 0. */
+    uint32_t (*end_of)(void *arg, uint32_t n);
+    void *arg;
     struct session_origin origin;
 };
 /* OK: it is durable (and only then may "stored" be said).  E_DENIED: read-only. */

@@ -54,7 +54,7 @@ static inline void rig_open(struct rig *r)
         .n_vocab = RIG_VOCAB,
         .n_ctx = RIG_CTX,
         .root = {{7}},
-        .salt = {9},
+        .salt = {{9}},
         .store = r->store,
         .max_bytes = r->max_bytes ? r->max_bytes : 1u << 30,
     };

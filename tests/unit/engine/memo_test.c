@@ -17,6 +17,8 @@ struct kit {
     char dir[64];
 };
 
+static const struct digest owner = {{3}};
+
 static void kit_open(struct kit *k, bool no_replay)
 {
     struct err e = {0};
@@ -29,7 +31,7 @@ static void kit_open(struct kit *k, bool no_replay)
         store_open(os_fs_real(), k->dir, &so, &k->store, &e) != OK)
         fail_msg("%s", e.msg);
     struct memo_options o = {
-        .tokenizer = k->tokenizer, .store = k->store, .owner = {{3}}, .no_replay = no_replay};
+        .tokenizer = k->tokenizer, .store = k->store, .no_replay = no_replay};
     assert_int_equal(memo_new(&o, &k->memo, &e), OK);
 }
 
@@ -51,7 +53,7 @@ static struct prompt tokenize(struct kit *k, const char *text)
 {
     struct prompt p;
     struct err e = {0};
-    if (memo_tokenize(k->memo, slice_of(text), &p, &e) != OK)
+    if (memo_tokenize(k->memo, &owner, slice_of(text), &p, &e) != OK)
         fail_msg("memo_tokenize: %s", e.msg);
     return p;
 }
@@ -201,7 +203,7 @@ static void test_many_ends(void **state)
     struct prompt p;
     struct err e = {0};
     uint64_t start = clock_now_ns();
-    assert_int_equal(memo_tokenize(k.memo, buf_slice(&text), &p, &e), OK);
+    assert_int_equal(memo_tokenize(k.memo, &owner, buf_slice(&text), &p, &e), OK);
     double ms = clock_ms_since(start);
     print_message("%u ends: %.0f ms\n", n, ms);
     assert_int_equal(p.tokens.count, n + 1);

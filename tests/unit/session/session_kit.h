@@ -81,10 +81,17 @@ static inline uint32_t kit_token(uint32_t series, uint32_t i)
     return (series * 2654435761u + i * 40503u) % 50000u;
 }
 
-static inline enum status kit_keep(struct kit *k, const struct kit_turn *t, struct err *e)
+/* Message i ends at 100 × (i + 1) where the turn has so many tokens. */
+static inline uint32_t kit_end_of(void *arg, uint32_t n)
+{
+    const struct kit_turn *t = arg;
+    return 100 * n <= t->n ? 100 * n : 0;
+}
+
+static inline enum status kit_keep(struct kit *k, struct kit_turn *t, struct err *e)
 {
     struct arena a;
-    uint32_t *tokens = mem_new(t->n + 1, sizeof *tokens), ends[64] = {0};
+    uint32_t *tokens = mem_new(t->n + 1, sizeof *tokens);
     arena_init(&a, 1u << 20);
     struct json *messages = json_new_array(&a, t->n_messages);
     for (uint32_t i = 0; i < t->n; i++)
@@ -102,7 +109,6 @@ static inline enum status kit_keep(struct kit *k, const struct kit_turn *t, stru
             n = snprintf(text, sizeof text, "%s", t->edited);
         m->members[1].value = (struct json){.kind = JSON_STRING,
                                             .text = {arena_text(&a, text, (size_t)n), (size_t)n}};
-        ends[i] = 100 * (i + 1) <= t->n ? 100 * (i + 1) : 0;
     }
     struct session_turn turn = {
         .tenant = t->tenant,
@@ -112,7 +118,8 @@ static inline enum status kit_keep(struct kit *k, const struct kit_turn *t, stru
         .tokens = tokens,
         .n_tokens = t->n,
         .messages = messages,
-        .ends = ends,
+        .end_of = kit_end_of,
+        .arg = t,
         .origin = {.root = {{7}}, .model = "model \"m\"", .kv_type = "f16"}};
     enum status st = sessions_keep(k->b, &turn, e);
     arena_release(&a);
