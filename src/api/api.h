@@ -30,6 +30,10 @@ enum api_serves {
     API_MODELS,
     API_MODEL,
     API_STATS,
+    API_SESSIONS,
+    API_SESSION,
+    API_SESSION_DELETE,
+    API_SESSION_CHANGE, /* the path's last word says how */
     API_HEALTH,
     API_PAGE,
     API_SERVES_COUNT

@@ -155,7 +155,7 @@ struct api_dialect {
 };
 
 extern const struct api_dialect dialect_openai_chat, dialect_openai_text, dialect_anthropic,
-    dialect_anthropic_count;
+    dialect_anthropic_count, dialect_kvasir;
 
 /* sampling.c: fields that several dialects share, and their readers. */
 extern const struct field_set fields_sampling, fields_common, fields_openai_inert,

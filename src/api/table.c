@@ -7,6 +7,7 @@
 #define CHAT      &dialect_openai_chat
 #define TEXT      &dialect_openai_text
 #define ANTHROPIC &dialect_anthropic
+#define OWN       &dialect_kvasir
 
 static const struct api_endpoint endpoints[] = {
     {"GET", "/", API_PAGE, CHAT, true, "a page that says what runs here, with a small chat"},
@@ -18,6 +19,19 @@ static const struct api_endpoint endpoints[] = {
     {"POST", "/v1/messages", API_GENERATE, ANTHROPIC, false, "messages in, a message out"},
     {"POST", "/v1/messages/count_tokens", API_COUNT, &dialect_anthropic_count, false,
      "how many tokens the prompt has"},
+    {"GET", "/v1/sessions", API_SESSIONS, OWN, false,
+     "the sessions, newest first, a page at a time"},
+    {"GET", "/v1/sessions/{id}", API_SESSION, OWN, false,
+     "one of them, and what was forked from it"},
+    {"DELETE", "/v1/sessions/{id}", API_SESSION_DELETE, OWN, false, "forgets it"},
+    {"POST", "/v1/sessions/{id}/fork", API_SESSION_CHANGE, OWN, false,
+     "another session that begins as this one, up to any token or message"},
+    {"POST", "/v1/sessions/{id}/pin", API_SESSION_CHANGE, OWN, false,
+     "keeps its pages; with a reason"},
+    {"POST", "/v1/sessions/{id}/unpin", API_SESSION_CHANGE, OWN, false,
+     "they may be evicted again"},
+    {"POST", "/v1/sessions/{id}/tag", API_SESSION_CHANGE, OWN, false, "a word to list it by"},
+    {"POST", "/v1/sessions/{id}/rename", API_SESSION_CHANGE, OWN, false, "another name"},
     {"GET", "/v1/cache/stats", API_STATS, CHAT, false,
      "where prompt tokens came from, pages, store"},
 };
@@ -26,7 +40,7 @@ static const struct api_endpoint endpoints[] = {
 static const struct {
     const char *prefix;
     const struct api_dialect *dialect;
-} shapes[] = {{"/v1/messages", ANTHROPIC}, {"", CHAT}};
+} shapes[] = {{"/v1/messages", ANTHROPIC}, {"/v1/sessions", OWN}, {"", CHAT}};
 
 static const struct slice PART = {"{id}", 4};
 
@@ -106,7 +120,7 @@ static struct family family_of(const char *name)
 {
     struct family f = {.name = name};
     for (size_t i = 0; i < ARRAY_COUNT(endpoints); i++)
-        if (strcmp(endpoints[i].method, "POST") == 0 &&
+        if (strcmp(endpoints[i].method, "POST") == 0 && endpoints[i].dialect->read &&
             strcmp(endpoints[i].dialect->family, name) == 0)
             f.columns[f.n++] = &endpoints[i];
     return f;

@@ -234,7 +234,8 @@ enum status engine_count_tokens(struct engine *g, const struct engine_request *r
                                 struct err *e)
 {
     struct prompt p;
-    enum status st = prompt_build(g, r, &p, e);
+    struct digest owner = sessions_salt(g->sessions, r->tenant);
+    enum status st = prompt_build(g, r, &owner, &p, e);
     if (st != OK)
         return st;
     *n = (uint32_t)p.tokens.count;

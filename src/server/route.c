@@ -82,9 +82,37 @@ static void serve_page(const struct visit *v)
     http_reply(v->x, 200, "text/html; charset=utf-8", &b);
 }
 
+static void serve_sessions(const struct visit *v)
+{
+    sessions_list(v->server, v->x);
+}
+
+static void serve_session(const struct visit *v)
+{
+    sessions_show(v->server, v->x, v->id);
+}
+
+static void serve_session_delete(const struct visit *v)
+{
+    sessions_remove(v->server, v->x, v->id);
+}
+
+static void serve_session_change(const struct visit *v)
+{
+    sessions_post(v->server, v->x, v->id);
+}
+
 static void (*const functions[API_SERVES_COUNT])(const struct visit *) = {
-    [API_GENERATE] = serve_generate, [API_COUNT] = serve_count, [API_MODELS] = serve_models,
-    [API_MODEL] = serve_model,       [API_STATS] = serve_stats, [API_HEALTH] = serve_health,
+    [API_SESSIONS] = serve_sessions,
+    [API_SESSION] = serve_session,
+    [API_SESSION_DELETE] = serve_session_delete,
+    [API_SESSION_CHANGE] = serve_session_change,
+    [API_GENERATE] = serve_generate,
+    [API_COUNT] = serve_count,
+    [API_MODELS] = serve_models,
+    [API_MODEL] = serve_model,
+    [API_STATS] = serve_stats,
+    [API_HEALTH] = serve_health,
     [API_PAGE] = serve_page,
 };
 

@@ -49,6 +49,12 @@ void generate(struct server *s, struct http_exchange *x, const struct api_dialec
 void count_tokens(struct server *s, struct http_exchange *x, const struct api_dialect *dialect);
 void generate_cancel_all(struct server *s);
 
+/* sessions.c */
+void sessions_list(struct server *s, struct http_exchange *x);
+void sessions_show(struct server *s, struct http_exchange *x, struct slice name);
+void sessions_remove(struct server *s, struct http_exchange *x, struct slice name);
+void sessions_post(struct server *s, struct http_exchange *x, struct slice name);
+
 /* page.c */
 struct slice page_html(void);
 

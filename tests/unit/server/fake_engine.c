@@ -21,6 +21,7 @@ static atomic_bool is_cancelled[IDS_MAX];
 struct engine {
     struct engine_info info;
     struct model_info model;
+    struct sessions *sessions;
 };
 
 struct engine *fake_engine_new(void)
@@ -47,6 +48,10 @@ struct engine *fake_engine_new(void)
                                                .typical_p = 1,
                                                .repeat_penalty = 1,
                                                .repeat_last_n = 64};
+    struct sessions_options none = {0};
+    struct err e;
+    enum status st = sessions_open(&none, &g->sessions, &e);
+    CHECK(st == OK);
     return g;
 }
 
@@ -54,7 +59,14 @@ void engine_close(struct engine *g)
 {
     while (atomic_load(&fake_n_running) > 0)
         usleep(1000);
+    sessions_close(g->sessions);
     mem_free(g);
+}
+
+/* Without a store: it keeps nothing, and says so. */
+struct sessions *engine_sessions(struct engine *g)
+{
+    return g->sessions;
 }
 
 const struct engine_info *engine_info(const struct engine *g)

@@ -1,0 +1,228 @@
+/* SPDX-License-Identifier: MIT
+ * sessions.c — /v1/sessions over HTTP: a path and a body become a command of the session room.
+ *   GET    /v1/sessions?limit&after&tag&prefix&responses     list
+ *   GET    /v1/sessions/NAME?history                         show
+ *   DELETE /v1/sessions/NAME                                 delete
+ *   POST   /v1/sessions/NAME/fork|pin|unpin|tag|rename       with the command's members as the body
+ * Answers are the room's; docs/api/sessions.md has an example of each. */
+#include <stdio.h>
+
+#include "server/server_int.h"
+
+#define ANSWER_BYTES_MAX (128u << 20)
+#define ARENA_BYTES      (1u << 20)
+#define BODY_BYTES_MAX   65536u
+
+/* ---- answers ---- */
+static const struct api_dialect *dialect_of(const struct http_exchange *x)
+{
+    return api_dialect_of_path(http_path(x));
+}
+
+static void answer(struct server *s, struct http_exchange *x, const struct json *request)
+{
+    struct buf b;
+    struct err e = {0};
+    struct api_error error;
+    buf_init(&b, ANSWER_BYTES_MAX);
+    if (sessions_command(engine_sessions(s->engine), 0, request, &b, &e) == OK) {
+        buf_add_char(&b, '\n');
+        http_reply(x, 200, "application/json", &b);
+        return;
+    }
+    buf_release(&b);
+    api_error_from(&error, &e);
+    route_error(x, dialect_of(x), &error);
+}
+
+static void refuse(struct http_exchange *x, enum status st, const char *why)
+{
+    struct api_error error;
+    api_error_set(&error, st, NULL, "%s", why);
+    route_error(x, dialect_of(x), &error);
+}
+
+/* ---- from a path to a command ---- */
+static void add_text(struct json *o, const char *key, struct slice text)
+{
+    o->members[o->count++] =
+        (struct json_member){slice_of(key), {.kind = JSON_STRING, .text = text}};
+}
+
+/* An object with room for n more members; op is the first.  NULL: no memory. */
+static struct json *command(struct arena *a, const char *op, size_t n)
+{
+    struct json *o = json_new_object(a, n + 1);
+    if (!o)
+        return NULL;
+    o->count = 0;
+    add_text(o, "op", slice_of(op));
+    return o;
+}
+
+static int hex_digit(char c)
+{
+    return c >= '0' && c <= '9'   ? c - '0'
+           : c >= 'a' && c <= 'f' ? c - 'a' + 10
+           : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                  : -1;
+}
+
+/* %xx and '+' undone, in the arena. */
+static struct slice decoded(struct arena *a, struct slice text)
+{
+    char *out = arena_text(a, text.ptr, text.len);
+    size_t n = 0;
+    for (size_t i = 0; out && i < text.len; i++) {
+        bool is_hex = text.ptr[i] == '%' && i + 2 < text.len && hex_digit(text.ptr[i + 1]) >= 0 &&
+                      hex_digit(text.ptr[i + 2]) >= 0;
+        out[n++] = is_hex ? (char)(hex_digit(text.ptr[i + 1]) * 16 + hex_digit(text.ptr[i + 2]))
+                   : text.ptr[i] == '+' ? ' '
+                                        : text.ptr[i];
+        i += is_hex ? 2 : 0;
+    }
+    return (struct slice){out, n};
+}
+
+/* The value of a key in the query; {NULL, 0}: absent. */
+static struct slice query_value(struct arena *a, struct slice query, const char *key)
+{
+    while (query.len > 0) {
+        const char *amp = memchr(query.ptr, '&', query.len);
+        struct slice pair = {query.ptr, amp ? (size_t)(amp - query.ptr) : query.len};
+        size_t used = pair.len + (amp ? 1 : 0);
+        query = (struct slice){query.ptr + used, query.len - used};
+        const char *eq = memchr(pair.ptr, '=', pair.len);
+        struct slice name = {pair.ptr, eq ? (size_t)(eq - pair.ptr) : pair.len};
+        if (slice_is(name, key))
+            return eq ? decoded(a, (struct slice){eq + 1, pair.len - name.len - 1})
+                      : (struct slice){"", 0};
+    }
+    return (struct slice){0};
+}
+
+static bool is_true(struct slice value)
+{
+    return value.ptr && !slice_is(value, "false") && !slice_is(value, "0");
+}
+
+static void add_flag(struct json *o, const char *key, bool value)
+{
+    o->members[o->count++] =
+        (struct json_member){slice_of(key), {.kind = JSON_BOOL, .boolean = value}};
+}
+
+/* A count; anything else stays a string, which the command refuses by name. */
+static void add_count(struct json *o, const char *key, struct slice text)
+{
+    int64_t v = 0;
+    bool is_count = text.len > 0 && text.len < 10;
+    for (size_t i = 0; i < text.len && is_count; i++) {
+        is_count = text.ptr[i] >= '0' && text.ptr[i] <= '9';
+        v = v * 10 + (text.ptr[i] - '0');
+    }
+    if (!is_count) {
+        add_text(o, key, text);
+        return;
+    }
+    o->members[o->count++] =
+        (struct json_member){slice_of(key), {.kind = JSON_INT, .integer = v, .text = text}};
+}
+
+void sessions_list(struct server *s, struct http_exchange *x)
+{
+    static const char *const texts[] = {"after", "tag", "prefix"};
+    struct arena a;
+    struct slice query = http_query(x);
+    arena_init(&a, ARENA_BYTES);
+    struct json *o = command(&a, "list", 5);
+    for (size_t i = 0; o && i < sizeof texts / sizeof texts[0]; i++) {
+        struct slice value = query_value(&a, query, texts[i]);
+        if (value.ptr)
+            add_text(o, texts[i], value);
+    }
+    struct slice limit = query_value(&a, query, "limit");
+    if (o && limit.ptr)
+        add_count(o, "limit", limit);
+    if (o)
+        add_flag(o, "responses", is_true(query_value(&a, query, "responses")));
+    if (o && !a.failed)
+        answer(s, x, o);
+    else
+        refuse(x, E_NOMEM, "out of memory");
+    arena_release(&a);
+}
+
+static void run_named(struct server *s, struct http_exchange *x, const char *op, struct slice name)
+{
+    struct arena a;
+    arena_init(&a, ARENA_BYTES);
+    struct json *o = command(&a, op, 2);
+    if (o) {
+        add_text(o, "name", name);
+        add_flag(o, "history", is_true(query_value(&a, http_query(x), "history")));
+        answer(s, x, o);
+    } else {
+        refuse(x, E_NOMEM, "out of memory");
+    }
+    arena_release(&a);
+}
+
+void sessions_show(struct server *s, struct http_exchange *x, struct slice name)
+{
+    run_named(s, x, "show", name);
+}
+
+void sessions_remove(struct server *s, struct http_exchange *x, struct slice name)
+{
+    run_named(s, x, "delete", name);
+}
+
+/* POST …/NAME/OP; a body's "name" is the new one's. */
+static enum status posted(struct arena *a, const struct http_exchange *x, struct slice name,
+                          struct json **out, struct err *e)
+{
+    struct slice path = http_path(x), body = http_body(x);
+    const char *slash = memrchr(path.ptr, '/', path.len);
+    struct json *given = NULL;
+    char op[16];
+    snprintf(op, sizeof op, "%.*s", (int)(path.ptr + path.len - slash) - 1, slash + 1);
+    if (body.len > BODY_BYTES_MAX)
+        return err_set(e, E_LIMIT, "a body of at most %u bytes", BODY_BYTES_MAX);
+    enum status st = body.len ? json_parse(body, a, &given, e) : OK;
+    if (st != OK)
+        return st;
+    if (given && given->kind != JSON_OBJECT)
+        return err_set(e, E_INVALID, "the body must be a JSON object");
+    char *text = arena_text(a, op, strlen(op));
+    struct json *o = command(a, text, (given ? given->count : 0) + 1);
+    if (!o)
+        return err_set(e, E_NOMEM, "out of memory");
+    add_text(o, "name", name);
+    for (size_t i = 0; given && i < given->count; i++) {
+        struct json_member m = given->members[i];
+        if (slice_is(m.key, "op"))
+            continue;
+        if (slice_is(m.key, "name"))
+            m.key = slice_of(op[0] == 'r' ? "to" : "as");
+        o->members[o->count++] = m;
+    }
+    *out = o;
+    return OK;
+}
+
+void sessions_post(struct server *s, struct http_exchange *x, struct slice name)
+{
+    struct arena a;
+    struct json *o = NULL;
+    struct err e = {0};
+    arena_init(&a, ARENA_BYTES);
+    if (posted(&a, x, name, &o, &e) == OK) {
+        answer(s, x, o);
+    } else {
+        struct api_error error;
+        api_error_from(&error, &e);
+        route_error(x, dialect_of(x), &error);
+    }
+    arena_release(&a);
+}
