@@ -308,6 +308,21 @@ fail:
         entry_free(x);
 }
 
+static void forget(struct memo *m, const struct digest *key)
+{
+    uint64_t value;
+    pthread_mutex_lock(&m->mutex);
+    if (map_get(&m->table, key, &value)) {
+        struct entry *x = (struct entry *)(uintptr_t)value;
+        unlink_entry(m, x);
+        map_remove(&m->table, key);
+        m->bytes -= x->n_tokens * sizeof *x->tokens;
+        m->n_entries--;
+        entry_free(x);
+    }
+    pthread_mutex_unlock(&m->mutex);
+}
+
 /* ---- tokenizing ---- */
 
 static enum status add_point(struct prompt *p, uint32_t position)
@@ -510,6 +525,8 @@ bool memo_seed(struct memo *m, const struct digest *owner, struct slice text,
     if (index != UINT32_MAX) {
         bool is_odd = !spells_alike(m, text, &c, index + 1, ids, count);
         remember(m, &c.digests[index], ids, count, is_odd ? n_turns : 0, is_odd);
+        for (uint32_t i = index + 1; i < c.n; i++) /* they begin with other ids */
+            forget(m, &c.digests[i]);
         seeded = true;
     }
 out:

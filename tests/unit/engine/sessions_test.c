@@ -1,0 +1,351 @@
+/* SPDX-License-Identifier: MIT
+ * Goal:   a conversation is its tokens: it goes on from a stored response or a session after a
+ *         restart, after all its KV was evicted, and with the ids that the model wrote; agents that
+ *         share a system prompt share its pages; tenants share nothing.
+ * Method: skald, greedy, against a control that never kept anything; the store's own counters. */
+#include "os/fs.h"
+#include "rig.h"
+
+#define SYSTEM_TOKENS 1500u
+
+struct ask {
+    const char *messages, *session, *previous, *response;
+    uint32_t tenant, max_tokens;
+};
+
+static void put(struct engine_request *r, struct slice *to, const char *text)
+{
+    if (text)
+        *to = (struct slice){arena_text(&r->arena, text, strlen(text)), strlen(text)};
+}
+
+static struct rig_answer *ask(struct engine *g, const struct ask *a)
+{
+    struct err e = {0};
+    struct json *messages;
+    struct engine_request *r = engine_request_new(g);
+    if (json_parse(slice_of(a->messages), &r->arena, &messages, &e) != OK)
+        fail_msg("%s", e.msg);
+    r->kind = PROMPT_CHAT;
+    r->messages = messages;
+    r->tenant = a->tenant;
+    r->sampling.temperature = 0;
+    r->max_tokens = a->max_tokens ? a->max_tokens : 24;
+    put(r, &r->session, a->session);
+    put(r, &r->previous, a->previous);
+    put(r, &r->response, a->response);
+    struct rig_answer *answer = rig_answer_new();
+    rig_submit(g, r, answer);
+    rig_wait(answer);
+    return answer;
+}
+
+static void ask_well(struct engine *g, struct ask a, char *text, struct engine_usage *usage)
+{
+    struct rig_answer *answer = ask(g, &a);
+    if (answer->error.code != OK)
+        fail_msg("%s", answer->error.msg);
+    if (text)
+        snprintf(text, 8192, "%s", answer->text[0]);
+    if (usage)
+        *usage = answer->usage;
+    rig_answer_free(answer);
+}
+
+static struct engine *open_at(const char *dir, uint64_t max_bytes)
+{
+    struct engine *g = NULL;
+    struct err e = {0};
+    struct engine_options o = {.store_dir = dir,
+                               .n_threads = 2,
+                               .n_ctx = 8192,
+                               .cache_max_bytes = 1u << 30,
+                               .store_max_bytes = max_bytes ? max_bytes : 1u << 30};
+    if (engine_open(&o, &g, &e) != OK)
+        fail_msg("engine_open: %s", e.msg);
+    return g;
+}
+
+#define USER(text) "{\"role\":\"user\",\"content\":\"" text "\"}"
+#define FACTS      "Fact: the code of the red box is KX-4417. Fact: the key lies under the mat."
+
+static void test_response_goes_on(void **state)
+{
+    (void)state;
+    char dir[64], first[8192], second[8192], control[8192], both[32768];
+    struct engine_usage u;
+    rig_make_dir(dir);
+    struct engine *g = open_at(dir, 0);
+    ask_well(g, (struct ask){.messages = "[" USER(FACTS " Who are you?") "]", .response = "resp_1"},
+             first, NULL);
+    engine_close(g);
+    g = open_at(dir, 0);
+    ask_well(g,
+             (struct ask){.messages = "[" USER("What is the code of the red box?") "]",
+                          .previous = "resp_1",
+                          .response = "resp_2"},
+             second, &u);
+    print_message("\"%s\" then \"%s\": memory %u disk %u computed %u\n", first, second,
+                  u.memory_tokens, u.disk_tokens, u.computed_tokens);
+    assert_true(u.disk_tokens > 0 && u.computed_tokens < u.disk_tokens + u.memory_tokens);
+    snprintf(both, sizeof both,
+             "[" USER(FACTS " Who are you?") ",{\"role\":\"assistant\",\"content\":\"%s\"}," USER(
+                 "What is the code of the red box?") "]",
+             first);
+    struct engine *fresh = open_at(NULL, 0);
+    ask_well(fresh, (struct ask){.messages = both}, control, NULL);
+    assert_string_equal(second, control);
+    engine_close(fresh);
+    struct rig_answer *a =
+        ask(g, &(struct ask){.messages = "[" USER("x") "]", .previous = "resp_9"});
+    assert_int_equal(a->error.code, E_NOT_FOUND);
+    rig_answer_free(a);
+    engine_close(g);
+    rig_remove_dir(dir);
+}
+
+/* Two sessions take turns in a store that holds the KV of neither: slower, never lost. */
+static void test_evicted_session_goes_on(void **state)
+{
+    (void)state;
+    char dir[64], text[8192], control[8192];
+    struct engine_usage u;
+    rig_make_dir(dir);
+    struct engine *g = open_at(dir, 0);
+    ask_well(g, (struct ask){.messages = "[" USER(FACTS " Who are you?") "]", .response = "resp_1"},
+             text, NULL);
+    ask_well(g, (struct ask){.messages = "[" USER("Where is the key?") "]", .previous = "resp_1"},
+             control, NULL);
+    engine_close(g);
+    /* All pages and heads gone, as eviction would do it. */
+    struct store *s;
+    struct err e = {0};
+    struct store_options o = {.max_bytes = 1, .keep_free_bytes = 1};
+    assert_int_equal(store_open(os_fs_real(), dir, &o, &s, &e), OK);
+    assert_int_equal(store_collect(s, &e), OK);
+    struct store_stat stat;
+    store_stat(s, &stat);
+    assert_int_equal(stat.n_records[RECORD_PAGE] + stat.n_records[RECORD_HEAD], 0);
+    assert_true(stat.n_records[RECORD_TOKENS] > 0);
+    store_close(s);
+    g = open_at(dir, 0);
+    ask_well(g, (struct ask){.messages = "[" USER("Where is the key?") "]", .previous = "resp_1"},
+             text, &u);
+    assert_string_equal(text, control);
+    assert_int_equal(u.memory_tokens + u.disk_tokens, 0);
+    engine_close(g);
+    rig_remove_dir(dir);
+}
+
+/* Ids that the tokenizer would not choose come back from the session alone. */
+static void test_session_replays_its_ids(void **state)
+{
+    (void)state;
+    char dir[64], text[8192];
+    struct engine_usage u;
+    rig_make_dir(dir);
+    struct engine *g = open_at(dir, 0);
+    const struct tokenizer *t = engine_tokenizer(g);
+    /* A turn as a model might have written it: "who" letter by letter. */
+    struct token_list ids = {0};
+    struct err e = {0};
+    struct slice head =
+        SLICE_LIT("<bos><start_of_turn>user\nHi<end_of_turn>\n<start_of_turn>model\n");
+    assert_int_equal(
+        tokenizer_encode(t, head, (struct encode_flags){.parse_special = true}, &ids, &e), OK);
+    size_t before = ids.count;
+    for (const char *c = "who"; *c; c++) {
+        uint32_t id = tokenizer_find(t, (struct slice){c, 1});
+        assert_int_not_equal(id, TOKEN_NONE);
+        assert_int_equal(token_list_add(&ids, id), OK);
+    }
+    struct token_list canonical = {0};
+    assert_int_equal(
+        tokenizer_encode(t, SLICE_LIT("who"), (struct encode_flags){0}, &canonical, &e), OK);
+    assert_true(canonical.count != ids.count - before);
+    struct arena a;
+    struct json *messages;
+    arena_init(&a, 1u << 20);
+    assert_int_equal(json_parse(SLICE_LIT("[" USER("Hi") "]"), &a, &messages, &e), OK);
+    struct session_turn turn = {.name = SLICE_LIT("odd"),
+                                .tokens = ids.ids,
+                                .n_tokens = (uint32_t)ids.count,
+                                .messages = messages,
+                                .reply = SLICE_LIT("who"),
+                                .has_reply = true,
+                                .origin = {.root = {{1}}, .model = "m", .kv_type = "f16"}};
+    assert_int_equal(sessions_keep(engine_sessions(g), &turn, &e), OK);
+    const char *history =
+        "[" USER("Hi") ",{\"role\":\"assistant\",\"content\":\"who\"}," USER("And you?") "]";
+    ask_well(g, (struct ask){.messages = history, .max_tokens = 1}, text, &u);
+    uint32_t n_canonical = u.prompt_tokens;
+    assert_int_equal(u.replayed, 0);
+    engine_close(g);
+    g = open_at(dir, 0);
+    ask_well(g, (struct ask){.messages = history, .session = "odd", .max_tokens = 1}, text, &u);
+    assert_int_equal(u.replayed, 1);
+    assert_int_equal(u.prompt_tokens, n_canonical + (ids.count - before) - canonical.count);
+    /* Words that the session did not say are not taken for its own. */
+    engine_close(g);
+    g = open_at(dir, 0);
+    ask_well(g,
+             (struct ask){.messages =
+                              "[" USER("Hi") ",{\"role\":\"assistant\",\"content\":\"what\"}," USER(
+                                  "And you?") "]",
+                          .session = "odd",
+                          .max_tokens = 1},
+             text, &u);
+    assert_int_equal(u.replayed, 0);
+    token_list_release(&ids);
+    token_list_release(&canonical);
+    arena_release(&a);
+    engine_close(g);
+    rig_remove_dir(dir);
+}
+
+static void test_messages_have_places(void **state)
+{
+    (void)state;
+    char dir[64], text[65536], request[256];
+    rig_make_dir(dir);
+    struct engine *g = open_at(dir, 0);
+    ask_well(
+        g,
+        (struct ask){.messages = "[{\"role\":\"system\",\"content\":\"Be brief.\"}," USER("Hi") "]",
+                     .session = "s"},
+        text, NULL);
+    struct arena a;
+    struct json *v;
+    struct err e = {0};
+    struct buf out;
+    arena_init(&a, 1u << 20);
+    buf_init(&out, 1u << 20);
+    /* Message 2 is the user's; the assistant's, number 3, ends where the session does. */
+    for (int m = 2; m <= 3; m++) {
+        snprintf(request, sizeof request,
+                 "{\"op\":\"fork\",\"name\":\"s\",\"as\":\"f%d\",\"at\":{\"message\":%d}}", m, m);
+        assert_int_equal(json_parse(slice_of(request), &a, &v, &e), OK);
+        if (sessions_command(engine_sessions(g), 0, v, &out, &e) != OK)
+            fail_msg("%s", e.msg);
+    }
+    struct session_content whole, at2, at3;
+    assert_int_equal(
+        sessions_read(engine_sessions(g), 0, SLICE_LIT("s"), SESSION_WANT_TOKENS, &whole, &e), OK);
+    assert_int_equal(
+        sessions_read(engine_sessions(g), 0, SLICE_LIT("f2"), SESSION_WANT_TOKENS, &at2, &e), OK);
+    assert_int_equal(
+        sessions_read(engine_sessions(g), 0, SLICE_LIT("f3"), SESSION_WANT_TOKENS, &at3, &e), OK);
+    assert_int_equal(at3.n_tokens, whole.n_tokens);
+    assert_true(at2.n_tokens < whole.n_tokens && at2.n_messages == 2);
+    assert_true(tokenizer_is_end(engine_tokenizer(g), at2.tokens[at2.n_tokens - 1]));
+    session_content_release(&whole);
+    session_content_release(&at2);
+    session_content_release(&at3);
+    buf_release(&out);
+    arena_release(&a);
+    engine_close(g);
+    rig_remove_dir(dir);
+}
+
+static char *long_system(const char *tail)
+{
+    struct buf b;
+    buf_init(&b, 1u << 20);
+    buf_add_text(&b, "[{\"role\":\"system\",\"content\":\"");
+    for (uint32_t i = 0; i < SYSTEM_TOKENS / 10; i++)
+        buf_printf(&b, "Rule %u: answer in short words. ", i);
+    buf_printf(&b, "\"}," USER("%s") "]", tail);
+    return buf_take(&b, NULL);
+}
+
+static void test_agents_share(void **state)
+{
+    (void)state;
+    char dir[64], name[32];
+    struct engine_stats one, all;
+    struct engine_usage u;
+    rig_make_dir(dir);
+    struct engine *g = open_at(dir, 0);
+    for (uint32_t i = 0; i < 20; i++) {
+        char tail[64];
+        snprintf(tail, sizeof tail, "I am agent %u, who are you?", i);
+        char *messages = long_system(tail);
+        snprintf(name, sizeof name, "agent-%u", i);
+        ask_well(g, (struct ask){.messages = messages, .session = name, .max_tokens = 8}, NULL, &u);
+        mem_free(messages);
+        engine_flush(g);
+        if (i == 0)
+            engine_stats(g, &one);
+        else
+            assert_true(u.computed_tokens < 200);
+    }
+    engine_stats(g, &all);
+    uint64_t first = one.store.live_bytes[RECORD_PAGE],
+             rest = (all.store.live_bytes[RECORD_PAGE] - first) / 19;
+    uint64_t first_memory = one.pages_memory_bytes + one.pages_mapped_bytes;
+    uint64_t rest_memory = (all.pages_memory_bytes + all.pages_mapped_bytes - first_memory) / 19;
+    print_message("%u prompt tokens; pages on disk: first agent %llu bytes, each further one %llu; "
+                  "in memory %llu and %llu\n",
+                  u.prompt_tokens, (unsigned long long)first, (unsigned long long)rest,
+                  (unsigned long long)first_memory, (unsigned long long)rest_memory);
+    assert_true(rest * 5 < first);
+    assert_true(rest_memory * 5 < first_memory);
+    engine_close(g);
+    rig_remove_dir(dir);
+}
+
+static void test_tenants_share_nothing(void **state)
+{
+    (void)state;
+    char dir[64];
+    struct engine_usage u;
+    struct err e = {0};
+    uint32_t red, blue;
+    rig_make_dir(dir);
+    struct engine *g = open_at(dir, 0);
+    assert_int_equal(sessions_tenant(engine_sessions(g), SLICE_LIT("red"), NULL, 0, &red, &e), OK);
+    assert_int_equal(sessions_tenant(engine_sessions(g), SLICE_LIT("blue"), NULL, 0, &blue, &e),
+                     OK);
+    char *messages = long_system("who are you?");
+    for (int round = 0; round < 2; round++) {
+        ask_well(
+            g,
+            (struct ask){.messages = messages, .tenant = red, .max_tokens = 4, .session = "mine"},
+            NULL, &u);
+        assert_int_equal(u.computed_tokens == u.prompt_tokens, round == 0);
+        engine_flush(g);
+    }
+    ask_well(g, (struct ask){.messages = messages, .tenant = blue, .max_tokens = 4}, NULL, &u);
+    assert_int_equal(u.computed_tokens, u.prompt_tokens);
+    assert_int_equal(u.diverged_at, -1);
+    assert_string_equal(u.reason, "no stored chain begins like this");
+    struct rig_answer *a =
+        ask(g, &(struct ask){.messages = "[" USER("x") "]", .previous = "mine", .tenant = blue});
+    assert_int_equal(a->error.code, E_NOT_FOUND);
+    rig_answer_free(a);
+    engine_close(g);
+    g = open_at(dir, 0); /* and from the disk */
+    assert_int_equal(sessions_tenant(engine_sessions(g), SLICE_LIT("blue"), NULL, 0, &blue, &e),
+                     OK);
+    assert_int_equal(sessions_tenant(engine_sessions(g), SLICE_LIT("red"), NULL, 0, &red, &e), OK);
+    ask_well(g, (struct ask){.messages = messages, .max_tokens = 4}, NULL, &u);
+    assert_int_equal(u.computed_tokens, u.prompt_tokens);
+    ask_well(g, (struct ask){.messages = messages, .tenant = red, .max_tokens = 4}, NULL, &u);
+    assert_int_equal(u.computed_tokens, 0);
+    mem_free(messages);
+    engine_close(g);
+    rig_remove_dir(dir);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_response_goes_on),
+        cmocka_unit_test(test_evicted_session_goes_on),
+        cmocka_unit_test(test_session_replays_its_ids),
+        cmocka_unit_test(test_messages_have_places),
+        cmocka_unit_test(test_agents_share),
+        cmocka_unit_test(test_tenants_share_nothing),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
