@@ -5,11 +5,12 @@
 #ifndef KVASIR_KERNELS_AVX2_AVX2_H
 #define KVASIR_KERNELS_AVX2_AVX2_H
 
-#include <immintrin.h>
 #include <string.h>
 
+#include "kernels/x86/vectors.h"
+
 #ifndef ISA_NAME
-#define ISA_NAME(x) avx2_##x
+#define ISA_NAME(x) NATIVE_NAME(avx2_##x)
 #endif
 #include "kernels/x86/types.h"
 
@@ -323,7 +324,7 @@ INLINE vi vi_dot_words(vi acc, vi a, vi b)
  * stack (two in five instructions of the loop were moves).  After this, v is what it is. */
 INLINE void stay_in_order(vi *v)
 {
-    __asm__("" : "+x"(*v));
+    VECTOR_STAYS(x, *v);
 }
 
 #include "kernels/x86/exp.h"

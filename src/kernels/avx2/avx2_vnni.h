@@ -4,7 +4,7 @@
 #ifndef KVASIR_KERNELS_AVX2_AVX2_VNNI_H
 #define KVASIR_KERNELS_AVX2_AVX2_VNNI_H
 
-#define ISA_NAME(x) avx2_vnni_##x
+#define ISA_NAME(x) NATIVE_NAME(avx2_vnni_##x)
 #define HAS_DOT_BYTES
 #include "kernels/avx2/avx2.h"
 

@@ -37,7 +37,7 @@ static int32_t quantize_16(int8_t *q, const float *f, __m256 inverse)
     return add_lanes(_mm256_add_epi32(a, b));
 }
 
-void avx2_quantize_row(const struct act_rows *x, uint32_t row)
+void ISA_NAME(quantize_row)(const struct act_rows *x, uint32_t row)
 {
     const uint32_t n_blocks = x->n_in / ACT_BLOCK;
     for (uint32_t b = 0; b < n_blocks; b++) {

@@ -4,11 +4,12 @@
 #ifndef KVASIR_KERNELS_AVX512_AVX512_H
 #define KVASIR_KERNELS_AVX512_AVX512_H
 
-#include <immintrin.h>
 #include <string.h>
 
+#include "kernels/x86/vectors.h"
+
 #ifndef ISA_NAME
-#define ISA_NAME(x) avx512_##x
+#define ISA_NAME(x) NATIVE_NAME(avx512_##x)
 #endif
 #include "kernels/x86/types.h"
 
@@ -328,7 +329,7 @@ INLINE vi vi_dot_words(vi acc, vi a, vi b)
 /* The compiler may not regroup sums that v is part of (avx2/avx2.h says what that cost). */
 INLINE void stay_in_order(vi *v)
 {
-    __asm__("" : "+v"(*v));
+    VECTOR_STAYS(v, *v);
 }
 
 #include "kernels/x86/exp.h"

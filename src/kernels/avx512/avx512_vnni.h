@@ -3,7 +3,7 @@
 #ifndef KVASIR_KERNELS_AVX512_AVX512_VNNI_H
 #define KVASIR_KERNELS_AVX512_AVX512_VNNI_H
 
-#define ISA_NAME(x) avx512_vnni_##x
+#define ISA_NAME(x) NATIVE_NAME(avx512_vnni_##x)
 #define HAS_DOT_BYTES
 #include "kernels/avx512/avx512.h"
 

@@ -12,7 +12,7 @@ static int32_t quantize_16(int8_t *q, __m512 v, __m512 inverse)
     return _mm512_reduce_add_epi32(n);
 }
 
-void avx512_quantize_row(const struct act_rows *x, uint32_t row)
+void ISA_NAME(quantize_row)(const struct act_rows *x, uint32_t row)
 {
     const uint32_t n_blocks = x->n_in / ACT_BLOCK;
     const __m512i mask = _mm512_set1_epi32(0x7fffffff);

@@ -250,6 +250,7 @@ static void writes(void **state)
 
 int main(void)
 {
+    print_sets();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(all_groups_and_dims),
         cmocka_unit_test(windows),

@@ -27,16 +27,40 @@ static const enum tensor_type all_types[] = {
 };
 #define N_TYPES (sizeof all_types / sizeof all_types[0])
 
-/* Every table of kernels that this machine can run but ref: for (at = 0; (k = other_kernels(&at));)
- */
+/* The sources of the sets over vectors in plain C (tests/CMakeLists.txt): on every machine. */
+extern const struct kernels plain_kernels_avx2, plain_kernels_avx2_vnni, plain_kernels_avx512,
+    plain_kernels_avx512_vnni;
+static const struct kernels *const plain_kernels[] = {&plain_kernels_avx2, &plain_kernels_avx2_vnni,
+                                                      &plain_kernels_avx512,
+                                                      &plain_kernels_avx512_vnni};
+
+/* Every table of kernels but ref that this machine can run, native ones first:
+ * for (at = 0; (k = other_kernels(&at));) */
 static inline const struct kernels *other_kernels(int *at)
 {
-    while (ISA_REF + 1 + *at < ISA_COUNT) {
+    const int n_native = ISA_COUNT - (ISA_REF + 1), n_plain = (int)ARRAY_COUNT(plain_kernels);
+    while (*at < n_native) {
         const struct kernels *k;
         if (kernels_select((enum isa)(ISA_REF + 1 + (*at)++), &k, NULL) == OK)
             return k;
     }
-    return NULL;
+    return *at < n_native + n_plain ? plain_kernels[(*at)++ - n_native] : NULL;
+}
+
+/* First in every main: the log says what ran natively and what did not. */
+static inline void print_sets(void)
+{
+    for (int isa = ISA_REF; isa < ISA_COUNT; isa++) {
+        const struct kernels *k;
+        struct err e = {0};
+        if (kernels_select((enum isa)isa, &k, &e) == OK)
+            printf("ran: %s, native\n", k->name);
+        else
+            printf("skipped: %s\n", e.msg);
+    }
+    for (size_t i = 0; i < ARRAY_COUNT(plain_kernels); i++)
+        printf("ran: %s\n", plain_kernels[i]->name);
+    fflush(stdout);
 }
 static inline const struct kernels *reference(void)
 {

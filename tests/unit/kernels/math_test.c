@@ -202,6 +202,7 @@ static void selection(void **state)
 
 int main(void)
 {
+    print_sets();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rows_equal),    cmocka_unit_test(argmax_first),
         cmocka_unit_test(ropes_equal),   cmocka_unit_test(functions_accurate),

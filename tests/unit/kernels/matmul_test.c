@@ -197,6 +197,7 @@ static void packed_in_parts(void **state)
 
 int main(void)
 {
+    print_sets();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(quantized_rows), cmocka_unit_test(all_shapes),
         cmocka_unit_test(narrow_shapes),  cmocka_unit_test(extreme_codes),
