@@ -13,6 +13,8 @@ usage: ./do COMMAND [ARGS]
   test       build, then all tests (under ten minutes on two cores)
   build      build/kvasir
   bench      the benchmarks
+  bench serving [-m MODEL] PART…
+             decoding with guesses, beside a busy neighbour, on two threads, beside a long prefill
   bench speed [PART…]
              kvasir against llama.cpp and ik_llama.cpp (wheels from PyPI): bars met and not met
   soak       the long versions of the tests
@@ -172,6 +174,10 @@ case $command in
             run_speed "$@"
         fi
         build
+        if [ "${1:-}" = serving ]; then
+            shift
+            exec "$(program kvasir-serving-bench)" --kvasir build/kvasir "$@"
+        fi
         exec "$(program kvasir-bench)" --kvasir build/kvasir "$@"
         ;;
     soak) run_soak "$@" ;;

@@ -137,6 +137,8 @@ static void read_costs(struct chat_reply *r, const struct json *v)
     r->lookup_ms = real_of(json_get(ms, "lookup"));
     r->prefill_ms = real_of(json_get(ms, "prefill"));
     r->decode_ms = real_of(json_get(ms, "decode"));
+    r->drafted = integer_of(json_get(k, "drafted"), -1);
+    r->accepted = integer_of(json_get(k, "accepted"), -1);
     r->replayed = integer_of(json_get(k, "replayed"), -1);
     r->diverged_at = integer_of(json_get(k, "diverged_at"), -1);
     const struct json *seed = json_get(v, "seed"); /* up to 2^64 - 1: the text is exact */

@@ -48,6 +48,7 @@ struct chat_reply {
     bool has_kvasir;
     int64_t prompt_tokens, completion_tokens, cached_tokens;
     int64_t memory, disk, computed, replayed, diverged_at; /* -1: null */
+    int64_t drafted, accepted;
     double queue_ms, lookup_ms, prefill_ms, decode_ms;
     double first_ms, total_ms; /* on the wire; whole replies: first_ms is that of the body */
     uint64_t seed;

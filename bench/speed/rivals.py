@@ -203,7 +203,9 @@ class Kvasir:
             environment["XDG_CACHE_HOME"] = environment["XDG_DATA_HOME"] = home
         self.started = time.monotonic()
         self.process = subprocess.Popen([program, "serve", "-m", model, "--port", "0", *keep, "--threads",
-                                         str(threads), "--ctx", str(ctx), *flags], env=environment,
+                                         str(threads), "--ctx", str(ctx),
+                                         "--speculate", "off",  # random text repeats itself: no fair gain
+                                         *flags], env=environment,
                                         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         self.pid = self.process.pid
         line = self.process.stdout.readline()
