@@ -279,19 +279,6 @@ static void read_tool_choice(struct reader *x, struct api_call *c)
     c->is_single_call = single && single->kind == JSON_BOOL && single->boolean;
 }
 
-static void set_variable(struct reader *x, const char *key, struct json value)
-{
-    const struct json *old = x->r->variables;
-    size_t n = old ? old->count : 0;
-    struct json *all = json_new_object(&x->r->arena, n + 1);
-    if (!all)
-        return;
-    if (n)
-        memcpy(all->members, old->members, n * sizeof *old->members);
-    all->members[n] = (struct json_member){slice_of(key), value};
-    x->r->variables = all;
-}
-
 /* For templates that think on demand; how long the model thinks is its own choice. */
 static void read_thinking(struct reader *x, int64_t max_tokens)
 {
@@ -309,21 +296,19 @@ static void read_thinking(struct reader *x, int64_t max_tokens)
         field_fail(x->f, E_INVALID, "thinking", "budget_tokens must be below max_tokens");
     if (inner.status != OK)
         x->f->status = inner.status;
-    set_variable(x, "enable_thinking", (struct json){.kind = JSON_BOOL, .boolean = is_on});
+    set_variable(x->r, "enable_thinking", (struct json){.kind = JSON_BOOL, .boolean = is_on});
 }
 
-static void read_output_config(struct reader *x)
+static void read_output_config(struct reader *x, struct api_call *c)
 {
     const struct json *v = field(x->f, "output_config");
     const struct json *effort = json_get(v, "effort"), *format = json_get(v, "format");
     if (v && v->kind != JSON_OBJECT)
         field_fail(x->f, E_INVALID, "output_config", "must be an object");
     if (format && format->kind != JSON_NULL)
-        field_fail(x->f, E_UNSUPPORTED, "output_config", "format is not supported yet");
-    if (effort && effort->kind == JSON_STRING)
-        set_variable(x, "reasoning_effort", *effort);
-    else if (effort && effort->kind != JSON_NULL)
-        field_fail(x->f, E_INVALID, "output_config", "effort must be a string");
+        read_format(x->f, "output_config", format, c, x->r);
+    if (effort && effort->kind != JSON_NULL)
+        read_effort(x->f, "output_config", effort, x->r);
 }
 
 static const struct api_field prompt_rows[] = {
@@ -377,7 +362,7 @@ static void read_prompt(struct fields *f, struct api_call *c, struct engine_requ
     read_tools(&x);
     read_tool_choice(&x, c);
     read_thinking(&x, max_tokens);
-    read_output_config(&x);
+    read_output_config(&x, c);
     if (f->status == OK && r->arena.failed)
         field_fail(f, E_LIMIT, "messages", "too large");
     buf_release(&x.text);

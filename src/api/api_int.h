@@ -62,6 +62,7 @@ struct api_item {
     uint32_t call_number; /* among its calls */
     struct buf text;      /* ITEM_CALL: the arguments, JSON */
     struct buf name;      /* ITEM_CALL */
+    struct buf logprobs;  /* JSON of its tokens, where items keep them */
     char id[API_CALL_ID]; /* ITEM_CALL */
 };
 
@@ -91,6 +92,12 @@ struct api_call {
     int64_t created_unix_s;
     struct arena arena; /* owns the slices */
     struct slice model, session;
+    const struct json *body; /* in the first request's arena: while that lives */
+    struct slice previous;   /* id of the response that this one goes on from, or empty */
+    bool stores;             /* the response is kept under its id */
+    uint64_t n_events;       /* sent so far, where they are numbered */
+    bool keeps_item_logprobs;
+    float temperature, top_p; /* that were used, where the reply tells */
     const struct tokenizer *tokenizer;
     bool is_stream, wants_usage; /* wants_usage: a chunk of its own at the end of a stream */
     bool wants_progress;         /* of a stream: chunks that tell how far the prompt is */
@@ -155,7 +162,8 @@ struct api_dialect {
 };
 
 extern const struct api_dialect dialect_openai_chat, dialect_openai_text, dialect_anthropic,
-    dialect_anthropic_count, dialect_kvasir;
+    dialect_anthropic_count, dialect_openai_responses, dialect_openai_responses_count,
+    dialect_kvasir;
 
 /* sampling.c: fields that several dialects share, and their readers. */
 extern const struct field_set fields_sampling, fields_common, fields_openai_inert,
@@ -166,6 +174,14 @@ void read_refused(struct fields *f, const struct api_dialect *dialect);
 void read_model(struct fields *f, struct api_call *c);
 void read_stops(struct fields *f, const char *name, struct engine_request *r);
 void read_best_of(struct fields *f);
+/* options.c */
+/* A template variable, unless the request names it itself. */
+void set_variable(struct engine_request *r, const char *key, struct json value);
+void read_effort(struct fields *f, const char *name, const struct json *effort,
+                 struct engine_request *r);
+/* The form of the answer: {"type": …}. */
+void read_format(struct fields *f, const char *name, const struct json *format, struct api_call *c,
+                 struct engine_request *r);
 /* What c->tool_choice asks for, checked against r->tools. */
 void read_tool_use_rules(struct fields *f, struct api_call *c, const struct engine_request *r);
 
@@ -203,6 +219,9 @@ void logprobs_add_chat(const struct api_call *c, struct api_choice *choice,
                        const struct engine_event *ev);
 void logprobs_add_text(const struct api_call *c, struct api_choice *choice,
                        const struct engine_event *ev);
+/* Items keep their own: c->keeps_item_logprobs.  Writes those of the last piece, or all. */
+void logprobs_write_list(struct json_writer *w, const struct api_call *c, struct api_choice *choice,
+                         const struct api_item *item, bool is_all);
 /* The value of "logprobs": null when none were asked for.  Clears what it wrote. */
 void logprobs_write_chat(struct json_writer *w, const struct api_call *c,
                          struct api_choice *choice);

@@ -64,6 +64,7 @@ static enum status read_body(struct slice body, const struct api_context *contex
     if (v->kind != JSON_OBJECT)
         return api_error_set(error, E_INVALID, NULL, "the body must be a JSON object");
     struct fields f = {.object = v, .error = error};
+    c->body = v;
     read_refused(&f, c->dialect);
     c->dialect->read(&f, context, c, r);
     if (f.status == OK && r->kind == PROMPT_CHAT)
@@ -139,6 +140,7 @@ void api_call_free(struct api_call *c)
         for (uint32_t j = 0; j < c->choices[i].n_items; j++) {
             buf_release(&c->choices[i].items[j].text);
             buf_release(&c->choices[i].items[j].name);
+            buf_release(&c->choices[i].items[j].logprobs);
         }
         mem_free(c->choices[i].items);
     }

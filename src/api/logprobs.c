@@ -136,3 +136,14 @@ void logprobs_write_text(struct json_writer *w, const struct api_call *c, struct
     write_array(w, "text_offset", &choice->more_logprobs[API_LOGPROBS_OFFSETS]);
     jw_end_object(w);
 }
+
+void logprobs_write_list(struct json_writer *w, const struct api_call *c, struct api_choice *choice,
+                         const struct api_item *item, bool is_all)
+{
+    const struct buf *b = is_all ? &item->logprobs : &choice->logprobs;
+    jw_key(w, "logprobs");
+    jw_begin_array(w);
+    if (c->keeps_item_logprobs && b->len)
+        jw_raw(w, buf_slice(b));
+    jw_end_array(w);
+}

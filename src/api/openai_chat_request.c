@@ -6,8 +6,6 @@
  *   images and sounds are refused. */
 #include "api/messages.h"
 
-#define EFFORT_BYTES_MAX 32u
-
 /* The text of one part, or a refusal. */
 static struct slice part_text(struct fields *f, struct json *part, size_t i, size_t j)
 {
@@ -177,37 +175,17 @@ static void read_tools(struct fields *f, struct engine_request *r)
     r->tools = v;
 }
 
-/* chat_template_kwargs, and reasoning_effort under the names that templates know: the word itself
- * (gpt-oss), enable_thinking false for "none" (Qwen 3).  Templates without them don't notice. */
 static void read_variables(struct fields *f, struct engine_request *r)
 {
     const struct json *given = field(f, "chat_template_kwargs");
-    struct slice effort = {0};
-    bool has_effort = field_string(f, "reasoning_effort", &effort);
+    const struct json *effort = field(f, "reasoning_effort");
     if (given && given->kind != JSON_OBJECT)
         field_fail(f, E_INVALID, "chat_template_kwargs", "must be an object");
-    if (has_effort && (effort.len == 0 || effort.len > EFFORT_BYTES_MAX))
-        field_fail(f, E_INVALID, "reasoning_effort", "must be a word");
     if (f->status != OK)
         return;
     r->variables = given;
-    if (!has_effort)
-        return;
-    size_t n = given ? given->count : 0;
-    struct json *all = json_new_object(&r->arena, n + 2);
-    if (!all) {
-        field_fail(f, E_NOMEM, "chat_template_kwargs", "out of memory");
-        return;
-    }
-    for (size_t i = 0; i < n; i++)
-        all->members[i] = given->members[i];
-    if (!json_get(given, "reasoning_effort"))
-        all->members[n++] = (struct json_member){SLICE_LIT("reasoning_effort"),
-                                                 {.kind = JSON_STRING, .text = effort}};
-    if (slice_is(effort, "none") && !json_get(given, "enable_thinking"))
-        all->members[n++] = (struct json_member){SLICE_LIT("enable_thinking"), {.kind = JSON_BOOL}};
-    all->count = n;
-    r->variables = all;
+    if (effort)
+        read_effort(f, "reasoning_effort", effort, r);
 }
 
 static void read_logprobs(struct fields *f, struct api_call *c, struct engine_request *r)
@@ -252,17 +230,11 @@ static const struct field_set own = FIELD_SET(own_fields);
 static const struct field_set *const all_fields[] = {
     &own, &fields_common, &fields_sampling, &fields_openai_inert, &fields_llama_refused, NULL};
 
-static bool is_text_format(const struct json *v)
-{
-    return json_is_text(json_get(v, "type"), "text");
-}
-
-static void read_formats(struct fields *f)
+static void read_formats(struct fields *f, struct api_call *c, struct engine_request *r)
 {
     const struct json *format = field(f, "response_format");
-    if (format && !is_text_format(format))
-        field_fail(f, E_UNSUPPORTED, "response_format",
-                   "only {\"type\": \"text\"} is supported yet");
+    if (format)
+        read_format(f, "response_format", format, c, r);
     const struct json *modalities = field(f, "modalities");
     bool is_text = modalities && modalities->kind == JSON_ARRAY && modalities->count == 1 &&
                    json_is_text(&modalities->items[0], "text");
@@ -287,7 +259,7 @@ static void read_chat(struct fields *f, const struct api_context *context, struc
     read_tools(f, r);
     read_tool_choice(f, c);
     read_tool_use_rules(f, c, r);
-    read_formats(f);
+    read_formats(f, c, r);
     read_variables(f, r);
     read_logprobs(f, c, r);
     read_common(f, c, r);

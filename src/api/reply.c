@@ -91,6 +91,7 @@ static struct api_item *new_item(struct api_call *c, struct api_choice *choice, 
     *item = (struct api_item){.kind = kind, .number = choice->n_items++};
     buf_init(&item->text, API_REPLY_BYTES_MAX);
     buf_init(&item->name, TURN_NAME_BYTES_MAX + 1);
+    buf_init(&item->logprobs, API_REPLY_BYTES_MAX);
     choice->has_open_item = true;
     return item;
 }
@@ -109,10 +110,17 @@ static void grow_item(struct api_call *c, struct api_choice *choice, struct slic
     if (piece.len == 0)
         return;
     buf_add_slice(&item->text, piece);
+    if (c->keeps_item_logprobs && choice->logprobs.len) {
+        if (item->logprobs.len)
+            buf_add_char(&item->logprobs, ',');
+        buf_add_slice(&item->logprobs, buf_slice(&choice->logprobs));
+    }
     if (item->text.failed)
         choice->has_failed = true;
     if (c->is_stream && c->dialect->writer->item_add)
         c->dialect->writer->item_add(c, choice, item, piece, out);
+    if (c->keeps_item_logprobs)
+        buf_clear(&choice->logprobs);
 }
 
 static void put_text(struct api_call *c, struct api_choice *choice, enum item_kind kind,
@@ -276,10 +284,10 @@ static void on_finished(struct api_call *c, struct api_choice *choice,
 {
     if (choice->is_finished || ev->finish == FINISH_CANCELLED)
         return;
-    read_text(c, choice, ev->text, true, out);
-    close_item(c, choice, out);
     choice->is_finished = true;
     choice->finish = ev->finish;
+    read_text(c, choice, ev->text, true, out);
+    close_item(c, choice, out);
     if (ev->stop.len) {
         char *stop = arena_text(&c->arena, ev->stop.ptr, ev->stop.len);
         choice->stop = stop ? (struct slice){stop, ev->stop.len} : (struct slice){"", 0};

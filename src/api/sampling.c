@@ -292,27 +292,3 @@ void read_refused(struct fields *f, const struct api_dialect *dialect)
         }
     }
 }
-
-static bool has_tool(const struct json *tools, struct slice name)
-{
-    for (size_t i = 0; i < tools->count; i++) {
-        const struct json *own = json_get(json_get(&tools->items[i], "function"), "name");
-        if (own && own->kind == JSON_STRING && slice_equal(own->text, name))
-            return true;
-    }
-    return false;
-}
-
-void read_tool_use_rules(struct fields *f, struct api_call *c, const struct engine_request *r)
-{
-    if (f->status != OK)
-        return;
-    bool is_forced = c->tool_choice == TOOLS_REQUIRED || c->tool_choice == TOOLS_NAMED;
-    if (is_forced && !r->tools)
-        field_fail(f, E_INVALID, "tool_choice", "needs tools");
-    else if (c->tool_choice == TOOLS_NAMED && !has_tool(r->tools, c->tool_name))
-        field_fail(f, E_INVALID, "tool_choice", "names no tool of this request");
-    else if (is_forced)
-        field_fail(f, E_UNSUPPORTED, "tool_choice", "calls can't be forced: not supported yet");
-    c->finds_tools = r->tools && c->tool_choice != TOOLS_NONE;
-}

@@ -8,6 +8,7 @@
 #define TEXT      &dialect_openai_text
 #define ANTHROPIC &dialect_anthropic
 #define OWN       &dialect_kvasir
+#define RESPONSES &dialect_openai_responses
 
 static const struct api_endpoint endpoints[] = {
     {"GET", "/", API_PAGE, CHAT, true, "a page that says what runs here, with a small chat"},
@@ -16,6 +17,9 @@ static const struct api_endpoint endpoints[] = {
     {"GET", "/v1/models/{id}", API_MODEL, CHAT, false, "one of them"},
     {"POST", "/v1/chat/completions", API_GENERATE, CHAT, false, "messages in, a message out"},
     {"POST", "/v1/completions", API_GENERATE, TEXT, false, "text or token ids in, text out"},
+    {"POST", "/v1/responses", API_GENERATE, RESPONSES, false, "items in, items out"},
+    {"POST", "/v1/responses/input_tokens", API_COUNT, &dialect_openai_responses_count, false,
+     "how many tokens the prompt has"},
     {"POST", "/v1/messages", API_GENERATE, ANTHROPIC, false, "messages in, a message out"},
     {"POST", "/v1/messages/count_tokens", API_COUNT, &dialect_anthropic_count, false,
      "how many tokens the prompt has"},

@@ -42,9 +42,10 @@ static void reply(struct api_call *call, struct slice text, size_t piece, uint32
     buf_release(&out);
 }
 
-static const char *const paths[] = {
-    "/v1/chat/completions", "/v1/completions", "/v1/messages", "/v1/messages/count_tokens",
-    "/v1/messages",         "/v1/messages",    "/v1/messages", "/v1/chat/completions"};
+static const char *const paths[] = {"/v1/chat/completions", "/v1/completions",
+                                    "/v1/messages",         "/v1/messages/count_tokens",
+                                    "/v1/responses",        "/v1/responses/input_tokens",
+                                    "/v1/responses",        "/v1/chat/completions"};
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {

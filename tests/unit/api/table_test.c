@@ -34,6 +34,8 @@ static const struct {
     const char *path, *body;
 } bodies[] = {
     {"/v1/chat/completions", "{\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]"},
+    {"/v1/responses", "{\"input\":\"hi\""},
+    {"/v1/responses/input_tokens", "{\"input\":\"hi\""},
     {"/v1/completions", "{\"prompt\":\"hi\""},
     {"/v1/messages", "{\"max_tokens\":5,\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]"},
     {"/v1/messages/count_tokens", "{\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]"},
