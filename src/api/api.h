@@ -29,6 +29,8 @@ enum api_serves {
     API_COUNT,    /* tokens of a request that API_GENERATE would take */
     API_MODELS,
     API_MODEL,
+    API_RESPONSE, /* a stored one */
+    API_RESPONSE_DELETE,
     API_STATS,
     API_SESSIONS,
     API_SESSION,
@@ -81,6 +83,7 @@ struct api_context {
     const char *model_name; /* named in replies to requests that name none */
     uint32_t n_vocab;
     struct slice template_source;      /* of the model: how it writes calls and reasoning */
+    bool keeps;                        /* responses can be stored */
     const struct tokenizer *tokenizer; /* for the texts of tokens in logprobs and echo */
     int64_t now_unix_s;
 };
@@ -124,6 +127,13 @@ void api_reply_headers(const struct api_call *c,
 void api_count_write(struct buf *out, const struct api_call *c, uint32_t n_tokens);
 /* The error event that ends a stream which has begun. */
 void api_reply_error(struct api_call *c, const struct api_error *error, struct buf *out);
+
+/* ---- stored responses ---- */
+/* From what the session room shows of it, with its history.  E_NOMEM, E_CORRUPT: no history. */
+NODISCARD enum status api_response_write(struct buf *out, const struct api_context *context,
+                                         struct slice id, const struct json *shown,
+                                         struct api_error *error);
+void api_response_write_deleted(struct buf *out, struct slice id);
 
 /* ---- what is here ---- */
 void api_models_write(struct buf *out, const struct engine_info *info, const char *name);

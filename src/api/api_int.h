@@ -95,6 +95,7 @@ struct api_call {
     const struct json *body; /* in the first request's arena: while that lives */
     struct slice previous;   /* id of the response that this one goes on from, or empty */
     bool stores;             /* the response is kept under its id */
+    bool is_stored;          /* what is written was kept: what it cost is not known any more */
     uint64_t n_events;       /* sent so far, where they are numbered */
     bool keeps_item_logprobs;
     float temperature, top_p; /* that were used, where the reply tells */
@@ -184,6 +185,10 @@ void read_format(struct fields *f, const char *name, const struct json *format, 
                  struct engine_request *r);
 /* What c->tool_choice asks for, checked against r->tools. */
 void read_tool_use_rules(struct fields *f, struct api_call *c, const struct engine_request *r);
+
+/* call.c, for replies that no request asked for */
+NODISCARD enum status call_make_choices(struct api_call *c, struct api_error *error);
+NODISCARD enum status call_make_head(struct api_call *c, struct api_error *error);
 
 /* reply.c, for writers */
 /* c->chunk := c->head, an object that is open and has members. */

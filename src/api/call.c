@@ -72,7 +72,7 @@ static enum status read_body(struct slice body, const struct api_context *contex
     return f.status;
 }
 
-static enum status make_choices(struct api_call *c, struct api_error *error)
+enum status call_make_choices(struct api_call *c, struct api_error *error)
 {
     c->n_choices = c->n_prompts * c->n_per_prompt;
     c->choices = mem_try_new(c->n_choices, sizeof *c->choices);
@@ -89,7 +89,7 @@ static enum status make_choices(struct api_call *c, struct api_error *error)
     return OK;
 }
 
-static enum status make_head(struct api_call *c, struct api_error *error)
+enum status call_make_head(struct api_call *c, struct api_error *error)
 {
     buf_init(&c->head, JSON_BYTES_MAX);
     buf_init(&c->chunk, API_REPLY_BYTES_MAX);
@@ -116,14 +116,17 @@ enum status api_call_new(const struct api_dialect *dialect, struct slice body, s
     if (st == OK)
         st = read_body(body, context, c, r, error);
     if (st == OK)
-        st = make_choices(c, error);
+        st = call_make_choices(c, error);
     if (st == OK)
-        st = make_head(c, error);
+        st = call_make_head(c, error);
     if (st != OK) {
         api_call_free(c);
         return st;
     }
     r->session = c->session;
+    r->previous = c->previous;
+    if (c->stores)
+        r->response = slice_of(c->id);
     *out = c;
     return OK;
 }

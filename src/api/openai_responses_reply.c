@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "api/api_int.h"
+#include "base/mem.h"
 
 /* ---- the response object ---- */
 
@@ -21,10 +22,13 @@ static void echo(struct json_writer *w, const struct json *body, const char *key
 }
 
 /* 0.7f is told as 0.7. */
-static void write_float(struct json_writer *w, const char *key, float v)
+static void write_float(struct json_writer *w, const struct api_call *c, const char *key, float v)
 {
     jw_key(w, key);
-    jw_double(w, round((double)v * 1e6) / 1e6);
+    if (c->is_stored) /* not kept */
+        jw_null(w);
+    else
+        jw_double(w, round((double)v * 1e6) / 1e6);
 }
 
 /* What stays the same from response.created to response.completed. */
@@ -55,12 +59,12 @@ static void head(struct api_call *c, struct buf *out)
     echo(&w, c->body, "service_tier", "\"default\"");
     jw_key(&w, "store");
     jw_bool(&w, c->stores);
-    write_float(&w, "temperature", c->temperature);
+    write_float(&w, c, "temperature", c->temperature);
     echo(&w, c->body, "text", "{\"format\":{\"type\":\"text\"}}");
     echo(&w, c->body, "tool_choice", "\"auto\"");
     echo(&w, c->body, "tools", "[]");
     echo(&w, c->body, "top_logprobs", "0");
-    write_float(&w, "top_p", c->top_p);
+    write_float(&w, c, "top_p", c->top_p);
     jw_key(&w, "truncation");
     jw_text(&w, "disabled");
     echo(&w, c->body, "user", "null");
@@ -207,7 +211,7 @@ static void write_response(struct api_call *c, bool is_done, const struct api_er
     for (uint32_t i = 0; is_done && i < choice->n_items; i++)
         write_item(&w, c, choice, &choice->items[i], STAGE_DONE);
     jw_end_array(&w);
-    if (is_done && !error) {
+    if (is_done && !error && !c->is_stored) {
         write_response_usage(&w, c);
         write_kvasir(&w, c, &c->usage);
     } else {
@@ -357,6 +361,79 @@ static void whole(struct api_call *c, struct buf *out)
 static void stream_error(struct api_call *c, const struct api_error *error, struct buf *out)
 {
     response_event(c, "response.failed", true, error, out);
+}
+
+/* ---- stored responses ---- */
+static struct slice last_reply(const struct json *shown)
+{
+    const struct json *history = json_get(shown, "history");
+    bool has_any = history && history->kind == JSON_ARRAY && history->count > 0;
+    const struct json *last = has_any ? &history->items[history->count - 1] : NULL;
+    const struct json *content = json_get(last, "content");
+    bool is_reply = json_is_text(json_get(last, "role"), "assistant") && content &&
+                    content->kind == JSON_STRING;
+    return is_reply ? content->text : (struct slice){NULL, 0};
+}
+
+static enum status write_stored(struct api_call *c, const struct json *shown, struct buf *out,
+                                struct api_error *error)
+{
+    struct slice reply = last_reply(shown);
+    enum status st = call_make_choices(c, error);
+    if (st == OK)
+        st = call_make_head(c, error);
+    if (st != OK)
+        return st;
+    if (!reply.ptr)
+        return api_error_set(error, E_CORRUPT, NULL,
+                             "what this response said is not there any more");
+    struct engine_event started = {.kind = EVENT_STARTED, .usage = &c->usage};
+    struct engine_event ended = {.kind = EVENT_FINISHED, .text = reply, .token = TOKEN_NONE};
+    struct buf none;
+    buf_init(&none, 16);
+    st = api_reply_event(c, 0, &started, &none);
+    if (st == OK)
+        st = api_reply_event(c, 0, &ended, &none);
+    buf_release(&none);
+    if (st != OK)
+        return api_error_set(error, st, NULL, "the response is too large");
+    whole(c, out);
+    return OK;
+}
+
+enum status api_response_write(struct buf *out, const struct api_context *context, struct slice id,
+                               const struct json *shown, struct api_error *error)
+{
+    const struct json *created = json_get(shown, "created"), *model = json_get(shown, "model");
+    struct api_call *c = mem_try_new(1, sizeof *c);
+    if (!c)
+        return api_error_set(error, E_NOMEM, NULL, "out of memory");
+    c->dialect = &dialect_openai_responses;
+    c->is_stored = c->stores = c->reads_turns = c->finds_tools = true;
+    c->n_prompts = c->n_per_prompt = 1;
+    c->format = turn_format_of(context->template_source);
+    c->created_unix_s = created ? created->integer : 0;
+    c->model = model && model->kind == JSON_STRING ? model->text : slice_of(context->model_name);
+    snprintf(c->id, sizeof c->id, SLICE_FMT, SLICE_ARG(id));
+    arena_init(&c->arena, 1u << 20);
+    enum status st = write_stored(c, shown, out, error);
+    api_call_free(c);
+    return st;
+}
+
+void api_response_write_deleted(struct buf *out, struct slice id)
+{
+    struct json_writer w;
+    jw_init(&w, out);
+    jw_begin_object(&w);
+    jw_key(&w, "id");
+    jw_string(&w, id);
+    jw_key(&w, "object");
+    jw_text(&w, "response");
+    jw_key(&w, "deleted");
+    jw_bool(&w, true);
+    jw_end_object(&w);
+    buf_add_char(out, '\n');
 }
 
 const struct api_writer writer_openai_responses = {.head = head,

@@ -293,7 +293,8 @@ static const struct api_field prompt_rows[] = {
     {"tools", FIELD_YES, "functions; the maker's own are refused", "7", NULL},
     {"tool_choice", FIELD_YES, "", "7", NULL},
     {"parallel_tool_calls", FIELD_YES, "false: one call at most", "7", NULL},
-    {"previous_response_id", FIELD_YES, "", "7", NULL},
+    {"previous_response_id", FIELD_YES, "a stored one; what was said before it comes first", "7",
+     NULL},
     {"reasoning", FIELD_YES, "effort, for the template", "7", NULL},
     {"text", FIELD_YES, "format", "7", NULL},
     {"truncation", FIELD_YES, "disabled; auto is refused: a prompt is never cut", "\"auto\"", NULL},
@@ -307,7 +308,8 @@ static const struct api_field generate_rows[] = {
     {"top_p", FIELD_YES, "", "2", NULL},
     {"top_logprobs", FIELD_YES, "0 to 20", "-1", NULL},
     {"stream", FIELD_YES, "", "7", NULL},
-    {"store", FIELD_YES, "default true", "7", NULL},
+    {"store", FIELD_YES, "default true where there is a store; kept durably before the last event",
+     "7", NULL},
     {"include", FIELD_YES, "message.output_text.logprobs; others mean nothing here", "7", NULL},
     {"background", FIELD_REFUSED, "", "true", NULL},
     {"stream_options", FIELD_NONE, "there is no obfuscation to turn off", NULL, NULL},
@@ -350,7 +352,6 @@ static void read_create(struct fields *f, const struct api_context *context, str
                         struct engine_request *r)
 {
     int64_t n = 0;
-    (void)context;
     read_prompt(f, c, r);
     if (field_int(f, "max_output_tokens", 1, UINT32_MAX - 1, &n))
         r->max_tokens = (uint32_t)n;
@@ -359,8 +360,10 @@ static void read_create(struct fields *f, const struct api_context *context, str
     c->temperature = r->sampling.temperature;
     c->top_p = r->sampling.top_p;
     field_bool(f, "stream", &c->is_stream);
-    c->stores = true;
+    c->stores = context->keeps;
     field_bool(f, "store", &c->stores);
+    if (c->stores && !context->keeps)
+        field_fail(f, E_UNSUPPORTED, "store", "nothing can be kept here; serve with a --store");
     read_tool_use_rules(f, c, r);
 }
 

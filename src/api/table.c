@@ -20,6 +20,8 @@ static const struct api_endpoint endpoints[] = {
     {"POST", "/v1/responses", API_GENERATE, RESPONSES, false, "items in, items out"},
     {"POST", "/v1/responses/input_tokens", API_COUNT, &dialect_openai_responses_count, false,
      "how many tokens the prompt has"},
+    {"GET", "/v1/responses/{id}", API_RESPONSE, RESPONSES, false, "a stored one"},
+    {"DELETE", "/v1/responses/{id}", API_RESPONSE_DELETE, RESPONSES, false, "forgets it"},
     {"POST", "/v1/messages", API_GENERATE, ANTHROPIC, false, "messages in, a message out"},
     {"POST", "/v1/messages/count_tokens", API_COUNT, &dialect_anthropic_count, false,
      "how many tokens the prompt has"},

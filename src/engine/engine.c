@@ -106,6 +106,7 @@ static enum status open_store(struct engine *g, struct err *e)
                                     .max_write_per_day = g->options.store_max_write_per_day,
                                     .scrub_bytes_per_s = g->options.store_scrub_rate};
     enum status st = store_open(os_fs_real(), g->store_dir_text, &options, &g->store, e);
+    g->info.keeps = st == OK && !options.is_read_only;
     if (st != E_DENIED || options.is_read_only)
         return st;
     /* What is there can still be read; only what is new is lost at the end. */

@@ -67,6 +67,7 @@ struct engine_info {
     uint32_t n_ctx, n_threads, n_parallel;
     enum kv_type kv_type;
     const char *store_dir; /* or NULL */
+    bool keeps;            /* sessions and responses can be kept: there is a store to write to */
     int64_t started_unix_s;
     uint64_t model_bytes;
     struct digest model_identity;

@@ -369,11 +369,12 @@ static enum status make_requests(struct server *s, const struct api_call *call,
     return OK;
 }
 
-static struct api_context context_of(const struct server *s)
+struct api_context server_context(const struct server *s)
 {
     return (struct api_context){.model_name = s->name,
                                 .n_vocab = s->info->vocabulary.n_vocab,
                                 .template_source = s->info->template_source,
+                                .keeps = s->info->keeps,
                                 .tokenizer = engine_tokenizer(s->engine),
                                 .now_unix_s = clock_unix_s()};
 }
@@ -382,7 +383,7 @@ void count_tokens(struct server *s, struct http_exchange *x, const struct api_di
 {
     struct api_error error = {0};
     struct api_call *call = NULL;
-    struct api_context context = context_of(s);
+    struct api_context context = server_context(s);
     struct buf out;
     uint32_t n = 0;
     buf_init(&out, 1024);
@@ -413,7 +414,7 @@ void generate(struct server *s, struct http_exchange *x, const struct api_dialec
     struct api_call *call = NULL;
     struct generation *g = NULL;
     struct engine_request *requests[API_PROMPTS_MAX] = {0};
-    struct api_context context = context_of(s);
+    struct api_context context = server_context(s);
     if (atomic_load(&s->is_draining)) {
         api_error_http(&error, 503, "draining", "the server is stopping");
         route_error(x, dialect, &error);

@@ -102,6 +102,16 @@ static void serve_session_change(const struct visit *v)
     sessions_post(v->server, v->x, v->id);
 }
 
+static void serve_response(const struct visit *v)
+{
+    responses_show(v->server, v->x, v->id);
+}
+
+static void serve_response_delete(const struct visit *v)
+{
+    responses_remove(v->server, v->x, v->id);
+}
+
 static void (*const functions[API_SERVES_COUNT])(const struct visit *) = {
     [API_SESSIONS] = serve_sessions,
     [API_SESSION] = serve_session,
@@ -109,6 +119,8 @@ static void (*const functions[API_SERVES_COUNT])(const struct visit *) = {
     [API_SESSION_CHANGE] = serve_session_change,
     [API_GENERATE] = serve_generate,
     [API_COUNT] = serve_count,
+    [API_RESPONSE] = serve_response,
+    [API_RESPONSE_DELETE] = serve_response_delete,
     [API_MODELS] = serve_models,
     [API_MODEL] = serve_model,
     [API_STATS] = serve_stats,

@@ -44,7 +44,12 @@ void route_handle(void *server, struct http_exchange *x);
 void route_error(struct http_exchange *x, const struct api_dialect *dialect,
                  const struct api_error *error);
 
+/* responses.c: stored ones */
+void responses_show(struct server *s, struct http_exchange *x, struct slice id);
+void responses_remove(struct server *s, struct http_exchange *x, struct slice id);
+
 /* generate.c */
+struct api_context server_context(const struct server *s);
 void generate(struct server *s, struct http_exchange *x, const struct api_dialect *dialect);
 void count_tokens(struct server *s, struct http_exchange *x, const struct api_dialect *dialect);
 void generate_cancel_all(struct server *s);

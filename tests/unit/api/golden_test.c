@@ -134,6 +134,7 @@ static void run_case(const struct json *c, bool is_cut, struct buf *out)
 {
     struct api_context context = {.model_name = "default-name",
                                   .n_vocab = FAKE_VOCAB,
+                                  .keeps = true,
                                   .template_source = text_of(c, "template"),
                                   .tokenizer = engine_tokenizer(engine),
                                   .now_unix_s = 1700000000};

@@ -54,6 +54,7 @@ static enum status read_body(const struct api_dialect *dialect, const char *body
     struct api_context context = {.model_name = "m",
                                   .n_vocab = FAKE_VOCAB,
                                   .tokenizer = engine_tokenizer(engine),
+                                  .keeps = true,
                                   .now_unix_s = 1};
     struct engine_request *r = engine_request_new(engine);
     struct api_call *call = NULL;
