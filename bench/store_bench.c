@@ -1,11 +1,17 @@
 /* SPDX-License-Identifier: MIT
  * store_bench.c — what the store costs, in process, on the disk under DIR.
- *   store-bench DIR [records]
- * Prints: throughput of large pages and rate of small acknowledged puts, get and chain look-ups,
- * verification, opening with many records (default 100,000), neighbours among many siblings. */
+ *   store-bench DIR [records [again]]
+ * records: pages of 4 KiB, default 100,000; the bars are for 1,000,000.  again: the store in DIR is
+ * what an earlier run with as many made. Prints: throughput of large pages and rate of small
+ * acknowledged puts, look-ups of chains and of neighbours among many siblings, listing of sessions,
+ * opening, memory, reading back from disk.  A figure that a bar was set for is followed by "met" or
+ * "MISSED" and the bar. */
+#include <dirent.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/log.h"
 #include "base/mem.h"
@@ -19,11 +25,26 @@
 #define N_SMALL    200u
 #define CHAIN      300u
 #define CHAINS     200u
+#define SESSIONS   100000u
+#define ROUNDS     3u
 
 static void die(const char *what, const struct err *e)
 {
     fprintf(stderr, "%s: %s\n", what, e->msg);
     exit(1);
+}
+
+static uint32_t n_met, n_bars;
+
+/* A figure with a bar behind it: is it at most (or at least) that? */
+static const char *verdict(double value, double bar, bool is_least, char text[64])
+{
+    bool is_met = is_least ? value >= bar : value <= bar;
+    n_bars++;
+    n_met += is_met;
+    snprintf(text, 64, "%s (bar: %s %g)", is_met ? "met" : "MISSED",
+             is_least ? "at least" : "at most", bar);
+    return text;
 }
 
 static struct digest key_of(uint64_t a, uint64_t b)
@@ -157,8 +178,10 @@ static void bench_lookups(struct store *s, uint32_t n)
                 store_unpin(s, &pins[i]);
         }
     }
-    printf("get chain of %u     %7.3f ms first, %.3f ms again  (%.2f us a record)\n", CHAIN,
-           first / CHAINS, rest / CHAINS, rest / CHAINS / CHAIN * 1000);
+    char text[64];
+    printf("get chain of %u     %7.3f ms first, %.3f ms again  (%.2f us a record)  %s\n", CHAIN,
+           first / CHAINS, rest / CHAINS, rest / CHAINS / CHAIN * 1000,
+           verdict(rest / CHAINS, 1.5, false, text));
     struct digest family = key_of(4, 0), found[2];
     uint64_t start = clock_now_ns(), n_found = 0;
     for (uint32_t i = 0; i < 10000; i++) {
@@ -171,45 +194,225 @@ static void bench_lookups(struct store *s, uint32_t n)
     mem_free(pins);
 }
 
+/* Small records under names, as sessions are kept. */
+static void fill_sessions(struct store *s)
+{
+    char meta[300];
+    uint64_t start = clock_now_ns();
+    memset(meta, 's', sizeof meta);
+    for (uint32_t i = 0; i < SESSIONS; i++) {
+        struct store_put p = {
+            .kind = RECORD_SESSION, .key = key_of(7, i), .meta = meta, .meta_len = sizeof meta};
+        put(s, &p);
+    }
+    store_flush(s);
+    printf("put sessions         %7.0f /s     (%u)\n", SESSIONS / clock_ms_since(start) * 1000,
+           SESSIONS);
+}
+
+static bool count_one(const struct store_pin *pin, void *arg)
+{
+    *(uint64_t *)arg += pin->meta_len > 0;
+    return true;
+}
+
+static bool stop_at_fifty(const struct store_pin *pin, void *arg)
+{
+    (void)pin;
+    return ++*(uint64_t *)arg < 50;
+}
+
+static void bench_listing(struct store *s)
+{
+    struct err e;
+    uint64_t n = 0, start = clock_now_ns();
+    if (store_each(s, RECORD_SESSION, stop_at_fifty, &n, &e) != OK)
+        die("list", &e);
+    double page = clock_ms_since(start);
+    n = 0;
+    start = clock_now_ns();
+    if (store_each(s, RECORD_SESSION, count_one, &n, &e) != OK)
+        die("list", &e);
+    printf("list sessions        %7.1f ms the newest 50, %.1f ms all %llu\n", page,
+           clock_ms_since(start), (unsigned long long)n);
+}
+
+/* ---- reading back ---- */
+/* The page cache gives up what nobody has mapped. */
+static void drop_cache(const char *dir)
+{
+    char path[600];
+    snprintf(path, sizeof path, "%s/segments", dir);
+    DIR *d = opendir(path);
+    for (struct dirent *entry; d && (entry = readdir(d)) != NULL;) {
+        snprintf(path, sizeof path, "%s/segments/%s", dir, entry->d_name);
+        int fd = open(path, O_RDONLY);
+        if (fd < 0)
+            continue;
+        (void)!fdatasync(fd);
+        (void)!posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+        close(fd);
+    }
+    if (d)
+        closedir(d);
+}
+
+/* MiB/s of the first segments read one after the other, 4 MiB at a time. */
+static double read_files(const char *dir, uint64_t bytes_max)
+{
+    static uint8_t buffer[4u << 20];
+    uint64_t total = 0, start = clock_now_ns();
+    for (unsigned number = 1; total < bytes_max; number++) {
+        char path[600];
+        snprintf(path, sizeof path, "%s/segments/%016x.seg", dir, number);
+        int fd = open(path, O_RDONLY);
+        if (fd < 0)
+            break;
+        (void)!posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL);
+        for (ssize_t n; total < bytes_max && (n = read(fd, buffer, sizeof buffer)) > 0;)
+            total += (uint64_t)n;
+        close(fd);
+    }
+    return (double)total / 1048576 / clock_ms_since(start) * 1000;
+}
+
+/* MiB/s of the pages of bench_pages() as a resumed chain reads them: look-up, read-ahead, and each
+ * page faulted in and checked in its order; *first_ms: until the first one was there. */
+static double read_chain(const char *dir, const struct store_options *options, double *first_ms)
+{
+    static struct store_pin pins[N_PAGES];
+    static const struct store_pin *list[N_PAGES];
+    struct err e;
+    struct store *s;
+    if (store_open(os_fs_real(), dir, options, &s, &e) != OK)
+        die("open", &e);
+    uint64_t start = clock_now_ns();
+    for (uint32_t i = 0; i < N_PAGES; i++) {
+        struct digest k = key_of(1, i);
+        if (store_get(s, &k, &pins[i], &e) != OK)
+            die("get", &e);
+        list[i] = &pins[i];
+    }
+    store_read_ahead(s, list, N_PAGES);
+    for (uint32_t i = 0; i < N_PAGES; i++) {
+        if (store_fault_in(&pins[i], &e) != OK)
+            die("fault in", &e);
+        for (uint32_t c = 0; c < pins[i].n_chunks; c++)
+            if (store_check_chunk(&pins[i], c, &e) != OK)
+                die("check", &e);
+        if (i == 0)
+            *first_ms = clock_ms_since(start);
+    }
+    double ms = clock_ms_since(start);
+    for (uint32_t i = 0; i < N_PAGES; i++)
+        store_unpin(s, &pins[i]);
+    store_close(s);
+    return N_PAGES / ms * 1000;
+}
+
+static int ascending(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return x < y ? -1 : x > y;
+}
+
+static void bench_reading_back(const char *dir, const struct store_options *options)
+{
+    double file[ROUNDS], chain[ROUNDS], first[ROUNDS];
+    char text[64];
+    for (uint32_t i = 0; i < ROUNDS; i++) { /* in turns: the disk is shared */
+        drop_cache(dir);
+        file[i] = read_files(dir, (uint64_t)N_PAGES * PAGE_BYTES);
+        drop_cache(dir);
+        chain[i] = read_chain(dir, options, &first[i]);
+    }
+    qsort(file, ROUNDS, sizeof file[0], ascending);
+    qsort(chain, ROUNDS, sizeof chain[0], ascending);
+    qsort(first, ROUNDS, sizeof first[0], ascending);
+    double share = 100 * chain[ROUNDS / 2] / file[ROUNDS / 2];
+    printf("read back            %7.0f MiB/s  of %.0f that the files give: %.0f %%  %s\n",
+           chain[ROUNDS / 2], file[ROUNDS / 2], share, verdict(share, 80, true, text));
+    printf("  first page after   %7.2f ms     (of %.0f ms for all %u)\n", first[ROUNDS / 2],
+           N_PAGES / chain[ROUNDS / 2] * 1000, N_PAGES);
+}
+
+/* Opens, measures, and looks one chain up that the page cache has forgotten. */
+static void bench_open(const char *dir, const struct store_options *options, uint32_t n)
+{
+    double ms[ROUNDS], bytes[ROUNDS];
+    char text[64], text2[64];
+    struct store_stat stat = {0};
+    struct err e;
+    struct store *s;
+    double cold = 0;
+    for (uint32_t i = 0; i < ROUNDS; i++) {
+        drop_cache(dir);
+        uint64_t rss = cpu_rss_now().anon_bytes, start = clock_now_ns();
+        if (store_open(os_fs_real(), dir, options, &s, &e) != OK)
+            die("open", &e);
+        ms[i] = clock_ms_since(start);
+        store_stat(s, &stat);
+        uint64_t records = 0;
+        for (int kind = 0; kind <= RECORD_KIND_LAST; kind++)
+            records += stat.n_records[kind];
+        bytes[i] = ((double)cpu_rss_now().anon_bytes - (double)rss) / (double)records;
+        start = clock_now_ns();
+        for (uint32_t k = 0; k < CHAIN; k++) {
+            struct store_pin pin;
+            struct digest key = key_of(3, n / 2 + k);
+            if (store_get(s, &key, &pin, &e) != OK)
+                die("get", &e);
+            store_unpin(s, &pin);
+        }
+        cold += clock_ms_since(start);
+        store_close(s);
+    }
+    qsort(ms, ROUNDS, sizeof ms[0], ascending);
+    qsort(bytes, ROUNDS, sizeof bytes[0], ascending);
+    printf("open                 %7.1f ms     (%llu pages, %llu sessions, index %.1f MiB)  %s\n",
+           ms[ROUNDS / 2], (unsigned long long)stat.n_records[RECORD_PAGE],
+           (unsigned long long)stat.n_records[RECORD_SESSION], (double)stat.index_bytes / 1048576,
+           verdict(ms[ROUNDS / 2], 1000, false, text));
+    printf("memory               %7.0f bytes a record  %s\n", bytes[ROUNDS - 1],
+           verdict(bytes[ROUNDS - 1], 200, false, text2));
+    printf("get chain, cold      %7.2f ms     (page cache dropped)\n", cold / ROUNDS);
+}
+
 int main(int argc, char **argv)
 {
     struct err e;
     struct store *s;
     struct store_options options = {.max_bytes = 16ull << 30, .keep_free_bytes = 1};
     uint32_t n = argc > 2 ? (uint32_t)strtoul(argv[2], NULL, 10) : 100000;
-    if (argc < 2 || n <= CHAIN) {
-        fprintf(stderr, "usage: store-bench DIR [records]\n");
+    if (argc < 2 || n <= CHAIN * 2) {
+        fprintf(stderr, "usage: store-bench DIR [records [again]]\n");
         return 2;
     }
     log_set_level(LOG_ERROR);
+    setlinebuf(stdout);
     if (store_open(os_fs_real(), argv[1], &options, &s, &e) != OK)
         die("open", &e);
-    bench_pages(s);
-    bench_small(s);
-    fill(s, n);
+    bool is_again = argc > 3 && strcmp(argv[3], "again") == 0;
+    if (is_again) {
+        printf("the store is as an earlier run left it\n");
+    } else {
+        bench_pages(s);
+        bench_small(s);
+        fill(s, n);
+        fill_sessions(s);
+    }
     bench_lookups(s, n);
+    bench_listing(s);
     uint64_t start = clock_now_ns();
     store_close(s);
     printf("close                %7.1f ms\n", clock_ms_since(start));
-    for (int i = 0; i < 3; i++) {
-        uint64_t rss = cpu_rss_now().anon_bytes;
-        start = clock_now_ns();
-        if (store_open(os_fs_real(), argv[1], &options, &s, &e) != OK)
-            die("open", &e);
-        struct store_stat stat;
-        double ms = clock_ms_since(start);
-        store_stat(s, &stat);
-        uint64_t records = stat.n_records[RECORD_PAGE] + stat.n_records[RECORD_SESSION];
-        printf("open                 %7.1f ms     (%llu records, %llu segments, index %.1f MiB, "
-               "%.0f bytes of memory a record)\n",
-               ms, (unsigned long long)records, (unsigned long long)stat.n_segments,
-               (double)stat.index_bytes / 1048576,
-               ((double)cpu_rss_now().anon_bytes - (double)rss) / (double)records);
-        store_close(s);
-    }
+    bench_open(argv[1], &options, n);
+    bench_reading_back(argv[1], &options);
     start = clock_now_ns();
-    if (store_rebuild(os_fs_real(), argv[1], &e) != OK)
+    if (!is_again && store_rebuild(os_fs_real(), argv[1], &e) != OK)
         die("rebuild", &e);
-    printf("rebuild              %7.0f ms\n", clock_ms_since(start));
+    if (!is_again)
+        printf("rebuild              %7.0f ms\n", clock_ms_since(start));
+    printf("\n%u of %u bars are met.\n", n_met, n_bars);
     return 0;
 }

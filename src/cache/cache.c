@@ -7,6 +7,8 @@
 #include "cache/sequence_int.h"
 #include "os/clock.h"
 
+#define READ_AHEAD_PAGES_MIN 4u /* fewer are read as fast by who needs them */
+
 enum status cache_new(const struct cache_options *options, struct cache **out, struct err *e)
 {
     CHECK(options->n_groups >= 1 && options->n_groups <= CACHE_GROUPS_MAX);
@@ -351,6 +353,28 @@ static bool has_visible_child(const struct walk *w, const struct node *n)
     return false;
 }
 
+/* What the next steps will attend to and this process has not read yet is asked for from the disk
+ * now, in one go: with a head at hand, the first token is out before it is in. */
+static void read_ahead(const struct walk *w, uint32_t resume)
+{
+    struct cache *c = w->c;
+    uint32_t last = (resume - 1) / PAGE_TOKENS, n = 0;
+    const struct store_pin **pins =
+        mem_try_new((size_t)(last + 1) * c->options.n_groups, sizeof *pins);
+    for (uint32_t g = 0; pins && g < c->options.n_groups; g++) {
+        uint32_t window = c->options.groups[g].window;
+        uint32_t i = window && resume >= window ? (resume - window + 1) / PAGE_TOKENS : 0;
+        for (; i <= last; i++) {
+            const struct page *p = &walk_node(w, i)->pages[g];
+            if (p->where == PAGE_MAPPED && p->n_verified == 0)
+                pins[n++] = &p->pin;
+        }
+    }
+    if (n >= READ_AHEAD_PAGES_MIN)
+        store_read_ahead(c->options.store, pins, n);
+    mem_free(pins);
+}
+
 static void look_up(struct walk *w, struct cache_match *m)
 {
     struct cache *c = w->c;
@@ -382,8 +406,10 @@ static void look_up(struct walk *w, struct cache_match *m)
     if (m->resume > 0) {
         uint32_t last = (m->resume - 1) / PAGE_TOKENS;
         node_touch(c, walk_node(w, last));
-        if (c->options.store)
+        if (c->options.store) {
+            read_ahead(w, m->resume);
             touch_store(w, last + 1);
+        }
     }
     uint64_t end = clock_now_ns();
     m->hash_ms = (double)w->hash_ns * 1e-6;

@@ -232,6 +232,7 @@ static void store_thread(void *arg)
 /* ---- open and close ---- */
 static void store_release(struct store *s)
 {
+    ahead_free(s->ahead);
     for (uint32_t i = 0; i < s->n_slots; i++)
         segment_drop(s->segments[i]);
     mem_free(s->segments);

@@ -121,6 +121,9 @@ struct store_chunk_ref store_chunk(const struct store_pin *pin, uint32_t i);
 /* Faults a record's whole payload in, in one piece: one system call instead of one a chunk, and
  * reads from disk that are as long as they can be.  E_IO: the bytes cannot be had. */
 NODISCARD enum status store_fault_in(const struct store_pin *pin, struct err *e);
+/* Begins to read the payloads of pinned records from disk, in the order in which they lie there, and
+ * returns at once.  A hint.  Thread: any; the pins may be given back at any time. */
+void store_read_ahead(struct store *s, const struct store_pin *const *pins, uint32_t n_pins);
 /* Compares the checksum of chunk i, which was faulted in. */
 NODISCARD enum status store_check_chunk(const struct store_pin *pin, uint32_t i, struct err *e);
 /* Faults chunk i in and compares its checksum.  E_CORRUPT or E_IO: the caller treats the record as

@@ -107,6 +107,7 @@ struct store {
     uint64_t seen_version; /* read-only: index_version() of what the table holds */
     uint64_t *pinned_next; /* of store_keep_chains(), until the store thread takes it; NULL: none */
     uint32_t n_pinned_next;
+    struct ahead *ahead; /* NULL: nobody has asked yet */
 
     /* store thread: */
     struct segment *current;
@@ -196,6 +197,9 @@ void follow_clear(struct store *s);
 bool follow_find(struct store *s, const struct digest *key);
 /* Read-only: loads all again when the index has changed. */
 void follow_refresh(struct store *s);
+
+/* ---- ahead.c ---- */
+void ahead_free(struct ahead *a); /* NULL is fine */
 
 /* ---- scrub.c ---- */
 /* Reads on where it stopped, as far as the rate allows by now. */
