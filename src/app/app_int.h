@@ -140,6 +140,7 @@ bool config_uses(const struct command *command, enum option_id id);
  * below the cache folder. */
 void config_data_dir(char *path, size_t size);
 void config_models_dir(char *path, size_t size);
+void config_packed_dir(char *path, size_t size); /* side files of repacked weights */
 
 /* ---- help.c ---- */
 void help_overview(FILE *out);

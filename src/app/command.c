@@ -133,11 +133,19 @@ const struct command commands[COMMAND_COUNT] = {
                               "\n"
                               "  kvasir store verify && echo clean\n",
                               command_store_verify},
-    [COMMAND_MODELS] = {"models", "", 0, "the models that -m knows by name",
+    [COMMAND_MODELS] = {"models", "[rm NAME … | prune]", 4096, "the models that -m knows by name",
                         "The embedded one, and the .gguf files in $XDG_CACHE_HOME/kvasir/models "
-                        "(default ~/.cache/kvasir/models).\n"
+                        "(default ~/.cache/kvasir/models);\n"
+                        "then the side files in kvasir/packed beside it: a model's weights as this "
+                        "program reads them, made at its\n"
+                        "first start and mapped by later ones. \"rm\" removes those of a model or "
+                        "of that name (never a model), \"prune\"\n"
+                        "those whose model is gone or changed. What is missing is made again when "
+                        "it is needed.\n"
                         "\n"
-                        "  kvasir models\n",
+                        "  kvasir models\n"
+                        "  kvasir models rm gemma-3-270m-q4_k_m.gguf\n"
+                        "  kvasir models prune\n",
                         command_models},
     [COMMAND_BENCH] =
         {"bench", "", 0, "kvasir and other local servers compared, the same work",

@@ -199,6 +199,11 @@ void config_models_dir(char *path, size_t size)
     folder_of("XDG_CACHE_HOME", ".cache", "kvasir/models", path, size);
 }
 
+void config_packed_dir(char *path, size_t size)
+{
+    folder_of("XDG_CACHE_HOME", ".cache", "kvasir/packed", path, size);
+}
+
 static enum status find_file(struct config *c, const char *named, struct err *e)
 {
     char path[FS_PATH_BYTES_MAX];

@@ -135,10 +135,13 @@ enum status engine_of(const struct config *c, bool is_quiet, struct engine **out
 {
     struct engine_options options = options_of(c);
     struct progress progress;
-    char path[FS_PATH_BYTES_MAX];
+    char path[FS_PATH_BYTES_MAX], packed_dir[FS_PATH_BYTES_MAX];
     enum status st = model_path_of(c, path, sizeof path, &options.model_path, e);
     if (st != OK)
         return st;
+    config_packed_dir(packed_dir, sizeof packed_dir);
+    if (options.model_path && packed_dir[0])
+        options.packed_dir = packed_dir;
     if (!options.model_path && is_quiet) /* announce() would have said it */
         fprintf(stderr, "kvasir: no -m, so this is the embedded model skald\n");
     progress_begin(&progress);

@@ -68,9 +68,15 @@ static enum status open_model(struct engine *g, struct err *e)
         options.progress = on_pack_progress;
         options.progress_arg = g;
     }
+    if (g->options.packed_dir) {
+        g->side.dir = mem_text(g->options.packed_dir, strlen(g->options.packed_dir));
+        options.find_packed = side_find;
+        options.find_packed_arg = g;
+    }
     st = model_load(g->gguf, g->team, &options, &g->model, e);
     if (st != OK)
         return st;
+    side_publish(g);
     g->model_info = g->info.model = model_info(g->model);
     g->info.n_threads = n_threads;
     for (uint32_t i = 0; i < g->model_info->n_groups; i++) {
@@ -156,7 +162,9 @@ static enum status open_sessions(struct engine *g, struct err *e)
 
 static enum status open_cache(struct engine *g, struct err *e)
 {
-    enum status st = identity_of_model(g, &g->info.model_identity, e);
+    enum status st = OK;
+    if (!g->has_identity)
+        st = identity_of_model(g, g->model, &g->info.model_identity, e);
     if (st == OK)
         st = open_sessions(g, e);
     if (st != OK)
@@ -318,7 +326,9 @@ void engine_close(struct engine *g)
     template_free(g->template);
     tokenizer_free(g->tokenizer);
     model_workspace_free(g->workspace);
+    side_settle(g);
     model_free(g->model);
+    side_close(g);
     team_free(g->team);
     gguf_close(g->gguf);
     mem_free(g->name_text);

@@ -36,6 +36,7 @@ struct engine_options {
     uint64_t store_max_bytes;                           /* 0: the store's default */
     uint64_t store_max_write_per_day, store_scrub_rate; /* 0: no ceiling; no scrubbing */
     bool store_read_only;
+    const char *packed_dir; /* side files of repacked weights (packed.h); NULL: none */
     uint32_t n_ctx;      /* 0: the model's, or what memory allows */
     uint32_t n_threads;  /* 0: usable processors */
     uint32_t n_parallel; /* sequences decoded together; 0: 8 */

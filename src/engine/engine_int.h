@@ -20,6 +20,7 @@
 #include "cache/cache.h"
 #include "engine/engine.h"
 #include "engine/memo.h"
+#include "engine/packed.h"
 #include "engine/speculate.h"
 #include "engine/stream.h"
 #include "os/clock.h"
@@ -88,6 +89,18 @@ struct score_call {
     struct err err;
 };
 
+/* The side file of the model's repacked weights. */
+struct side {
+    char *dir;             /* NULL: none is used */
+    struct packed_map map; /* what was found */
+    struct digest key;
+    bool has_key;
+    struct os_thread *publisher;
+    void *payload; /* the weights in memory, whichever way they came */
+    uint64_t payload_bytes;
+    uint64_t n_faults; /* of the map, mended already */
+};
+
 struct engine {
     struct engine_options options;
     struct engine_info info;
@@ -105,6 +118,8 @@ struct engine {
     struct memo *memo;
     struct sessions *sessions;
     struct digest root;
+    struct side side;
+    bool has_identity;
 
     struct ring *prompts, *inbox;
     struct ring *turns; /* jobs whose end is to be kept */
@@ -128,8 +143,19 @@ struct engine {
 };
 
 /* identity.c */
-NODISCARD enum status identity_of_model(struct engine *g, struct digest *out, struct err *e);
+/* m: g's model, perhaps without its weights yet. */
+NODISCARD enum status identity_of_model(struct engine *g, const struct model *m, struct digest *out,
+                                        struct err *e);
 struct digest identity_root(const struct engine *g);
+
+/* side.c: the repacked weights in a file */
+const void *side_find(void *engine, const struct model *m, uint64_t n); /* model_options.find_packed */
+void side_publish(struct engine *g); /* on a thread of its own, where nothing was found */
+/* After a step: did the file lose bytes meanwhile?  Then the step is void and side_mend packs anew. */
+bool side_is_torn(struct engine *g);
+NODISCARD enum status side_mend(struct engine *g, struct err *e);
+void side_settle(struct engine *g); /* before model_free: waits for the publisher */
+void side_close(struct engine *g);  /* after it */
 
 /* prompt.c */
 void prompt_worker(void *arg);

@@ -3,8 +3,10 @@
  * Model identity = SHA-256 over every tensor (name, type, shape, digest of its bytes), sorted by
  * name, and the hyperparameters that the forward pass reads; so editing the chat template or
  * splitting the file keeps the cache.  Hashing 250 MB takes 0.2 s, so the result is remembered in
- * DIR/models.txt under each part's (device, inode, size, mtime, ctime), once these were equal
- * before and after hashing and ctime is at least 2 s old. */
+ * models.txt of the folder of side files (else of the store) under each part's (device, inode,
+ * size, mtime, ctime), once these were equal before and after hashing and ctime is at least 2 s
+ * old. A line: hex digest, "numerics=N", device:inode:size:mtime:ctime of each part, the first
+ * one's path (side.c reads it too). */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,9 +14,8 @@
 #include "engine/engine_int.h"
 #include "os/fs.h"
 
-#define FINGERPRINT_BYTES_MAX (1u << 20)
-#define PAGE_FORMAT_VERSION   1u
-#define CTIME_SETTLED_NS      2000000000LL
+#define PAGE_FORMAT_VERSION 1u
+#define CTIME_SETTLED_NS    2000000000LL
 
 static int by_name(const void *a, const void *b)
 {
@@ -46,7 +47,7 @@ static void hash_tensors(void *arg, uint32_t worker, uint32_t n_workers)
     digester_release(&d);
 }
 
-static struct digest combine(const struct engine *g, const struct hashing *h)
+static struct digest combine(const struct model *m, const struct hashing *h)
 {
     struct digester d = {0};
     digest_begin(&d);
@@ -58,13 +59,14 @@ static struct digest combine(const struct engine *g, const struct hashing *h)
         digest_field(&d, "shape", t->dims, sizeof t->dims);
         digest_field(&d, "data", h->digests[i].b, DIGEST_BYTES);
     }
-    model_digest(g->model, &d);
+    model_digest(m, &d);
     struct digest out = digest_end(&d);
     digester_release(&d);
     return out;
 }
 
-static enum status hash_model(struct engine *g, struct digest *out, struct err *e)
+static enum status hash_model(struct engine *g, const struct model *m, struct digest *out,
+                              struct err *e)
 {
     struct hashing h = {.team = g->team, .count = gguf_tensor_count(g->gguf)};
     h.tensors = mem_try_new(h.count, sizeof *h.tensors);
@@ -79,7 +81,7 @@ static enum status hash_model(struct engine *g, struct digest *out, struct err *
     qsort(h.tensors, h.count, sizeof *h.tensors, by_name);
     team_next_reset(g->team);
     team_run(g->team, hash_tensors, &h);
-    *out = combine(g, &h);
+    *out = combine(m, &h);
     for (uint32_t i = 0; i < h.count; i++)
         gguf_forget(g->gguf, h.tensors[i]->data, h.tensors[i]->bytes);
 out:
@@ -92,7 +94,7 @@ out:
 static char *file_line(const struct engine *g, bool *is_settled)
 {
     struct buf b;
-    buf_init(&b, FINGERPRINT_BYTES_MAX);
+    buf_init(&b, IDENTITY_FILE_BYTES_MAX);
     int64_t now_ns = clock_unix_ms() * 1000000;
     *is_settled = gguf_part_count(g->gguf) > 0;
     buf_printf(&b, "numerics=%u", NUMERICS_VERSION); /* model_digest may change with it */
@@ -102,6 +104,10 @@ static char *file_line(const struct engine *g, bool *is_settled)
         buf_printf(&b, " %" PRIu64 ":%" PRIu64 ":%" PRIu64 ":%" PRId64 ":%" PRId64, p.device,
                    p.inode, p.size, p.mtime_ns, p.ctime_ns);
     }
+    char *path = realpath(gguf_part_at(g->gguf, 0).path, NULL);
+    *is_settled = *is_settled && path && !strchr(path, '\n');
+    buf_printf(&b, " %s", path ? path : "");
+    free(path);
     return buf_take(&b, NULL);
 }
 
@@ -119,44 +125,48 @@ static bool find_line(const char *text, const char *line, struct digest *out)
     return false;
 }
 
-static void add_line(const char *path, const char *old, const char *line, const struct digest *d)
+static void add_line(const char *dir, const char *path, const char *old, const char *line,
+                     const struct digest *d)
 {
     char hex[DIGEST_HEX_BYTES];
     digest_hex(d, hex);
     struct buf b;
     struct err ignored;
-    buf_init(&b, FINGERPRINT_BYTES_MAX);
+    buf_init(&b, IDENTITY_FILE_BYTES_MAX);
     buf_printf(&b, "%s %s\n", hex, line);
     buf_add_text(&b, old ? old : "");
     if (b.failed) { /* too many models came by: start over */
         buf_clear(&b);
         buf_printf(&b, "%s %s\n", hex, line);
     }
-    if (fs_write_file(os_fs_real(), path, b.ptr, b.len, &ignored) != OK)
-        log_warn("engine", "cannot remember the model's digest: %s", ignored.msg);
+    if (fs_make_dirs(os_fs_real(), dir, &ignored) != OK ||
+        fs_write_file(os_fs_real(), path, b.ptr, b.len, &ignored) != OK)
+        log_info("engine", "cannot remember the model's digest: %s", ignored.msg);
     buf_release(&b);
 }
 
-enum status identity_of_model(struct engine *g, struct digest *out, struct err *e)
+enum status identity_of_model(struct engine *g, const struct model *m, struct digest *out,
+                              struct err *e)
 {
-    if (!g->options.store_dir || gguf_part_count(g->gguf) == 0)
-        return hash_model(g, out, e);
+    const char *dir = g->side.dir ? g->side.dir : g->options.store_dir;
+    bool is_read_only = !g->side.dir && g->options.store_read_only;
+    if (!dir || gguf_part_count(g->gguf) == 0)
+        return hash_model(g, m, out, e);
     char path[FS_PATH_BYTES_MAX];
-    snprintf(path, sizeof path, "%s/models.txt", g->options.store_dir);
+    snprintf(path, sizeof path, "%s/" IDENTITY_FILE, dir);
     struct err ignored;
     char *text = NULL;
     size_t text_len;
     bool was_settled, is_settled;
     char *before = file_line(g, &was_settled);
-    if (fs_read_file(os_fs_real(), path, FINGERPRINT_BYTES_MAX, &text, &text_len, &ignored) != OK)
+    if (fs_read_file(os_fs_real(), path, IDENTITY_FILE_BYTES_MAX, &text, &text_len, &ignored) != OK)
         text = NULL;
     enum status st = OK;
     if (!text || !find_line(text, before, out)) {
-        st = hash_model(g, out, e);
+        st = hash_model(g, m, out, e);
         char *after = file_line(g, &is_settled);
-        if (st == OK && was_settled && is_settled && strcmp(before, after) == 0 &&
-            !g->options.store_read_only)
-            add_line(path, text, before, out);
+        if (st == OK && was_settled && is_settled && strcmp(before, after) == 0 && !is_read_only)
+            add_line(dir, path, text, before, out);
         mem_free(after);
     }
     mem_free(before);

@@ -234,9 +234,16 @@ enum status step_forward(struct engine *g, struct model_sequence *runs,
         .before_layer_arg = g,
     };
     st = model_forward(g->model, g->workspace, g->team, &batch, e);
+    bool is_side_torn = side_is_torn(g); /* it may fault */
     bool has_fault = os_fault_count() != faults;
     cache_verify_end(g->cache, sequences, n, has_fault, &n_bad);
     g->stats.n_steps++;
+    enum status mended = is_side_torn ? side_mend(g, e) : OK;
+    if (mended != OK)
+        return mended;
+    if (gguf_is_torn(g->gguf))
+        return err_set(e, E_IO, "%s was cut while it was in use; restart with a whole file",
+                       gguf_name(g->gguf));
     if (n_bad > 0 || has_fault)
         return err_set(e, E_CORRUPT, "%u stored pages failed verification", n_bad);
     return st;

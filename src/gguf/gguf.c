@@ -8,8 +8,10 @@
 #include <sys/stat.h>
 
 #include "base/check.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "gguf/gguf_int.h"
+#include "os/fault.h"
 
 #define SPLIT_SUFFIX_BYTES 20u /* "-00001-of-00003.gguf" */
 
@@ -18,8 +20,10 @@
 static void part_release(struct part *p)
 {
     const struct os_fs *fs = os_fs_real();
-    if (p->is_mapped)
+    if (p->is_mapped) {
+        os_fault_guard_remove(p->bytes);
         fs->unmap(fs, p->bytes, p->size);
+    }
     if (p->path)
         fs->close(&p->file);
     mem_free(p->path);
@@ -55,6 +59,9 @@ static enum status part_open(struct part *p, const char *path, struct err *e)
     }
     p->bytes = bytes;
     p->is_mapped = true;
+    struct err unguarded; /* a file that is cut while it is used then ends the process */
+    if (os_fault_guard_add(bytes, p->size, &unguarded) != OK)
+        log_debug("gguf", "%s: %s", p->name, unguarded.msg);
     return OK;
 }
 
@@ -282,6 +289,14 @@ void gguf_forget(const struct gguf *g, const void *data, uint64_t bytes)
             bytes <= p->size - from)
             os_map_advise(data, (size_t)bytes, MAP_ADVISE_DONTNEED);
     }
+}
+
+bool gguf_is_torn(const struct gguf *g)
+{
+    for (uint32_t i = 0; i < g->n_parts; i++)
+        if (g->parts[i].is_mapped && os_fault_count_in(g->parts[i].bytes) > 0)
+            return true;
+    return false;
 }
 
 uint32_t gguf_part_count(const struct gguf *g)

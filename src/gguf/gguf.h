@@ -107,6 +107,9 @@ const struct gguf_tensor *gguf_find_tensor(const struct gguf *g, const char *nam
 /* Tells the kernel that these bytes of the map were read for the last time (weights repacked). */
 void gguf_forget(const struct gguf *g, const void *data, uint64_t bytes);
 
+/* The file lost bytes while it was mapped (os/fault.h): zeros were read in their place. */
+bool gguf_is_torn(const struct gguf *g);
+
 /* One part's file identity, for caching a fingerprint; n_parts 0 for memory. */
 struct gguf_part {
     const char *path;

@@ -16,6 +16,10 @@
 /* Raised whenever the bits of any logit may change; part of the root of all page keys. */
 #define NUMERICS_VERSION 1u
 
+/* Raised whenever packed_fill writes other bytes than before (tests/unit/kernels/pack_test.c): side
+ * files of repacked weights are then made again. */
+#define PACKED_VERSION 1u
+
 #define TILE_ROWS           16u  /* output rows interleaved in packed weights */
 #define ACT_BLOCK           32u  /* activations per 8-bit scale */
 #define KV_PAGE_TOKENS      64u  /* tokens of one KV page: lanes = keys */

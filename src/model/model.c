@@ -127,7 +127,9 @@ void model_free(struct model *m)
     for (uint32_t i = 0; i < MODEL_ROPES_MAX; i++)
         mem_free(m->rope_freqs[i]);
     mem_free(m->layers);
-    mem_free_large(m->packed_memory, m->info.packed_bytes);
+    mem_free(m->jobs);
+    if (!m->is_packed_borrowed)
+        mem_free_large(m->packed_memory, m->info.packed_bytes);
     mem_free(m->vector_memory);
     mem_free(m);
 }

@@ -34,7 +34,7 @@ struct model_info {
     uint32_t n_groups; /* groups[0] is full attention where there is any */
     struct model_group groups[MODEL_GROUPS_MAX];
     uint64_t n_parameters;
-    uint64_t packed_bytes; /* anonymous memory of the repacked weights */
+    uint64_t packed_bytes; /* of the repacked weights */
     enum activations activations;
     const char *kernels;   /* name of the instruction set in use */
 };
@@ -45,6 +45,11 @@ struct model_options {
     /* Called with 0..1 while weights are repacked; may be NULL. */
     void (*progress)(void *arg, double fraction);
     void *progress_arg;
+    /* Repacked weights from an earlier load: n bytes equal to what packing would give, at a page's
+     * start, that outlive the model; NULL: they are packed.  Called once, when m answers model_digest
+     * and model_packed.  May be NULL. */
+    const void *(*find_packed)(void *arg, const struct model *m, uint64_t n);
+    void *find_packed_arg;
 };
 
 /* E_UNSUPPORTED: architecture, tensor type or a hyperparameter, by name; E_INVALID: a tensor that
@@ -57,6 +62,19 @@ void model_free(struct model *m);
 const struct model_info *model_info(const struct model *m);
 /* Adds the hyperparameters that the forward pass reads, as tagged fields. */
 void model_digest(const struct model *m, struct digester *d);
+
+/* ---- the repacked weights, for a file of them that later loads map ---- */
+struct model_packed {
+    void *bytes; /* [n], at a page's start; their last page is zeros that no step reads.  NULL while
+                  * find_packed is asked */
+    uint64_t n;  /* whole pages */
+    struct digest layout; /* of what lies where in which form */
+};
+struct model_packed model_packed(const struct model *m);
+/* Fills the weights again from the file of the model, in memory of our own in the same place: what
+ * was mapped there (find_packed's answer, or os_map_file_over) lost its bytes.  No step may run. */
+NODISCARD enum status model_repack(struct model *m, const struct gguf *g, struct team *team,
+                                   struct err *e);
 
 /* ---- the KV view ---- */
 /* Layout of a page of a group: for each layer slot its K chunk, then its V chunk. */

@@ -113,6 +113,13 @@ void arch_qwen2(struct keys *k, struct model_spec *s);
 void arch_qwen3(struct keys *k, struct model_spec *s);
 
 /* ---- what loading makes ---- */
+/* One matrix on its way from the file's rows to tiles. */
+struct pack_job {
+    const struct gguf_tensor *source;
+    struct packed *target;
+    uint64_t offset, bytes;
+};
+
 struct layer_weights {
     struct packed matrix[MATRIX_COUNT];
     const float *vector[VECTOR_COUNT]; /* NULL: this layer has none */
@@ -129,7 +136,10 @@ struct model {
     const float *rope_factors;             /* [n_rot / 2] or NULL */
     double *rope_freqs[MODEL_ROPES_MAX];   /* [n_rot / 2] each */
     struct layer_weights *layers;
+    struct pack_job *jobs; /* [n_jobs], in the order of their offsets */
+    uint32_t n_jobs;
     void *packed_memory;
+    bool is_packed_borrowed; /* what find_packed gave */
     float *vector_memory;
 };
 

@@ -9,16 +9,11 @@
 #include "base/check.h"
 #include "base/mem.h"
 #include "model/model_int.h"
+#include "os/fs.h"
 
-#define ALIGNMENT 64u
+#define ALIGNMENT      64u
 #define TILES_PER_TASK 4u
-
-struct pack_job {
-    const struct gguf_tensor *source;
-    struct packed *target;
-    uint64_t offset, bytes;
-    bool is_read_again; /* the embedding: its rows are looked up in the map */
-};
+#define PAGE_BYTES     4096u /* of memory maps */
 
 struct loader {
     struct model *m;
@@ -26,11 +21,8 @@ struct loader {
     struct err *e;
     enum status st; /* sticky */
     bool *is_used;  /* [n_tensors] */
-    struct pack_job *jobs;
-    uint32_t n_jobs;
     uint64_t packed_bytes;
     uint64_t vector_floats;
-    uint64_t total_bytes, done_bytes; /* of sources, for progress */
 };
 
 static uint64_t round_up(uint64_t n, uint64_t to)
@@ -90,7 +82,7 @@ static void missing(struct loader *l, const char *name)
 }
 
 static void add_matrix(struct loader *l, const struct gguf_tensor *t, struct packed *target,
-                       uint32_t rows, uint32_t columns, bool is_read_again)
+                       uint32_t rows, uint32_t columns, bool is_tied)
 {
     check_shape(l, t, columns, rows);
     if (l->st != OK)
@@ -106,16 +98,14 @@ static void add_matrix(struct loader *l, const struct gguf_tensor *t, struct pac
     }
     *target = (struct packed){
         .type = t->type, .activations = activations, .n_out = rows, .n_in = columns};
-    l->jobs[l->n_jobs++] = (struct pack_job){
+    l->m->jobs[l->m->n_jobs++] = (struct pack_job){
         .source = t,
         .target = target,
         .offset = l->packed_bytes,
         .bytes = bytes,
-        .is_read_again = is_read_again,
     };
     l->packed_bytes += round_up(bytes, ALIGNMENT);
-    l->total_bytes += t->bytes;
-    if (!is_read_again)
+    if (!is_tied) /* else the embedding counted it */
         l->m->info.n_parameters += (uint64_t)rows * columns;
 }
 
@@ -277,22 +267,73 @@ static void pack_worker(void *arg, uint32_t worker, uint32_t n_workers)
     }
 }
 
-static void fill_matrices(struct loader *l, struct team *team, const struct model_options *options)
+static void fill_matrices(struct model *m, const struct gguf *g, struct team *team,
+                          const struct model_options *options)
 {
-    for (uint32_t i = 0; i < l->n_jobs; i++) {
-        struct pack_job *job = &l->jobs[i];
+    uint64_t total = 0, done = 0;
+    for (uint32_t i = 0; i < m->n_jobs; i++)
+        total += m->jobs[i].source->bytes;
+    for (uint32_t i = 0; i < m->n_jobs; i++) {
+        const struct pack_job *job = &m->jobs[i];
         struct pack_run run = {
-            .job = job, .team = team, .target = (uint8_t *)l->m->packed_memory + job->offset};
-        if (options->progress)
-            options->progress(options->progress_arg,
-                              (double)l->done_bytes / (double)l->total_bytes);
+            .job = job, .team = team, .target = (uint8_t *)m->packed_memory + job->offset};
+        if (options && options->progress)
+            options->progress(options->progress_arg, (double)done / (double)total);
         team_run(team, pack_worker, &run);
-        job->target->data = run.target;
-        gguf_forget(l->g, job->source->data, job->source->bytes);
-        l->done_bytes += job->source->bytes;
+        gguf_forget(g, job->source->data, job->source->bytes);
+        done += job->source->bytes;
     }
-    if (options->progress)
+    if (options && options->progress)
         options->progress(options->progress_arg, 1);
+}
+
+/* The weights from a file of an earlier load, or repacked now. */
+static enum status place_matrices(struct model *m, const struct gguf *g, struct team *team,
+                                  const struct model_options *options, struct err *e)
+{
+    const void *found = NULL;
+    if (options->find_packed)
+        found = options->find_packed(options->find_packed_arg, m, m->info.packed_bytes);
+    m->is_packed_borrowed = found != NULL;
+    m->packed_memory =
+        found ? (void *)(uintptr_t)found : mem_try_large((size_t)m->info.packed_bytes);
+    if (!m->packed_memory)
+        return err_set(e, E_NOMEM, "%s: %llu MiB for repacked weights", gguf_name(g),
+                       (unsigned long long)(m->info.packed_bytes >> 20));
+    for (uint32_t i = 0; i < m->n_jobs; i++)
+        m->jobs[i].target->data = (const uint8_t *)m->packed_memory + m->jobs[i].offset;
+    if (!found)
+        fill_matrices(m, g, team, options);
+    return OK;
+}
+
+enum status model_repack(struct model *m, const struct gguf *g, struct team *team, struct err *e)
+{
+    enum status st = os_map_memory_over(m->packed_memory, (size_t)m->info.packed_bytes, e);
+    if (st == OK)
+        fill_matrices(m, g, team, NULL);
+    return st;
+}
+
+struct model_packed model_packed(const struct model *m)
+{
+    struct model_packed out = {.bytes = m->packed_memory, .n = m->info.packed_bytes};
+    struct digester d = {0};
+    digest_begin(&d);
+    digest_u64(&d, "kvasir packed", PACKED_VERSION);
+    for (uint32_t i = 0; i < m->n_jobs; i++) {
+        const struct pack_job *job = &m->jobs[i];
+        digest_field(&d, "tensor", job->source->name.ptr, job->source->name.len);
+        digest_u64(&d, "type", (uint64_t)job->target->type);
+        digest_u64(&d, "activations", (uint64_t)job->target->activations);
+        digest_u64(&d, "rows", job->target->n_out);
+        digest_u64(&d, "columns", job->target->n_in);
+        digest_u64(&d, "offset", job->offset);
+        digest_u64(&d, "bytes", job->bytes);
+    }
+    out.layout = digest_end(&d);
+    digester_release(&d);
+    return out;
 }
 
 enum status weights_load(struct model *m, const struct gguf *g, struct team *team,
@@ -300,27 +341,24 @@ enum status weights_load(struct model *m, const struct gguf *g, struct team *tea
 {
     struct loader l = {.m = m, .g = g, .e = e, .st = OK};
     l.is_used = mem_try_new(gguf_tensor_count(g), sizeof *l.is_used);
-    l.jobs = mem_try_new((size_t)m->spec.n_layers * MATRIX_COUNT + 1, sizeof *l.jobs);
+    m->jobs = mem_try_new((size_t)m->spec.n_layers * MATRIX_COUNT + 1, sizeof *m->jobs);
     m->layers = mem_try_new(m->spec.n_layers, sizeof *m->layers);
-    if (!l.is_used || !l.jobs || !m->layers) {
+    if (!l.is_used || !m->jobs || !m->layers) {
         l.st = err_set(e, E_NOMEM, "%s: tables of %u layers", gguf_name(g), m->spec.n_layers);
         goto out;
     }
     find_all(&l);
     if (l.st != OK)
         goto out;
-    m->info.packed_bytes = l.packed_bytes;
-    m->packed_memory = mem_try_large(l.packed_bytes);
+    m->info.packed_bytes = round_up(l.packed_bytes, PAGE_BYTES) + PAGE_BYTES;
     m->vector_memory = mem_try_aligned(ALIGNMENT, l.vector_floats * sizeof(float));
-    if (!m->packed_memory || !m->vector_memory) {
-        l.st = err_set(e, E_NOMEM, "%s: %llu MiB for repacked weights", gguf_name(g),
-                       (unsigned long long)(l.packed_bytes >> 20));
+    if (!m->vector_memory) {
+        l.st = err_set(e, E_NOMEM, "%s: vectors", gguf_name(g));
         goto out;
     }
     fill_vectors(&l);
-    fill_matrices(&l, team, options);
+    l.st = place_matrices(m, g, team, options, e);
 out:
     mem_free(l.is_used);
-    mem_free(l.jobs);
     return l.st;
 }

@@ -15,6 +15,7 @@
 struct range {
     _Atomic uintptr_t start; /* 0: free */
     _Atomic uintptr_t end;
+    atomic_ullong n_faults; /* since it was added */
 };
 
 static struct range ranges[OS_FAULT_RANGES_MAX];
@@ -24,27 +25,29 @@ static struct sigaction before;
 static uintptr_t page_bytes;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* guards adding and removing */
 
-static bool is_guarded(uintptr_t at)
+static struct range *range_of(uintptr_t at)
 {
     unsigned n = atomic_load_explicit(&n_ranges, memory_order_acquire);
     for (unsigned i = 0; i < n; i++) {
         uintptr_t start = atomic_load_explicit(&ranges[i].start, memory_order_acquire);
         if (start != 0 && at >= start &&
             at < atomic_load_explicit(&ranges[i].end, memory_order_acquire))
-            return true;
+            return &ranges[i];
     }
-    return false;
+    return NULL;
 }
 
 static void on_bus_error(int number, siginfo_t *info, void *context)
 {
     uintptr_t at = (uintptr_t)info->si_addr;
-    if (is_guarded(at)) {
+    struct range *range = range_of(at);
+    if (range) {
         void *page = (void *)(at & ~(page_bytes - 1));
         void *zeros =
             mmap(page, page_bytes, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
         if (zeros == page) {
             atomic_fetch_add(&n_faults, 1);
+            atomic_fetch_add(&range->n_faults, 1);
             return;
         }
     }
@@ -87,6 +90,7 @@ enum status os_fault_guard_add(const void *p, uint64_t bytes, struct err *e)
         st = err_set(e, E_LIMIT, "more than %u guarded maps", OS_FAULT_RANGES_MAX);
     if (st == OK) {
         atomic_store(&ranges[i].end, (uintptr_t)p + (uintptr_t)bytes);
+        atomic_store(&ranges[i].n_faults, 0);
         atomic_store_explicit(&ranges[i].start, (uintptr_t)p, memory_order_release);
         if (i == n)
             atomic_store_explicit(&n_ranges, n + 1, memory_order_release);
@@ -111,4 +115,10 @@ void os_fault_guard_remove(const void *p)
 uint64_t os_fault_count(void)
 {
     return atomic_load(&n_faults);
+}
+
+uint64_t os_fault_count_in(const void *p)
+{
+    const struct range *range = range_of((uintptr_t)p);
+    return range ? atomic_load(&range->n_faults) : 0;
 }

@@ -19,5 +19,7 @@ NODISCARD enum status os_fault_guard_add(const void *p, uint64_t bytes, struct e
 void os_fault_guard_remove(const void *p);
 /* Faults caught since the program began. */
 uint64_t os_fault_count(void);
+/* Of these, those in the guarded range that holds p; 0 where none does. */
+uint64_t os_fault_count_in(const void *p);
 
 #endif

@@ -187,3 +187,22 @@ enum status os_map_populate(const void *p, size_t bytes, struct err *e)
         return err_set(e, E_IO, "fault in %zu bytes: %s", bytes, strerror(sys));
     }
 }
+
+static enum status map_over(void *at, size_t bytes, int protection, int flags, int fd,
+                            uint64_t offset, struct err *e)
+{
+    if (mmap(at, bytes, protection, flags | MAP_FIXED, fd, (off_t)offset) != at)
+        return err_sys(e, errno, "map %zu bytes", bytes);
+    return OK;
+}
+
+enum status os_map_file_over(void *at, size_t bytes, const struct os_file *f, uint64_t offset,
+                             struct err *e)
+{
+    return map_over(at, bytes, PROT_READ, MAP_SHARED, f->fd, offset, e);
+}
+
+enum status os_map_memory_over(void *at, size_t bytes, struct err *e)
+{
+    return map_over(at, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0, e);
+}

@@ -75,5 +75,11 @@ void os_map_advise(const void *p, size_t bytes, enum map_advice advice); /* a hi
  * E_IO: the bytes cannot be had (EFAULT, EHWPOISON); E_UNSUPPORTED: kernel without it, or ENOMEM:
  * the caller reads into memory instead. */
 NODISCARD enum status os_map_populate(const void *p, size_t bytes, struct err *e);
+/* Puts [offset, + bytes) of a file, read-only and shared, or zeroed memory of our own, in the place of
+ * whole pages that are mapped already, at once for all threads: one that reads meanwhile finds the
+ * old or the new bytes. */
+NODISCARD enum status os_map_file_over(void *at, size_t bytes, const struct os_file *f,
+                                       uint64_t offset, struct err *e);
+NODISCARD enum status os_map_memory_over(void *at, size_t bytes, struct err *e);
 
 #endif
