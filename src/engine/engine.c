@@ -76,7 +76,6 @@ static enum status open_model(struct engine *g, struct err *e)
     st = model_load(g->gguf, g->team, &options, &g->model, e);
     if (st != OK)
         return st;
-    side_publish(g);
     g->model_info = g->info.model = model_info(g->model);
     g->info.n_threads = n_threads;
     for (uint32_t i = 0; i < g->model_info->n_groups; i++) {
@@ -89,11 +88,37 @@ static enum status open_model(struct engine *g, struct err *e)
     return model_workspace_new(g->model, n_threads, &g->workspace, e);
 }
 
-static enum status open_text(struct engine *g, struct err *e)
+/* The vocabulary is read while the weights are verified or packed: they have nothing in common but
+ * the file, and 262,144 tokens take longer than 250 MB of checksums. */
+struct reading {
+    struct engine *g;
+    struct os_thread *thread; /* NULL: none could be had, it is read here */
+    enum status st;
+    struct err err;
+};
+
+static void read_vocabulary(void *arg)
 {
-    enum status st = tokenizer_load(g->gguf, &g->tokenizer, e);
+    struct reading *r = arg;
+    r->st = tokenizer_load(r->g->gguf, &r->g->tokenizer, &r->err);
+}
+
+static enum status open_model_and_text(struct engine *g, struct err *e)
+{
+    struct reading r = {.g = g};
+    struct err none;
+    bool is_beside = thread_start("vocabulary", read_vocabulary, &r, &r.thread, &none) == OK;
+    enum status st = open_model(g, e);
+    if (is_beside)
+        thread_join(r.thread);
+    else if (st == OK)
+        read_vocabulary(&r);
     if (st != OK)
-        return st;
+        return st; /* the model's trouble is told first, whichever came first */
+    if (r.st != OK) {
+        *e = r.err;
+        return r.st;
+    }
     g->info.vocabulary = tokenizer_info(g->tokenizer);
     if (g->info.vocabulary.n_vocab > g->model_info->n_vocab)
         return err_set(e, E_INVALID, "%s: %u tokens in the vocabulary, %u rows in the model",
@@ -270,9 +295,7 @@ enum status engine_open(const struct engine_options *options, struct engine **ou
     pthread_mutex_init(&g->open_mutex, NULL);
     enum status st = open_file(g, e);
     if (st == OK)
-        st = open_model(g, e);
-    if (st == OK)
-        st = open_text(g, e);
+        st = open_model_and_text(g, e);
     if (st == OK)
         st = choose_context(g, e);
     if (st == OK)
@@ -283,10 +306,12 @@ enum status engine_open(const struct engine_options *options, struct engine **ou
         st = read_sampling(g, e);
     if (st == OK)
         st = start_threads(g, e);
-    if (st == OK)
+    if (st == OK) {
+        side_publish(g); /* last, so that it holds up nothing */
         *out = g;
-    else
+    } else {
         engine_close(g);
+    }
     return st;
 }
 
