@@ -220,6 +220,8 @@ static enum status open_cache(struct engine *g, struct err *e)
                                 .store = g->store,
                                 .store_read_only = g->options.store_read_only,
                                 .no_replay = g->options.no_replay};
+    if (st == OK)
+        st = constraints_new(g->tokenizer, &g->constraints, e);
     return st == OK ? memo_new(&memo, &g->memo, e) : st;
 }
 
@@ -340,6 +342,7 @@ void engine_close(struct engine *g)
         ring_close(g->turns);
     if (g->keeper)
         thread_join(g->keeper); /* drains the ring: what ended well is kept */
+    constraints_free(g->constraints);
     memo_free(g->memo);
     cache_free(g->cache);
     sessions_close(g->sessions);
@@ -422,6 +425,10 @@ static enum status check_request(const struct engine *g, const struct engine_req
                            ENGINE_SESSION_NAME_MAX);
     if (r->response.len > 0 && (!g->store || g->options.store_read_only))
         return err_set(e, E_UNSUPPORTED, "store: nothing can be kept here; serve with a --store");
+    if (r->schema && r->grammar.len)
+        return err_set(e, E_INVALID, "a JSON schema and a grammar exclude each other");
+    if (r->trigger.len > ENGINE_STOP_BYTES_MAX)
+        return err_set(e, E_INVALID, "a trigger has at most %u bytes", ENGINE_STOP_BYTES_MAX);
     return sampler_check(&r->sampling, g->model_info->n_vocab, e);
 }
 

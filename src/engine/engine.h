@@ -141,8 +141,13 @@ struct engine_request {
     uint32_t n_choices;  /* ≥ 1 */
     struct slice stops[ENGINE_STOPS_MAX];
     uint32_t n_stops;
-    bool ignore_eos;
     bool show_special;    /* control tokens are part of the reply's text */
+    bool ignore_eos; /* not with a schema or grammar, which say where a text may end */
+    /* What the answer may be: at most one of the two.  E_INVALID, E_UNSUPPORTED, E_SYNTAX and
+     * E_LIMIT of grammar.h come as EVENT_ERROR. */
+    const struct json *schema; /* a JSON schema; NULL: none */
+    struct slice grammar;      /* GBNF; empty: none */
+    struct slice trigger;      /* not empty: free until this text, then by the grammar, then free again */
     bool no_cache;        /* neither look up nor keep */
     uint32_t tenant;      /* of engine_sessions: whose pages it may use; 0: the default one */
     struct slice session; /* names the chain's end; empty: unnamed */

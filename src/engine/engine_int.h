@@ -18,6 +18,7 @@
 #include "base/prng.h"
 #include "base/ring.h"
 #include "cache/cache.h"
+#include "engine/constraint.h"
 #include "engine/engine.h"
 #include "engine/memo.h"
 #include "engine/packed.h"
@@ -53,6 +54,8 @@ struct choice {
     uint32_t index;
     struct sequence *sequence; /* NULL while waiting to begin (again) */
     struct sampler *sampler;
+    struct guard guard;
+    struct err guard_error; /* why it drew TOKEN_NONE */
     struct token_list tokens; /* prompt + generated */
     uint32_t n_generated;
     struct stream stream;
@@ -70,6 +73,7 @@ struct job {
     struct engine_request *request;
     struct prompt prompt;
     struct digest owner; /* salt of its pages: the tenant's, or an imported session's own */
+    struct grammar_masks *masks; /* NULL: unconstrained */
     struct engine_usage usage;
     uint64_t submitted_ns, ready_ns, begun_ns, decode_ns;
     struct choice choices[ENGINE_CHOICES_MAX];
@@ -117,6 +121,7 @@ struct engine {
     struct cache *cache;
     struct memo *memo;
     struct sessions *sessions;
+    struct constraints *constraints;
     struct digest root;
     struct side side;
     bool has_identity;

@@ -59,6 +59,7 @@ static void deliver(const struct job *job, const struct engine_event *ev)
 static void choice_release(struct choice *c)
 {
     sampler_free(c->sampler);
+    guard_release(&c->guard);
     draft_release(&c->draft);
     token_list_release(&c->tokens);
     stream_release(&c->stream);
@@ -72,6 +73,7 @@ void job_free(struct engine *g, struct job *job)
         choice_release(&job->choices[i]);
     }
     prompt_release(&job->prompt);
+    grammar_masks_free(job->masks);
     engine_request_free(job->request);
     job_unopen(g, job);
 }
@@ -122,18 +124,27 @@ uint32_t choice_tokens_left(const struct engine *g, const struct choice *c)
 
 static bool is_end(const struct engine *g, const struct choice *c, uint32_t token)
 {
-    return tokenizer_is_end(g->tokenizer, token) && !c->job->request->ignore_eos;
+    return tokenizer_is_end(g->tokenizer, token) &&
+           (!c->job->request->ignore_eos || c->guard.masks);
 }
 
 uint32_t choice_draw(const struct engine *g, struct choice *c, const float *logits,
                      const uint32_t *guesses, uint32_t n, struct sampled *out)
 {
     for (uint32_t i = 0; i < n; i++) {
-        sampler_sample(c->sampler, logits + (size_t)i * g->model_info->n_vocab, c->tokens.count + i,
-                       &out[i]);
+        const uint64_t *allowed;
+        out[i].token = TOKEN_NONE;
+        if (guard_allowed(&c->guard, &allowed, &c->guard_error) != OK)
+            return i + 1;
+        sampler_sample(c->sampler, logits + (size_t)i * g->model_info->n_vocab, allowed,
+                       c->tokens.count + i, &out[i]);
         if (is_end(g, c, out[i].token))
             return i + 1;
         sampler_accept(c->sampler, out[i].token, true);
+        if (guard_accept(&c->guard, out[i].token, &c->guard_error) != OK) {
+            out[i].token = TOKEN_NONE;
+            return i + 1;
+        }
         if (i + 1 == n || out[i].token != guesses[i])
             return i + 1;
     }
@@ -143,6 +154,10 @@ uint32_t choice_draw(const struct engine *g, struct choice *c, const float *logi
 void choice_take(struct engine *g, struct choice *c, const struct sampled *drawn)
 {
     const struct engine_request *r = c->job->request;
+    if (drawn->token == TOKEN_NONE) {
+        c->job->error = c->guard_error;
+        return;
+    }
     if (is_end(g, c, drawn->token)) {
         if (c->sequence && !r->no_cache)
             memo_remember(g->memo, &c->job->prompt, c->tokens.ids + c->job->prompt.tokens.count,
@@ -260,6 +275,8 @@ static enum status init_choice(struct engine *g, struct job *job, uint32_t index
     stream_init(&c->stream, g->tokenizer, r->show_special, r->stops, r->n_stops);
     job->n_choices = index + 1;
     enum status st = sampler_new(&params, g->model_info->n_vocab, g->kernels, &c->sampler, e);
+    if (st == OK)
+        st = guard_init(&c->guard, g->constraints, job->masks, r->trigger, e);
     for (size_t i = 0; st == OK && i < job->prompt.tokens.count; i++) {
         sampler_accept(c->sampler, job->prompt.tokens.ids[i], false);
         st = token_list_add(&c->tokens, job->prompt.tokens.ids[i]);

@@ -252,6 +252,9 @@ static void build_job(struct engine *g, struct job *job)
                          : go_on(g, job->request, &e);
     if (st == OK)
         st = prompt_build(g, job->request, &job->owner, &job->prompt, &e);
+    const struct engine_request *r = job->request;
+    if (st == OK && (r->schema || r->grammar.len))
+        st = constraints_get(g->constraints, r->schema, r->grammar, &job->masks, &e);
     job->ready_ns = clock_now_ns();
     struct message *m = st == OK ? mem_try_new(1, sizeof *m) : NULL;
     if (st == OK && !m)

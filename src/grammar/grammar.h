@@ -66,6 +66,8 @@ uint32_t matcher_mask_words(const struct matcher *m);
 NODISCARD enum status matcher_mask(struct matcher *m, uint64_t *bits, bool *may_end, struct err *e);
 /* The token became part of the text.  E_INVALID: it is not allowed, and nothing changed. */
 NODISCARD enum status matcher_accept(struct matcher *m, uint32_t token, struct err *e);
+/* The same by bytes, whatever tokens they came in. */
+NODISCARD enum status matcher_accept_text(struct matcher *m, struct slice bytes, struct err *e);
 /* Where the text stands, to return to when tokens are taken back; means something to this matcher
  * only. */
 struct matcher_state {

@@ -156,7 +156,7 @@ enum status matcher_mask(struct matcher *m, uint64_t *bits, bool *may_end, struc
     return OK;
 }
 
-static enum status accept_bytes(struct matcher *m, struct slice bytes, struct err *e)
+enum status matcher_accept_text(struct matcher *m, struct slice bytes, struct err *e)
 {
     struct matcher_state *now = &m->walk[0], *next = &m->walk[1];
     *now = m->at;
@@ -178,7 +178,7 @@ enum status matcher_accept(struct matcher *m, uint32_t token, struct err *e)
     struct slice piece = token < v->n_vocab ? v->pieces[token] : (struct slice){0};
     if (piece.len == 0)
         return err_set(e, E_INVALID, "grammar: token %u has no text", token);
-    return accept_bytes(m, piece, e);
+    return matcher_accept_text(m, piece, e);
 }
 
 const struct matcher_state *matcher_state(const struct matcher *m)

@@ -241,25 +241,32 @@ static const float *changed_logits(struct sampler *s, const float *logits)
 }
 
 /* ---- the draw ---- */
-static uint32_t candidates_of_heap(struct sampler *s, const float *l)
+static uint32_t best_of(const struct sampler *s, const float *l, const uint64_t *allowed)
+{
+    return allowed ? select_best(l, s->n_vocab, allowed) : s->k->argmax(l, s->n_vocab);
+}
+
+static uint32_t candidates_of_heap(struct sampler *s, const float *l, const uint64_t *allowed)
 {
     uint32_t k = (uint32_t)s->p.top_k;
-    return select_top(l, s->n_vocab, s->candidates, k < s->n_vocab ? k : s->n_vocab);
+    return select_top(l, s->n_vocab, allowed, s->candidates, k < s->n_vocab ? k : s->n_vocab);
 }
 
 /* Candidates of the whole vocabulary, sorted.  Those that min_p or their weight rule out anyway are
  * left out before sorting; *mass still counts them when top_p asks for it. */
-static uint32_t candidates_of_all(struct sampler *s, const float *l, double *mass)
+static uint32_t candidates_of_all(struct sampler *s, const float *l, const uint64_t *allowed,
+                                  double *mass)
 {
     const struct sampler_params *p = &s->p;
-    float max = l[s->k->argmax(l, s->n_vocab)];
+    float max = l[best_of(s, l, allowed)];
     double floor = (double)max - NEGLIGIBLE;
-    uint32_t n = select_above(l, s->n_vocab, floor, s->candidates);
+    uint32_t n = select_above(l, s->n_vocab, allowed, floor, s->candidates);
     if (p->typical_p >= 1 && p->top_k <= 0) {
         if (p->top_p < 1)
             *mass = filter_mass(s->candidates, n, max);
         if (p->min_p > 0)
-            n = select_above(l, s->n_vocab, (double)max + sampler_log(p->min_p), s->candidates);
+            n = select_above(l, s->n_vocab, allowed, (double)max + sampler_log(p->min_p),
+                             s->candidates);
     }
     select_sort(s->candidates, s->sorted, n);
     struct candidate *swap = s->candidates;
@@ -284,15 +291,17 @@ static uint32_t draw(struct sampler *s, uint32_t n, uint64_t position)
     return c[n - 1].token;
 }
 
-static uint32_t choose(struct sampler *s, const float *l, uint64_t position)
+static uint32_t choose(struct sampler *s, const float *l, const uint64_t *allowed,
+                       uint64_t position)
 {
     const struct sampler_params *p = &s->p;
     if (is_greedy(p))
-        return s->k->argmax(l, s->n_vocab);
+        return best_of(s, l, allowed);
     double mass = -1; /* not known yet */
-    uint32_t n = uses_heap(s) ? candidates_of_heap(s, l) : candidates_of_all(s, l, &mass);
+    uint32_t n = uses_heap(s) ? candidates_of_heap(s, l, allowed)
+                              : candidates_of_all(s, l, allowed, &mass);
     if (n == 0) /* everything is forbidden or not a number; any answer is as good */
-        return s->k->argmax(l, s->n_vocab);
+        return best_of(s, l, allowed);
     if (p->typical_p < 1)
         n = filter_typical(s->candidates, n, p->typical_p, s->scratch);
     float max = s->candidates[0].logit;
@@ -314,16 +323,17 @@ static void add_logprobs(struct sampler *s, const float *logits, struct sampled 
     if (s->p.n_top_logprobs == 0)
         return;
     uint32_t wanted = s->p.n_top_logprobs < s->n_vocab ? s->p.n_top_logprobs : s->n_vocab;
-    out->n_top = select_top(logits, s->n_vocab, s->top, wanted);
+    out->n_top = select_top(logits, s->n_vocab, NULL, s->top, wanted);
     for (uint32_t i = 0; i < out->n_top; i++) {
         out->top_tokens[i] = s->top[i].token;
         out->top_logprobs[i] = (float)((double)s->top[i].logit - log_sum);
     }
 }
 
-void sampler_sample(struct sampler *s, const float *logits, uint64_t position, struct sampled *out)
+void sampler_sample(struct sampler *s, const float *logits, const uint64_t *allowed,
+                    uint64_t position, struct sampled *out)
 {
-    *out = (struct sampled){.token = choose(s, changed_logits(s, logits), position)};
+    *out = (struct sampled){.token = choose(s, changed_logits(s, logits), allowed, position)};
     CHECK(out->token < s->n_vocab);
     if (s->p.wants_logprob || s->p.n_top_logprobs > 0)
         add_logprobs(s, logits, out);

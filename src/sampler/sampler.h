@@ -3,7 +3,7 @@
  * For:     one choice of one request.   Not for: stop strings (engine/stream).
  * Exactness: the draw depends on (seed, choice, position) and the logits alone, penalties on the
  *          tokens of the sequence: a resumed stream equals the uninterrupted one.
- * Order:   logit_bias → repetition, frequency, presence penalty → top_k → typical_p → top_p → min_p →
+ * Order:   grammar's mask → logit_bias → repetition, frequency, presence penalty → top_k → typical_p → top_p → min_p →
  *          temperature → draw (llama.cpp's default order); temperature 0: argmax after bias and
  *          penalties, first of equals.
  * Thread:  a sampler belongs to the engine thread.  sampler_sample does not allocate. */
@@ -57,8 +57,10 @@ void sampler_free(struct sampler *s);
 /* A token that became part of the sequence: prompt tokens (repeat_penalty sees them, presence and
  * frequency count generated ones only, as OpenAI defines them) and generated ones. */
 void sampler_accept(struct sampler *s, uint32_t token, bool is_generated);
-/* logits [n_vocab], left untouched; position: index in the sequence of the token to be drawn. */
-void sampler_sample(struct sampler *s, const float *logits, uint64_t position,
-                    struct sampled *out);
+/* logits [n_vocab], left untouched; position: index in the sequence of the token to be drawn;
+ * allowed: bit token % 64 of word token / 64 says whether it may be drawn, at least one is set; NULL:
+ * all may.  Log-probabilities do not see it. */
+void sampler_sample(struct sampler *s, const float *logits, const uint64_t *allowed,
+                    uint64_t position, struct sampled *out);
 
 #endif

@@ -16,11 +16,16 @@ struct candidate {
 double sampler_exp(double x);
 double sampler_log(double x);
 
-/* The k best of logits [n] into best [k], best first; of equals the lower token first.  Values that
+/* allowed: see sampler_sample.
+ * The k best of logits [n] into best [k], best first; of equals the lower token first.  Values that
  * are −inf or NaN are left out.  Returns how many there are. */
-uint32_t select_top(const float *logits, uint32_t n, struct candidate *best, uint32_t k);
+uint32_t select_top(const float *logits, uint32_t n, const uint64_t *allowed,
+                    struct candidate *best, uint32_t k);
 /* All of logits [n] that are ≥ floor into out [n], in order of tokens. */
-uint32_t select_above(const float *logits, uint32_t n, double floor, struct candidate *out);
+uint32_t select_above(const float *logits, uint32_t n, const uint64_t *allowed, double floor,
+                      struct candidate *out);
+/* The first of the best that are allowed; one that is, when all are NaN. */
+uint32_t select_best(const float *logits, uint32_t n, const uint64_t *allowed);
 /* sorted [n] = c [n] best first, stable; c is overwritten.  No recursion, no allocation, O(n). */
 void select_sort(struct candidate *c, struct candidate *sorted, uint32_t n);
 

@@ -33,14 +33,69 @@ static float bounded(float logit)
     return logit > FLT_MAX ? FLT_MAX : logit;
 }
 
-uint32_t select_top(const float *logits, uint32_t n, struct candidate *best, uint32_t k)
+static void heapify(struct candidate *heap, uint32_t n)
 {
+    for (uint32_t i = n / 2; i-- > 0;)
+        sift_down(heap, n, i);
+}
+
+/* A heap with the worst at 0 becomes a list with the best at 0. */
+static void unheap(struct candidate *heap, uint32_t n)
+{
+    for (uint32_t left = n; left > 1;) { /* the worst goes to the end, again and again */
+        struct candidate worst = heap[0];
+        heap[0] = heap[--left];
+        heap[left] = worst;
+        sift_down(heap, left, 0);
+    }
+}
+
+/* The next token ≥ from whose bit is set, or n. */
+static uint32_t next_allowed(const uint64_t *allowed, uint32_t from, uint32_t n)
+{
+    for (uint32_t word = from / 64; from < n; from = 64 * ++word) {
+        uint64_t bits = allowed[word] >> from % 64;
+        if (bits)
+            return from + (uint32_t)__builtin_ctzll(bits);
+    }
+    return n;
+}
+
+/* Few of a mask's bits are set mostly: empty words cost one test for 64 tokens. */
+static uint32_t top_allowed(const float *logits, uint32_t n, const uint64_t *allowed,
+                            struct candidate *best, uint32_t k)
+{
+    uint32_t count = 0;
+    for (uint32_t token = next_allowed(allowed, 0, n); token < n;
+         token = next_allowed(allowed, token + 1, n)) {
+        struct candidate c = {bounded(logits[token]), token};
+        if (!(logits[token] >= -FLT_MAX) || (count == k && !(c.logit > best[0].logit)))
+            continue;
+        if (count < k) {
+            best[count++] = c;
+            if (count == k)
+                heapify(best, k);
+        } else {
+            best[0] = c;
+            sift_down(best, k, 0);
+        }
+    }
+    if (count < k)
+        heapify(best, count);
+    unheap(best, count);
+    return count;
+}
+
+uint32_t select_top(const float *logits, uint32_t n, const uint64_t *allowed,
+                    struct candidate *best, uint32_t k)
+{
+    if (allowed)
+        return top_allowed(logits, n, allowed, best, k);
     uint32_t count = 0, token = 0;
     for (; token < n && count < k; token++)
         if (logits[token] >= -FLT_MAX)
             best[count++] = (struct candidate){bounded(logits[token]), token};
-    for (uint32_t i = count / 2; i-- > 0;)
-        sift_down(best, count, i);
+    heapify(best, count);
     /* A later token of an equal logit is worse than any in the heap, so > suffices; NaN fails it.
      */
     for (; token < n; token++)
@@ -48,23 +103,30 @@ uint32_t select_top(const float *logits, uint32_t n, struct candidate *best, uin
             best[0] = (struct candidate){bounded(logits[token]), token};
             sift_down(best, count, 0);
         }
-    for (uint32_t left = count; left > 1;) { /* the worst goes to the end, again and again */
-        struct candidate worst = best[0];
-        best[0] = best[--left];
-        best[left] = worst;
-        sift_down(best, left, 0);
-    }
+    unheap(best, count);
     return count;
 }
 
-uint32_t select_above(const float *logits, uint32_t n, double floor, struct candidate *out)
+uint32_t select_above(const float *logits, uint32_t n, const uint64_t *allowed, double floor,
+                      struct candidate *out)
 {
     float bound = floor < -FLT_MAX ? -FLT_MAX : (float)floor;
     uint32_t count = 0;
-    for (uint32_t token = 0; token < n; token++)
+    for (uint32_t token = allowed ? next_allowed(allowed, 0, n) : 0; token < n;
+         token = allowed ? next_allowed(allowed, token + 1, n) : token + 1)
         if (logits[token] >= bound)
             out[count++] = (struct candidate){bounded(logits[token]), token};
     return count;
+}
+
+uint32_t select_best(const float *logits, uint32_t n, const uint64_t *allowed)
+{
+    uint32_t best = next_allowed(allowed, 0, n);
+    for (uint32_t token = best; token < n; token = next_allowed(allowed, token + 1, n))
+        if (logits[token] > logits[best] ||
+            (logits[best] != logits[best] && logits[token] == logits[token]))
+            best = token;
+    return best;
 }
 
 /* A number that grows as the logit falls. */

@@ -49,7 +49,7 @@ static struct sampler_params all_off(void)
 static uint32_t sample(struct sampler *s, const float *logits, uint64_t position)
 {
     struct sampled out;
-    sampler_sample(s, logits, position, &out);
+    sampler_sample(s, logits, NULL, position, &out);
     return out.token;
 }
 
@@ -346,6 +346,40 @@ static void all_forbidden_still_gives_a_token(void **state)
     }
 }
 
+/* A mask gives what logits of −inf would give, under every mix of filters. */
+static void a_mask_equals_forbidden_logits(void **state)
+{
+    (void)state;
+    enum { N = 700 };
+    float logits[N], masked[N];
+    uint64_t allowed[(N + 63) / 64];
+    struct prng r = {.seed = 77};
+    for (int round = 0; round < 3000; round++) {
+        struct sampler_params p = sampler_defaults();
+        p.temperature = round % 5 ? 1.0f : 0;
+        p.top_k = round % 3 == 0 ? 0 : (int32_t)prng_below(&r, 60);
+        p.top_p = round % 2 ? 0.9f : 1;
+        p.min_p = round % 7 ? 0 : 0.1f;
+        p.typical_p = round % 11 ? 1 : 0.8f;
+        random_logits(&r, logits, N, 3);
+        memset(allowed, 0, sizeof allowed);
+        uint32_t n = 1 + (uint32_t)prng_below(&r, round % 4 ? 30 : N);
+        for (uint32_t i = 0; i < n; i++) {
+            uint32_t token = (uint32_t)prng_below(&r, N);
+            allowed[token / 64] |= 1ull << token % 64;
+        }
+        for (uint32_t i = 0; i < N; i++)
+            masked[i] = allowed[i / 64] >> i % 64 & 1 ? logits[i] : -INFINITY;
+        struct sampler *s = sampler_of(&p, N);
+        struct sampled a, b;
+        sampler_sample(s, logits, allowed, (uint64_t)round, &a);
+        sampler_sample(s, masked, NULL, (uint64_t)round, &b);
+        assert_int_equal(a.token, b.token);
+        assert_true(allowed[a.token / 64] >> a.token % 64 & 1);
+        sampler_free(s);
+    }
+}
+
 static void repeat_penalty_looks_at_the_last_n(void **state)
 {
     (void)state;
@@ -425,7 +459,7 @@ static void log_probabilities_are_those_of_the_raw_logits(void **state)
     p.n_top_logprobs = 20;
     struct sampler *s = sampler_of(&p, N);
     struct sampled out;
-    sampler_sample(s, logits, 0, &out);
+    sampler_sample(s, logits, NULL, 0, &out);
     assert_int_equal(out.token, 7);
     assert_true(fabs((double)out.logprob - ((double)logits[7] - log(sum))) < 1e-5);
     assert_int_equal(out.n_top, 20);
@@ -440,7 +474,7 @@ static void log_probabilities_are_those_of_the_raw_logits(void **state)
     p.n_bias = 0;
     p.n_top_logprobs = 20;
     s = sampler_of(&p, 3); /* a vocabulary smaller than what was asked for */
-    sampler_sample(s, logits, 0, &out);
+    sampler_sample(s, logits, NULL, 0, &out);
     assert_int_equal(out.n_top, 3);
     sampler_free(s);
     mem_free(logits);
@@ -527,6 +561,7 @@ int main(void)
         cmocka_unit_test(vectors),
         cmocka_unit_test(bias_forbids_and_forces),
         cmocka_unit_test(all_forbidden_still_gives_a_token),
+        cmocka_unit_test(a_mask_equals_forbidden_logits),
         cmocka_unit_test(repeat_penalty_looks_at_the_last_n),
         cmocka_unit_test(presence_and_frequency_count_generated_tokens),
         cmocka_unit_test(log_probabilities_are_those_of_the_raw_logits),

@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: MIT
+ * constraint.c — compiled grammars by the digest of their text; masks and triggers of a choice. */
+#include "engine/constraint.h"
+
+#include <pthread.h>
+#include <string.h>
+
+#include "base/digest.h"
+#include "base/mem.h"
+
+#define SCHEMA_BYTES_MAX (4u << 20)
+#define ENDS_MAX         64u
+
+struct kept {
+    struct digest key;
+    struct grammar_masks *masks;
+    uint64_t used;
+};
+struct constraints {
+    const struct tokenizer *tokenizer;
+    uint32_t n_vocab;
+    pthread_mutex_t mutex; /* guards all below */
+    struct grammar_vocabulary
+        *vocabulary;         /* made for the first grammar; stays as it is, like ends */
+    uint32_t ends[ENDS_MAX]; /* end tokens */
+    uint32_t n_ends;
+    struct kept kept[CONSTRAINTS_MAX];
+    uint32_t n;
+    uint64_t clock;
+};
+
+enum status constraints_new(const struct tokenizer *t, struct constraints **out, struct err *e)
+{
+    struct constraints *c = mem_try_new(1, sizeof *c);
+    if (!c)
+        return err_set(e, E_NOMEM, "out of memory");
+    c->tokenizer = t;
+    c->n_vocab = tokenizer_info(t).n_vocab;
+    pthread_mutex_init(&c->mutex, NULL);
+    *out = c;
+    return OK;
+}
+
+void constraints_free(struct constraints *c)
+{
+    if (!c)
+        return;
+    for (uint32_t i = 0; i < c->n; i++)
+        grammar_masks_free(c->kept[i].masks);
+    grammar_vocabulary_free(c->vocabulary);
+    pthread_mutex_destroy(&c->mutex);
+    mem_free(c);
+}
+
+/* Control tokens have no text here, so no grammar can ask for them. */
+static struct slice piece_of(void *arg, uint32_t id)
+{
+    const struct tokenizer *t = arg;
+    return tokenizer_is_end(t, id) ? (struct slice){"", 0} : tokenizer_piece(t, id, false);
+}
+
+static enum status make_vocabulary(struct constraints *c, struct err *e)
+{
+    enum status st = grammar_vocabulary_new(c->n_vocab, piece_of, (void *)(uintptr_t)c->tokenizer,
+                                            &c->vocabulary, e);
+    for (uint32_t id = 0; st == OK && id < c->n_vocab && c->n_ends < ENDS_MAX; id++)
+        if (tokenizer_is_end(c->tokenizer, id))
+            c->ends[c->n_ends++] = id;
+    return st;
+}
+
+static enum status take_vocabulary(struct constraints *c, const struct grammar_vocabulary **out,
+                                   struct err *e)
+{
+    pthread_mutex_lock(&c->mutex); /* a tenth of a second, once */
+    enum status st = c->vocabulary ? OK : make_vocabulary(c, e);
+    *out = c->vocabulary;
+    pthread_mutex_unlock(&c->mutex);
+    return st;
+}
+
+static enum status key_of(const struct json *schema, struct slice gbnf, struct digest *out,
+                          struct err *e)
+{
+    struct digester d = {0};
+    struct buf text;
+    buf_init(&text, SCHEMA_BYTES_MAX);
+    if (schema)
+        json_write(&text, schema, (struct json_style){.is_compact = true});
+    if (text.failed) {
+        buf_release(&text);
+        return err_set(e, E_LIMIT, "schema: longer than %u MiB", SCHEMA_BYTES_MAX >> 20);
+    }
+    digest_begin(&d);
+    digest_u64(&d, "is schema", schema != NULL);
+    digest_field(&d, "text", schema ? text.ptr : gbnf.ptr, schema ? text.len : gbnf.len);
+    *out = digest_end(&d);
+    digester_release(&d);
+    buf_release(&text);
+    return OK;
+}
+
+static struct grammar_masks *find(struct constraints *c, const struct digest *key)
+{
+    struct grammar_masks *found = NULL;
+    pthread_mutex_lock(&c->mutex);
+    for (uint32_t i = 0; i < c->n && !found; i++)
+        if (digest_equal(&c->kept[i].key, key)) {
+            c->kept[i].used = ++c->clock;
+            found = grammar_masks_hold(c->kept[i].masks);
+        }
+    pthread_mutex_unlock(&c->mutex);
+    return found;
+}
+
+static void keep(struct constraints *c, const struct digest *key, struct grammar_masks *masks)
+{
+    struct grammar_masks *gone = NULL;
+    uint32_t at = 0;
+    pthread_mutex_lock(&c->mutex);
+    if (c->n < CONSTRAINTS_MAX)
+        at = c->n++;
+    else
+        for (uint32_t i = 1; i < c->n; i++)
+            if (c->kept[i].used < c->kept[at].used)
+                at = i;
+    gone = c->kept[at].masks;
+    c->kept[at] = (struct kept){*key, grammar_masks_hold(masks), ++c->clock};
+    pthread_mutex_unlock(&c->mutex);
+    grammar_masks_free(gone);
+}
+
+enum status constraints_get(struct constraints *c, const struct json *schema, struct slice gbnf,
+                            struct grammar_masks **out, struct err *e)
+{
+    const struct grammar_vocabulary *v;
+    struct grammar *g;
+    struct digest key;
+    enum status st = key_of(schema, gbnf, &key, e);
+    if (st != OK)
+        return st;
+    *out = find(c, &key);
+    if (*out)
+        return OK;
+    st = schema ? grammar_from_schema(schema, &g, e) : grammar_from_gbnf(gbnf, &g, e);
+    if (st != OK)
+        return st;
+    st = take_vocabulary(c, &v, e);
+    if (st == OK)
+        st = grammar_prepare(g, v, out, e);
+    grammar_free(g);
+    if (st == OK)
+        keep(c, &key, *out);
+    return st;
+}
+
+/* ---- one choice ---- */
+enum status guard_init(struct guard *g, const struct constraints *c, struct grammar_masks *masks,
+                       struct slice trigger, struct err *e)
+{
+    *g = (struct guard){.constraints = c, .trigger = trigger};
+    if (!masks)
+        return OK;
+    buf_init(&g->tail, trigger.len + GRAMMAR_TOKEN_MAX + TOKENIZER_TOKEN_BYTES_MAX);
+    g->bits = mem_try_new((c->n_vocab + 63) / 64, sizeof *g->bits);
+    if (!g->bits)
+        return err_set(e, E_NOMEM, "grammar: out of memory");
+    g->masks = grammar_masks_hold(masks);
+    return trigger.len ? OK : matcher_new(masks, &g->matcher, e);
+}
+
+void guard_release(struct guard *g)
+{
+    matcher_free(g->matcher);
+    grammar_masks_free(g->masks);
+    buf_release(&g->tail);
+    mem_free(g->bits);
+    *g = (struct guard){0};
+}
+
+static bool is_empty(const struct guard *g)
+{
+    for (uint32_t i = 0; i < (g->constraints->n_vocab + 63) / 64; i++)
+        if (g->bits[i])
+            return false;
+    return true;
+}
+
+enum status guard_allowed(struct guard *g, const uint64_t **allowed, struct err *e)
+{
+    const struct constraints *c = g->constraints;
+    bool may_end;
+    *allowed = NULL;
+    if (!g->matcher)
+        return OK;
+    enum status st = matcher_mask(g->matcher, g->bits, &may_end, e);
+    if (st != OK)
+        return st;
+    if (g->trigger.len && may_end && is_empty(g)) { /* done: until the trigger comes again */
+        matcher_free(g->matcher);
+        g->matcher = NULL;
+        return OK;
+    }
+    for (uint32_t i = 0; may_end && i < c->n_ends; i++)
+        g->bits[c->ends[i] / 64] |= 1ull << c->ends[i] % 64;
+    if (is_empty(g))
+        return err_set(e, E_INVALID, "grammar: no token of this model can go on here");
+    *allowed = g->bits;
+    return OK;
+}
+
+/* The trigger may end inside a token: what follows it there is the beginning of the grammar's text.
+ * Text that the grammar does not know is no call of it, and goes on freely. */
+static enum status watch(struct guard *g, struct slice piece, struct err *e)
+{
+    buf_add_slice(&g->tail, piece);
+    if (g->tail.failed)
+        return err_set(e, E_NOMEM, "grammar: out of memory");
+    const char *at = memmem(g->tail.ptr, g->tail.len, g->trigger.ptr, g->trigger.len);
+    if (!at) {
+        size_t keep = g->trigger.len - 1;
+        if (g->tail.len > keep)
+            buf_consume(&g->tail, g->tail.len - keep);
+        return OK;
+    }
+    const char *behind = at + g->trigger.len;
+    struct slice rest = {behind, (size_t)(g->tail.ptr + g->tail.len - behind)};
+    enum status st = matcher_new(g->masks, &g->matcher, e);
+    if (st == OK && rest.len && matcher_accept_text(g->matcher, rest, e) != OK) {
+        matcher_free(g->matcher);
+        g->matcher = NULL;
+    }
+    buf_clear(&g->tail);
+    return st;
+}
+
+enum status guard_accept(struct guard *g, uint32_t token, struct err *e)
+{
+    if (!g->masks)
+        return OK;
+    if (g->matcher)
+        return matcher_accept(g->matcher, token, e);
+    return watch(g, tokenizer_piece(g->constraints->tokenizer, token, true), e);
+}
