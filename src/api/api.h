@@ -112,6 +112,11 @@ NODISCARD enum status api_call_prompt(const struct api_call *c, uint32_t prompt,
                                       const struct engine_request *first, struct engine_request *r,
                                       struct api_error *error);
 
+/* A turn of this call may be asked for again: see engine_request.turn_key. */
+bool api_call_keeps_turns(const struct api_call *c);
+bool api_call_turn_key(const struct api_call *c, uint32_t prompt, uint32_t choice,
+                       struct digest *key);
+
 /* ---- replies ---- */
 /* Appends what the client gets to see of this event of that prompt: events for a stream, nothing
  * or, with the last EVENT_DONE, the whole JSON body otherwise.  E_LIMIT: the reply outgrew

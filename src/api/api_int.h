@@ -109,7 +109,9 @@ struct api_call {
     bool keeps_reasoning;   /* as text, where it stands */
     bool reads_turns;       /* a chat: reasoning and calls are told from text */
     struct turn_format format;
-    const struct json *tools; /* of the request, in its arena */
+    bool keeps_turns;
+    struct digest conversation; /* turns.c: as the client sees it */
+    const struct json *tools;   /* of the request, in its arena */
     uint32_t n_prompts, n_per_prompt, n_choices, n_unfinished;
     const struct json *prompts; /* [n_prompts] of the body, in the first request's arena; or NULL */
     struct slice *echoes;       /* [n_prompts], or NULL */
@@ -175,6 +177,9 @@ void read_refused(struct fields *f, const struct api_dialect *dialect);
 void read_model(struct fields *f, struct api_call *c);
 void read_stops(struct fields *f, const char *name, struct engine_request *r);
 void read_best_of(struct fields *f);
+/* turns.c: r->turns and c->conversation */
+void read_turns(struct api_call *c, struct engine_request *r);
+
 /* options.c */
 /* A template variable, unless the request names it itself. */
 void set_variable(struct engine_request *r, const char *key, struct json value);

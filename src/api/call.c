@@ -49,6 +49,7 @@ static void set_turns(const struct api_context *context, struct api_call *c,
     c->format = turn_format_of(context->template_source);
     c->reads_turns = true;
     c->tools = r->tools;
+    read_turns(c, r);
     r->show_special = c->format.has_special && (c->finds_tools || c->format.calls == CALLS_HARMONY);
 }
 

@@ -138,10 +138,30 @@ static void put_text(struct api_call *c, struct api_choice *choice, enum item_ki
     grow_item(c, choice, text, out);
 }
 
+/* Mistral's templates take ids of nine letters and digits only. */
+static void make_short_id(const struct api_call *c, const struct api_choice *choice,
+                          struct api_item *item)
+{
+    struct digester d = {0};
+    digest_begin(&d);
+    digest_field(&d, "kvasir id", c->id, strlen(c->id));
+    digest_field(&d, "choice", &choice->index, sizeof choice->index);
+    digest_field(&d, "call", &item->call_number, sizeof item->call_number);
+    struct digest bytes = digest_end(&d);
+    digester_release(&d);
+    for (size_t i = 0; i < 9; i++)
+        item->id[i] = "0123456789abcdefghijklmnopqrstuvwxyz"[bytes.b[i] % 36];
+    item->id[9] = '\0';
+}
+
 /* The dialect's prefix, what is random in the reply's id, the choice, the number. */
 static void make_call_id(const struct api_call *c, const struct api_choice *choice,
                          struct api_item *item)
 {
+    if (c->format.calls == CALLS_MISTRAL) {
+        make_short_id(c, choice, item);
+        return;
+    }
     snprintf(item->id, sizeof item->id, "%s%s%02x%04x", c->dialect->call_id_prefix,
              c->id + strlen(c->dialect->id_prefix), choice->index, item->call_number);
 }

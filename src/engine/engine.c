@@ -222,6 +222,8 @@ static enum status open_cache(struct engine *g, struct err *e)
                                 .no_replay = g->options.no_replay};
     if (st == OK)
         st = constraints_new(g->tokenizer, &g->constraints, e);
+    if (st == OK)
+        st = said_new(g->store, g->options.store_read_only, &g->said, e);
     return st == OK ? memo_new(&memo, &g->memo, e) : st;
 }
 
@@ -344,6 +346,7 @@ void engine_close(struct engine *g)
         thread_join(g->keeper); /* drains the ring: what ended well is kept */
     constraints_free(g->constraints);
     memo_free(g->memo);
+    said_free(g->said);
     cache_free(g->cache);
     sessions_close(g->sessions);
     store_close(g->store);

@@ -59,9 +59,9 @@ NODISCARD enum status engine_open(const struct engine_options *options, struct e
 void engine_close(struct engine *g);
 
 struct engine_info {
-    const char *model_name;      /* general.name, else the file name without .gguf */
-    const char *model_path;      /* or "embedded" */
-    const char *template_origin; /* "file", or "built-in for gemma3" where the file has none */
+    const char *model_name;       /* general.name, else the file name without .gguf */
+    const char *model_path;       /* or "embedded" */
+    const char *template_origin;  /* "file", or "built-in for gemma3" where the file has none */
     struct slice template_source; /* empty: none */
     const struct model_info *model;
     struct tokenizer_info vocabulary;
@@ -113,13 +113,19 @@ struct engine_event {
     /* EVENT_TEXT: whole UTF-8 characters; FINISHED: what was held back; STARTED: the prompt behind
      * its last end of a turn, empty when it came as token ids */
     struct slice text;
-    uint32_t token;    /* EVENT_TEXT: id; TOKEN_NONE when text only was released */
+    uint32_t token;                   /* EVENT_TEXT: id; TOKEN_NONE when text only was released */
     const struct sampled *sampled;    /* EVENT_TEXT with logprobs asked for, else NULL */
     enum finish_reason finish;        /* EVENT_FINISHED */
     struct slice stop;                /* EVENT_FINISHED: the stop string that matched, else empty */
     uint32_t done, total;             /* EVENT_PROGRESS */
     const struct engine_usage *usage; /* STARTED, PROGRESS, DONE */
     const struct err *error; /* ERROR; error->code E_CONTEXT: done = prompt, total = context */
+};
+
+/* An assistant's message that a model wrote here, if what turn_key once said is known. */
+struct engine_turn {
+    uint32_t from_end; /* of messages: 1 is the last one */
+    struct digest key;
 };
 
 struct engine_request {
@@ -153,6 +159,12 @@ struct engine_request {
     struct slice session; /* names the chain's end; empty: unnamed */
     /* PROMPT_CHAT: what this response (or session) said comes before messages. */
     struct slice previous;
+    /* PROMPT_CHAT: turns of the assistant's that may be replayed byte for byte, ascending. */
+    const struct engine_turn *turns;
+    uint32_t n_turns;
+    /* A choice ended by itself (after its EVENT_FINISHED): by which key may its bytes be asked for
+     * in later requests?  False: by none.  NULL: never. */
+    bool (*turn_key)(void *arg, uint32_t choice, struct digest *key);
     struct slice response; /* keep the turn under this id: EVENT_DONE comes when it is durable */
 
     /* Called for each event; ev is valid during the call only. */

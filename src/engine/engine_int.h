@@ -22,6 +22,7 @@
 #include "engine/engine.h"
 #include "engine/memo.h"
 #include "engine/packed.h"
+#include "engine/said.h"
 #include "engine/speculate.h"
 #include "engine/stream.h"
 #include "os/clock.h"
@@ -120,6 +121,7 @@ struct engine {
     struct store *store;
     struct cache *cache;
     struct memo *memo;
+    struct said *said;
     struct sessions *sessions;
     struct constraints *constraints;
     struct digest root;
@@ -168,6 +170,14 @@ void prompt_worker(void *arg);
 NODISCARD enum status prompt_build(struct engine *g, const struct engine_request *r,
                                    const struct digest *owner, struct prompt *p, struct err *e);
 NODISCARD enum status prompt_load_template(struct engine *g, struct err *e);
+
+/* Whose texts: a model's and a tenant's. */
+struct digest prompt_owner(const struct engine *g, const struct digest *salt);
+
+/* replay.c: the chat's text, with the bytes of turns that are known */
+NODISCARD enum status replay_render(struct engine *g, const struct engine_request *r,
+                                    const struct digest *owner, struct buf *out,
+                                    uint32_t *n_replayed, struct err *e);
 
 /* loop.c */
 void engine_thread(void *arg);

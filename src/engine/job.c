@@ -151,6 +151,24 @@ uint32_t choice_draw(const struct engine *g, struct choice *c, const float *logi
     return n;
 }
 
+/* The turn may come back in a form of the client's own: its bytes are kept under that. */
+static void keep_said(struct engine *g, const struct choice *c, uint32_t end_token)
+{
+    const struct engine_request *r = c->job->request;
+    struct slice end = memo_end_piece(g->memo, end_token);
+    struct digest key, owner = prompt_owner(g, &c->job->owner);
+    struct buf written;
+    if (!r->turn_key || r->no_cache || g->options.no_replay || end.len == 0 ||
+        !c->job->prompt.is_text || !r->turn_key(r->event_arg, c->index, &key))
+        return;
+    buf_init(&written, SAID_TURN_MAX);
+    buf_add_slice(&written, buf_slice(&c->stream.text));
+    buf_add_slice(&written, end);
+    if (!written.failed)
+        said_put(g->said, &owner, &key, buf_slice(&c->job->prompt.rest), buf_slice(&written));
+    buf_release(&written);
+}
+
 void choice_take(struct engine *g, struct choice *c, const struct sampled *drawn)
 {
     const struct engine_request *r = c->job->request;
@@ -163,6 +181,7 @@ void choice_take(struct engine *g, struct choice *c, const struct sampled *drawn
             memo_remember(g->memo, &c->job->prompt, c->tokens.ids + c->job->prompt.tokens.count,
                           c->n_generated, buf_slice(&c->stream.text), drawn->token);
         finish_choice(c, FINISH_STOP, stream_flush(&c->stream));
+        keep_said(g, c, drawn->token);
         return;
     }
     if (token_list_add(&c->tokens, drawn->token) != OK) {

@@ -195,6 +195,45 @@ static enum status cut(const struct memo *m, const struct digest *owner, struct 
     return st;
 }
 
+static bool has_end_before(const struct memo *m, struct slice text, size_t at)
+{
+    for (uint32_t i = 0; i < m->n_ends; i++) {
+        size_t n = m->ends[i].len;
+        if (at >= n && memcmp(text.ptr + at - n, m->ends[i].ptr, n) == 0)
+            return true;
+    }
+    return false;
+}
+
+size_t memo_last_end(const struct memo *m, struct slice text)
+{
+    size_t at = text.len;
+    while (at > 0 && !has_end_before(m, text, at))
+        at--;
+    return at;
+}
+
+size_t memo_end_at(const struct memo *m, struct slice text)
+{
+    size_t blanks = 0;
+    while (blanks < text.len && strchr(" \r\n\t", text.ptr[blanks]) && text.ptr[blanks])
+        blanks++;
+    struct slice rest = {text.ptr + blanks, text.len - blanks};
+    for (uint32_t i = 0; i < m->n_ends; i++)
+        if (slice_starts(rest, m->ends[i]))
+            return blanks + m->ends[i].len;
+    return 0;
+}
+
+struct slice memo_end_piece(const struct memo *m, uint32_t token)
+{
+    struct slice piece = tokenizer_piece(m->options.tokenizer, token, true);
+    for (uint32_t i = 0; i < m->n_ends; i++)
+        if (slice_equal(piece, m->ends[i]))
+            return piece;
+    return (struct slice){"", 0};
+}
+
 uint32_t memo_count_ends(const struct memo *m, struct slice text)
 {
     struct hits hits = {0};

@@ -49,6 +49,12 @@ NODISCARD enum status memo_tokenize(struct memo *m, const struct digest *owner, 
                                     struct prompt *p, struct err *e);
 /* End-of-turn tokens' texts in a text. */
 uint32_t memo_count_ends(const struct memo *m, struct slice text);
+/* Behind the last of them; 0: there is none. */
+size_t memo_last_end(const struct memo *m, struct slice text);
+/* Length of the one that text begins with, blanks before it included; 0: it does not. */
+size_t memo_end_at(const struct memo *m, struct slice text);
+/* The text that an end-of-turn token puts into texts; empty: it is none. */
+struct slice memo_end_piece(const struct memo *m, uint32_t token);
 /* A session knows the token ids of a text that begins as this one: from now on the part of it that
  * they spell, byte for byte and up to an end-of-turn token, gets these very ids.
  * n_turns: assistant turns in it.  False: they spell something else; nothing is remembered. */

@@ -191,13 +191,20 @@ static bool seed(struct engine *g, const struct engine_request *r, const struct 
     return seeded;
 }
 
+/* One model, one owner. */
+struct digest prompt_owner(const struct engine *g, const struct digest *salt)
+{
+    struct digest owner = g->root;
+    for (size_t i = 0; i < DIGEST_BYTES; i++)
+        owner.b[i] ^= salt->b[i];
+    return owner;
+}
+
 static enum status tokenize(struct engine *g, const struct engine_request *r,
                             const struct digest *salt, struct slice text, struct prompt *p,
                             struct err *e)
 {
-    struct digest owner = g->root;
-    for (size_t i = 0; i < DIGEST_BYTES; i++) /* one model, one owner */
-        owner.b[i] ^= salt->b[i];
+    struct digest owner = prompt_owner(g, salt);
     enum status st = memo_tokenize(g->memo, &owner, text, p, e);
     if (st == OK && seed(g, r, &owner, text, p)) {
         prompt_release(p);
@@ -210,6 +217,7 @@ enum status prompt_build(struct engine *g, const struct engine_request *r,
                          const struct digest *owner, struct prompt *p, struct err *e)
 {
     uint64_t start = clock_now_ns();
+    uint32_t n_replayed = 0;
     enum status st = OK;
     if (r->kind == PROMPT_TOKENS) {
         st = build_tokens(r, p, e);
@@ -218,15 +226,19 @@ enum status prompt_build(struct engine *g, const struct engine_request *r,
     } else {
         struct buf text;
         buf_init(&text, PROMPT_BYTES_MAX);
-        st = engine_render(g, r, &text, e);
+        struct digest said_owner = prompt_owner(g, owner);
+        st = replay_render(g, r, &said_owner, &text, &n_replayed, e);
         if (st == OK && text.failed)
             st = err_set(e, E_LIMIT, "the prompt is longer than %u MiB", PROMPT_BYTES_MAX >> 20);
         if (st == OK)
             st = tokenize(g, r, owner, buf_slice(&text), p, e);
         buf_release(&text);
     }
-    if (st == OK)
+    if (st == OK) {
         p->ms = clock_ms_since(start);
+        if (p->n_replayed < n_replayed) /* the tokenizer spells some as the model did */
+            p->n_replayed = n_replayed;
+    }
     return st;
 }
 

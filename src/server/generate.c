@@ -280,6 +280,16 @@ static void on_event(void *arg, const struct engine_event *ev)
         finish(g);
 }
 
+static bool on_turn_key(void *arg, uint32_t choice, struct digest *key)
+{
+    struct part *part = arg;
+    struct generation *g = part->generation;
+    pthread_mutex_lock(&g->events);
+    bool ok = !g->is_cut && !g->has_failed && api_call_turn_key(g->call, part->prompt, choice, key);
+    pthread_mutex_unlock(&g->events);
+    return ok;
+}
+
 /* ---- the request ---- */
 static struct generation *generation_new(struct server *s, struct http_exchange *x,
                                          struct api_call *call)
@@ -310,6 +320,7 @@ static bool submit_part(struct generation *g, struct part *part, struct engine_r
     uint64_t id = 0;
     r->event = on_event;
     r->event_arg = part;
+    r->turn_key = api_call_keeps_turns(g->call) ? on_turn_key : NULL;
     enum status st = engine_submit(s->engine, r, &id, &e);
     if (st != OK) {
         struct api_error error;
