@@ -22,12 +22,16 @@
 
 #define TINY(name) "tests/golden/tiny/tiny-" name ".gguf"
 
+static enum isa rig_isa = ISA_AUTO; /* of engines that do not ask for another */
+
 static inline struct engine *rig_engine(struct engine_options o)
 {
     struct engine *g = NULL;
     struct err e = {0};
     if (!o.n_threads)
         o.n_threads = 2;
+    if (o.isa == ISA_AUTO)
+        o.isa = rig_isa;
     o.cache_max_bytes = o.cache_max_bytes ? o.cache_max_bytes : 1u << 30;
     o.store_max_bytes = 1u << 30;
     if (engine_open(&o, &g, &e) != OK)

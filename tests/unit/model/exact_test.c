@@ -2,16 +2,17 @@
  * exact_test.c — logits are a function of the token sequence alone.
  * Goal:   the same bits for every way of running the same tokens.
  * Method: one reference run (plain C kernels, two workers, whole prompts) per model × activations ×
- *         KV type; then chunks of 1, 7, 64, whole; 1, 2, 3 workers; ref and avx2; alone and among
- *         five sequences that are cut differently; all compared by memcmp.  Prompts are long enough
- *         for several pages, two attention partitions and, in gemma3, many windows. */
+ *         KV type; then chunks of 1, 7, 64, whole; 1, 2, 3 workers; every instruction set; alone
+ * and among five sequences that are cut differently; all compared by memcmp.  Prompts are long
+ * enough for several pages, two attention partitions and, in gemma3, many windows. */
+#include "isas.h"
 #include "rig.h"
 
 #include "base/prng.h"
 
 #define PROMPT_TOKENS 560u /* beyond one partition of 512 */
-#define SHORT_TOKENS 90u
-#define SEQUENCES 5u
+#define SHORT_TOKENS  90u
+#define SEQUENCES     5u
 
 static const char *const models[] = {
     "tests/golden/tiny/tiny-gemma3-F32.gguf", "tests/golden/tiny/tiny-gemma3-Q8_0.gguf",
@@ -19,7 +20,8 @@ static const char *const models[] = {
     "tests/golden/tiny/tiny-qwen2-Q5_1.gguf", "tests/golden/tiny/tiny-qwen3-F16.gguf",
 };
 
-static bool has_avx2;
+static enum isa isas[ISA_COUNT]; /* but ref; the best one last */
+static uint32_t n_isas;
 
 static void make_tokens(uint32_t *tokens, uint32_t n, uint32_t n_vocab, uint64_t seed)
 {
@@ -69,17 +71,20 @@ static void test_chunks_threads_isas(void **state)
             uint32_t n_vocab;
             run_once(models[m], plain, type, MODEL_BATCH_TOKENS_MAX, PROMPT_TOKENS, &want,
                      &n_vocab);
-            for (size_t i = 0; i < ARRAY_COUNT(chunks); i++) {
+            for (size_t i = 0; i < ARRAY_COUNT(chunks) * n_isas; i++) {
+                const uint32_t chunk = chunks[i % ARRAY_COUNT(chunks)];
                 struct rig_options o = {
                     .activations = a,
-                    .isa = has_avx2 ? ISA_AVX2 : ISA_REF,
+                    .isa = isas[i / ARRAY_COUNT(chunks)],
                     .n_workers = 1 + (uint32_t)i % 3,
                     .may_run_alone = i % 2 == 0,
                 };
+                if (chunk == 1 && i / ARRAY_COUNT(chunks) + 1 < n_isas)
+                    continue; /* the slow one on the best set only */
                 char what[256];
-                snprintf(what, sizeof what, "%s activations %s chunk %u workers %u isa %d",
-                         models[m], f32 ? "f32" : "q8", chunks[i], o.n_workers, (int)o.isa);
-                run_once(models[m], o, type, chunks[i], PROMPT_TOKENS, &got, &n_vocab);
+                snprintf(what, sizeof what, "%s activations %s chunk %u workers %u isa %s",
+                         models[m], f32 ? "f32" : "q8", chunk, o.n_workers, isa_name(o.isa));
+                run_once(models[m], o, type, chunk, PROMPT_TOKENS, &got, &n_vocab);
                 assert_same(what, want, got, PROMPT_TOKENS, n_vocab);
                 mem_free(got);
             }
@@ -212,8 +217,7 @@ static void test_fewer_logits(void **state)
 
 int main(void)
 {
-    const struct kernels *k;
-    has_avx2 = kernels_select(ISA_AVX2, &k, NULL) == OK;
+    n_isas = isas_here((enum isa)(ISA_REF + 1), isas);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_chunks_threads_isas),
         cmocka_unit_test(test_mixed_batch),

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: MIT
  * numerics_test.c — no bit of any logit changes without a raised NUMERICS_VERSION.
  * Goal:   pages stored by an older version must not be continued with other bits.
- * Method: SHA-256 of the logits of 80 tokens for each tiny model × activations × KV type, against
- *         tests/golden/numerics/logits.txt ("version model activations kv digest", one a line).
- *         After a deliberate change: raise NUMERICS_VERSION and put the lines printed here there. */
+ * Method: SHA-256 of the logits of 80 tokens for each tiny model × activations × KV type ×
+ * instruction set of this machine, against tests/golden/numerics/logits.txt ("version model
+ * activations kv digest", one a line). After a deliberate change: raise NUMERICS_VERSION and put
+ * the lines printed here there. */
+#include "isas.h"
 #include "rig.h"
 
-#define TOKENS 80u
+#define TOKENS    80u
 #define VOCAB_MAX 1024u
 
 static const char *const models[] = {
@@ -14,13 +16,14 @@ static const char *const models[] = {
     "tiny-qwen2-F32",  "tiny-qwen2-Q5_1",  "tiny-qwen3-F32", "tiny-qwen3-F16",
 };
 
-static void line_of(const char *name, bool is_f32, bool has_f32_kv, char *line, size_t size)
+static void line_of(enum isa isa, const char *name, bool is_f32, bool has_f32_kv, char *line,
+                    size_t size)
 {
     static float logits[TOKENS * VOCAB_MAX];
     char path[256], hex[DIGEST_HEX_BYTES];
     snprintf(path, sizeof path, "tests/golden/tiny/%s.gguf", name);
-    struct rig_options o = {.activations = is_f32 ? ACTIVATIONS_F32 : ACTIVATIONS_Q8,
-                            .n_workers = 2};
+    struct rig_options o = {
+        .activations = is_f32 ? ACTIVATIONS_F32 : ACTIVATIONS_Q8, .isa = isa, .n_workers = 2};
     struct rig r = rig_open(path, o);
     uint32_t tokens[TOKENS];
     for (uint32_t i = 0; i < TOKENS; i++)
@@ -51,10 +54,13 @@ static void test_digests(void **state)
         golden[fread(golden, 1, sizeof golden - 1, f)] = 0;
         fclose(f);
     }
+    enum isa isas[ISA_COUNT];
+    const uint32_t n_isas = isas_here(ISA_REF, isas);
     uint32_t n_missing = 0;
-    for (size_t i = 0; i < ARRAY_COUNT(models) * 4; i++) {
+    for (size_t j = 0; j < ARRAY_COUNT(models) * 4 * n_isas; j++) {
+        const size_t i = j / n_isas;
         char line[256];
-        line_of(models[i / 4], (i & 1) != 0, (i & 2) != 0, line, sizeof line);
+        line_of(isas[j % n_isas], models[i / 4], (i & 1) != 0, (i & 2) != 0, line, sizeof line);
         if (!strstr(golden, line)) {
             n_missing++;
             fputs(line, stdout);
