@@ -17,6 +17,8 @@ usage: ./do COMMAND [ARGS]
              decoding with guesses, beside a busy neighbour, on two threads, beside a long prefill
   bench speed [PART…]
              kvasir against llama.cpp and ik_llama.cpp (wheels from PyPI): bars met and not met
+  bench kernels [--isa NAME]... [--all]
+             each kernel beside what this machine can do at most
   soak       the long versions of the tests
   fuzz [SECONDS]
              each fuzz target for SECONDS (default 30)
@@ -172,6 +174,10 @@ case $command in
         if [ "${1:-}" = speed ]; then
             shift
             run_speed "$@"
+        elif [ "${1:-}" = kernels ]; then
+            shift
+            build
+            exec "$(program micro_kernels)" "$@"
         fi
         build
         if [ "${1:-}" = serving ]; then

@@ -1,176 +1,25 @@
 /* SPDX-License-Identifier: MIT
- * kernels_bench.c — what the kernels do on this machine, beside what the
- * machine can do. Prints, from one thread: register-only peaks and read
- * bandwidth, then GOP/s (a multiply and an add are two) of every weight type at
- * M = 1, 8, 64, 512 rows, GB/s of packed weights at M = 1, and GFLOP/s of
- * attention.  Best of several runs in CPU time of the thread, since other jobs
- * may share the cores.   Use: kernels_bench [ISA] [TYPE] */
+ * micro_kernels.c — what each kernel does on this machine, beside what the machine can do (peak.h),
+ * in one run: weight type × instruction set × shape × 1, 8, 64, 512 rows in GOP/s (a multiply and
+ * an add are two) and % of the peak of the same instruction mix; one row out of memory in GB/s and
+ * % of bare reading, with one and two threads; attention; row operations.  Products run on one
+ * thread, and the best of several runs in CPU time counts, since other jobs may share the cores.
+ * Bar (printed at the end, per set): 8-bit matrix × matrix at 75 % of its mix or more.
+ * Use: micro_kernels [--isa NAME]… [--all]     --all: every weight type, not only what the two
+ * models of the README hold. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/check.h"
 #include "base/mem.h"
 #include "base/prng.h"
+#include "bench/peak.h"
 #include "kernels/kernels.h"
 
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
-
-#define SECONDS_PER_RUN 0.02
-#define RUNS            9
-
-static double seconds(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-/* Best seconds of one call. */
-static double time_of(void (*f)(void *), void *arg)
-{
-    double best = 1e9;
-    for (int run = 0; run < RUNS; run++) {
-        uint32_t n = 0;
-        const double start = seconds();
-        double now;
-        do {
-            f(arg);
-            n++;
-            now = seconds();
-        } while (now - start < SECONDS_PER_RUN);
-        const double each = (now - start) / n;
-        best = each < best ? each : best;
-    }
-    return best;
-}
-
-/* ---- what the machine can do ---- */
-#if defined(__x86_64__)
-#define PEAK_STEPS 20000
-#define CHAINS     12
-
-static volatile int sink;
-
-/* asm keeps the compiler from proving that the loop repeats itself, and from regrouping sums. */
-__attribute__((target("avx2"))) static void peak_maddubs(void *arg)
-{
-    __m256i a[CHAINS], x = _mm256_set1_epi8(3), y = _mm256_set1_epi8(*(char *)arg);
-#pragma GCC unroll 12
-    for (int i = 0; i < CHAINS; i++)
-        a[i] = _mm256_setzero_si256();
-    for (int n = 0; n < PEAK_STEPS; n++)
-#pragma GCC unroll 12
-        for (int i = 0; i < CHAINS; i++) {
-            a[i] = _mm256_add_epi16(a[i], _mm256_maddubs_epi16(x, y));
-            __asm__("" : "+x"(a[i]), "+x"(x));
-        }
-#pragma GCC unroll 12
-    for (int i = 1; i < CHAINS; i++)
-        a[0] = _mm256_add_epi16(a[0], a[i]);
-    sink = _mm256_extract_epi16(a[0], 0);
-}
-
-__attribute__((target("avx2"))) static void peak_maddubs_madd(void *arg)
-{
-    __m256i a[CHAINS], x = _mm256_set1_epi8(3), y = _mm256_set1_epi8(*(char *)arg);
-    const __m256i ones = _mm256_set1_epi16(1);
-#pragma GCC unroll 12
-    for (int i = 0; i < CHAINS; i++)
-        a[i] = _mm256_setzero_si256();
-    for (int n = 0; n < PEAK_STEPS; n++)
-#pragma GCC unroll 12
-        for (int i = 0; i < CHAINS; i++) {
-            a[i] = _mm256_add_epi32(a[i], _mm256_madd_epi16(_mm256_maddubs_epi16(x, y), ones));
-            __asm__("" : "+x"(a[i]), "+x"(x));
-        }
-#pragma GCC unroll 12
-    for (int i = 1; i < CHAINS; i++)
-        a[0] = _mm256_add_epi32(a[0], a[i]);
-    sink = _mm256_extract_epi32(a[0], 0);
-}
-
-__attribute__((target("avx2,fma"))) static void peak_fma(void *arg)
-{
-    __m256 a[CHAINS], x = _mm256_set1_ps(0.5f), y = _mm256_set1_ps(*(char *)arg);
-#pragma GCC unroll 12
-    for (int i = 0; i < CHAINS; i++)
-        a[i] = _mm256_setzero_ps();
-    for (int n = 0; n < PEAK_STEPS; n++)
-#pragma GCC unroll 12
-        for (int i = 0; i < CHAINS; i++) {
-            a[i] = _mm256_fmadd_ps(x, y, a[i]);
-            __asm__("" : "+x"(a[i]));
-        }
-#pragma GCC unroll 12
-    for (int i = 1; i < CHAINS; i++)
-        a[0] = _mm256_add_ps(a[0], a[i]);
-    sink = (int)_mm256_cvtss_f32(a[0]);
-}
-
-#define READ_BYTES ((size_t)256 << 20)
-__attribute__((target("avx2"))) static void read_all(void *arg)
-{
-    const __m256i *p = arg;
-    __m256i a[4] = {0};
-    for (size_t i = 0; i < READ_BYTES / 32; i += 4)
-#pragma GCC unroll 4
-        for (size_t j = 0; j < 4; j++)
-            a[j] = _mm256_or_si256(a[j], _mm256_load_si256(p + i + j));
-    sink = _mm256_extract_epi32(
-        _mm256_or_si256(_mm256_or_si256(a[0], a[1]), _mm256_or_si256(a[2], a[3])), 0);
-}
-
-/* Half of it, so that smaller buffers serve too. */
-__attribute__((target("avx2"))) static void read_half(void *arg)
-{
-    const __m256i *p = arg;
-    __m256i a = _mm256_setzero_si256(), b = a;
-    for (size_t i = 0; i < READ_BYTES / 64; i += 2) {
-        a = _mm256_or_si256(a, _mm256_load_si256(p + i));
-        b = _mm256_or_si256(b, _mm256_load_si256(p + i + 1));
-    }
-    sink = _mm256_extract_epi32(_mm256_or_si256(a, b), 0);
-}
-
-static void print_peaks(void)
-{
-    char three = 3;
-    const double steps = (double)PEAK_STEPS * CHAINS;
-    void *big = mem_try_aligned(64, READ_BYTES);
-    CHECK(big != NULL);
-    memset(big, 1, READ_BYTES);
-    printf("peak: maddubs+add %.0f GOP/s, maddubs+madd+add %.0f GOP/s, fma f32 "
-           "%.0f GFLOP/s, "
-           "read %.1f GB/s\n",
-           64e-9 * steps / time_of(peak_maddubs, &three),
-           64e-9 * steps / time_of(peak_maddubs_madd, &three),
-           16e-9 * steps / time_of(peak_fma, &three),
-           1e-9 * (double)READ_BYTES / time_of(read_all, big));
-    mem_free(big);
-}
-#else
-static void print_peaks(void)
-{
-}
-#endif
-
-/* ---- products ---- */
-struct product {
-    const struct kernels *k;
-    struct act_rows x;
-    struct packed w;
-    float *y;
-};
-
-static void run_product(void *arg)
-{
-    struct product *p = arg;
-    p->k->matmul(p->y, p->w.n_out, &p->x, 0, p->x.n_rows, &p->w, 0, packed_tiles(p->w.n_out));
-}
+#define BAR_PERCENT 75.0
+#define ROWS_MAX    512u
+static const uint32_t row_counts[] = {1, 8, 64, 512};
 
 static void *bytes_new(size_t n)
 {
@@ -179,88 +28,170 @@ static void *bytes_new(size_t n)
     return p;
 }
 
-#define ROWS_MAX 512u
-static const uint32_t row_counts[] = {1, 8, 64, 512};
-
-/* Matrix × vector out of memory: as many outputs as make the packed weights
- * STREAM_BYTES. */
-#define STREAM_BYTES ((uint64_t)160 << 20)
-
-static void bench_type(const struct kernels *k, enum tensor_type type, uint32_t n_out,
-                       uint32_t n_in)
+/* ---- which peak a product is held against ---- */
+static enum peak_mix mix_of(enum isa isa, enum tensor_type type)
 {
-    const uint64_t bytes = packed_bytes(type, ACTIVATIONS_Q8, n_out, n_in);
-    if (bytes == 0)
-        return;
+    if (!packed_needs_q8(type, ACTIVATIONS_Q8))
+        return PEAK_FMA;
+    if (isa == ISA_AVX2_VNNI || isa == ISA_AVX512_VNNI)
+        return PEAK_DOT;
+    switch (type) { /* docs/numerics.md §4: how many products an int16 holds */
+    case TYPE_Q8_0:
+    case TYPE_IQ4_NL:
+    case TYPE_IQ4_XS:
+        return PEAK_SIGN;
+    case TYPE_Q6_K:
+        return PEAK_PAIRS;
+    default:
+        return PEAK_ADDW;
+    }
+}
+
+static enum peak_width width_of(enum isa isa)
+{
+    return isa == ISA_AVX512 || isa == ISA_AVX512_VNNI ? PEAK_512 : PEAK_256;
+}
+
+/* Instructions of one block of 32 × 16 outputs × one row, per vector of outputs, that the product's
+ * own instructions share the core with: why 100 % is out of reach. */
+static void print_reckoning(enum isa isa)
+{
+    if (isa == ISA_AVX512_VNNI || isa == ISA_AVX2_VNNI)
+        printf(
+            "  a block of 32 is 8 vpdpbusd, and exactness asks 1 vmulps, 1 vcvtdq2ps, 1 vfmadd (2 "
+            "with a minimum)\n  on the same multipliers: at most 8 of 10 (11) = 80 (73) %%\n");
+    else
+        printf(
+            "  a block of 32 is 8 maddubs, and exactness asks 1 to 8 vpmaddwd, 1 vmulps, 1 "
+            "vcvtdq2ps, 1 vfmadd (2 with\n  a minimum), and 8 broadcasts; codes are unpacked once "
+            "for 4 (512 bits: 8) rows\n");
+}
+
+/* ---- products ---- */
+struct product {
+    const struct kernels *k;
+    struct act_rows x;
+    struct packed w;
+    float *y;
+    uint32_t n_threads;
+};
+
+static void run_product(void *arg)
+{
+    struct product *p = arg;
+    p->k->matmul(p->y, p->w.n_out, &p->x, 0, p->x.n_rows, &p->w, 0, packed_tiles(p->w.n_out));
+}
+
+/* Thread i's part of the tiles. */
+static void run_share(void *arg, unsigned i)
+{
+    struct product *p = arg;
+    const uint32_t n = packed_tiles(p->w.n_out);
+    p->k->matmul(p->y, p->w.n_out, &p->x, 0, p->x.n_rows, &p->w, n * i / p->n_threads,
+                 n * (i + 1) / p->n_threads);
+}
+
+static struct product product_new(const struct kernels *k, enum tensor_type type, uint32_t n_out,
+                                  uint32_t n_in, uint32_t n_rows)
+{
+    const size_t n_blocks = (size_t)n_rows * (n_in / ACT_BLOCK + 1);
+    float *f = bytes_new((size_t)n_rows * n_in * sizeof(float));
+    for (size_t i = 0; i < (size_t)n_rows * n_in; i++)
+        f[i] = (float)prng_uniform(2, 0, i, 0) - 0.5f;
+    struct product p = {.k = k,
+                        .x = {n_rows, n_in, f, bytes_new(n_blocks * 32), bytes_new(n_blocks * 4),
+                              bytes_new(n_blocks * 4), bytes_new(n_blocks * 4)},
+                        .w = {type, ACTIVATIONS_Q8, n_out, n_in, NULL},
+                        .y = bytes_new((size_t)n_rows * n_out * sizeof(float))};
+    for (uint32_t r = 0; r < n_rows && n_in % ACT_BLOCK == 0; r++)
+        k->quantize_row(&p.x, r);
+    return p;
+}
+
+static void product_release(struct product *p)
+{
+    mem_free((void *)(uintptr_t)p->x.f32);
+    mem_free(p->x.q);
+    mem_free(p->x.scale);
+    mem_free(p->x.scaled_sum);
+    mem_free(p->x.sum16);
+    mem_free(p->y);
+}
+
+/* Random codes; every scale is finite and normal. */
+static void *packed_random(enum tensor_type type, uint32_t n_out, uint32_t n_in)
+{
     const uint64_t raw_bytes = tensor_row_bytes(type, n_in) * n_out;
     struct prng rng = {1, 0};
     uint8_t *raw = bytes_new(raw_bytes);
     for (uint64_t i = 0; i < raw_bytes; i++)
-        raw[i] = (uint8_t)(prng_next(&rng) & 0x3f); /* every scale stays finite */
-    for (uint64_t i = 0; type == TYPE_MXFP4 && i < raw_bytes; i++)
-        raw[i] |= 0x40; /* no scale is subnormal */
-    void *data = bytes_new(bytes);
+        raw[i] = (uint8_t)(prng_next(&rng) & 0x3f) | (type == TYPE_MXFP4 ? 0x40 : 0);
+    void *data = bytes_new(packed_bytes(type, ACTIVATIONS_Q8, n_out, n_in));
     packed_fill(data, raw, type, ACTIVATIONS_Q8, n_out, n_in, 0, packed_tiles(n_out));
-    float *f = bytes_new(ROWS_MAX * n_in * sizeof(float));
-    for (size_t i = 0; i < (size_t)ROWS_MAX * n_in; i++)
-        f[i] = (float)prng_uniform(2, 0, i, 0) - 0.5f;
-    const size_t n_blocks = (size_t)ROWS_MAX * n_in / ACT_BLOCK;
-    struct product p = {k,
-                        {ROWS_MAX, n_in, f, bytes_new(n_blocks * 32), bytes_new(n_blocks * 4),
-                         bytes_new(n_blocks * 4), bytes_new(n_blocks * 4)},
-                        {type, ACTIVATIONS_Q8, n_out, n_in, data},
-                        bytes_new((size_t)ROWS_MAX * n_out * sizeof(float))};
-    for (uint32_t r = 0; r < ROWS_MAX && n_in % ACT_BLOCK == 0; r++)
-        k->quantize_row(&p.x, r);
-    printf("%-7s %6u x %-5u", tensor_type_name((uint32_t)type), n_out, n_in);
-    for (size_t i = 0; i < ARRAY_COUNT(row_counts); i++) {
-        p.x.n_rows = row_counts[i];
-        const double s = time_of(run_product, &p);
-        printf("  M=%-3u %6.1f", row_counts[i], 2e-9 * n_out * n_in * row_counts[i] / s);
-        if (row_counts[i] == 1)
-            printf(" (%4.1f GB/s)", 1e-9 * (double)bytes / s);
-    }
-    printf("  GOP/s\n");
     mem_free(raw);
-    mem_free(data);
-    mem_free(f);
-    mem_free(p.x.q);
-    mem_free(p.x.scale);
-    mem_free(p.x.scaled_sum);
-    mem_free(p.x.sum16);
-    mem_free(p.y);
+    return data;
 }
 
-static void bench_stream(const struct kernels *k, enum tensor_type type, uint32_t n_in)
+/* Returns the smallest share of the peak, in %, over the row counts from 64 on; 1000: no such
+ * shape. */
+static double bench_type(const struct kernels *k, enum tensor_type type, uint32_t n_out,
+                         uint32_t n_in, const struct peaks *peaks)
+{
+    if (packed_bytes(type, ACTIVATIONS_Q8, n_out, n_in) == 0)
+        return 1000;
+    const double peak = peaks->gops[mix_of(k->isa, type)][width_of(k->isa)];
+    double least = 1000;
+    void *data = packed_random(type, n_out, n_in);
+    printf("%-11s %-6s %5u x %-4u", k->name, tensor_type_name((uint32_t)type), n_out, n_in);
+    for (size_t i = 0; i < ARRAY_COUNT(row_counts); i++) {
+        struct product p = product_new(k, type, n_out, n_in, row_counts[i]);
+        p.w.data = data;
+        const double gops = 2e-9 * n_out * n_in * row_counts[i] / peak_time(run_product, &p);
+        printf("  M=%u %6.1f", row_counts[i], gops);
+        if (peak > 0)
+            printf(" %3.0f%%", 100 * gops / peak);
+        if (row_counts[i] >= 64 && peak > 0 && 100 * gops / peak < least)
+            least = 100 * gops / peak;
+        product_release(&p);
+    }
+    printf("\n");
+    mem_free(data);
+    return least;
+}
+
+/* Matrix × vector out of memory: as many outputs as make the packed weights STREAM_BYTES. */
+#define STREAM_BYTES ((uint64_t)256 << 20)
+#define STREAM_RUNS  7
+
+static void bench_stream(const struct kernels *k, enum tensor_type type, uint32_t n_in,
+                         const struct peaks *peaks)
 {
     const uint64_t tile_bytes = packed_bytes(type, ACTIVATIONS_Q8, TILE_ROWS, n_in);
     const uint32_t n_out = (uint32_t)(STREAM_BYTES / tile_bytes) * TILE_ROWS;
     const uint64_t size = tile_bytes * (n_out / TILE_ROWS);
     uint8_t *data = mem_try_large(size);
-    CHECK(data != NULL);
+    if (data == NULL) {
+        printf("%-11s %-6s M=1 from memory: no %llu MiB of memory\n", k->name,
+               tensor_type_name((uint32_t)type), (unsigned long long)size >> 20);
+        return;
+    }
     memset(data, 1, size);
-    float *f = bytes_new(n_in * sizeof(float));
-    struct product p = {
-        k,
-        {1, n_in, f, bytes_new(n_in), bytes_new(n_in), bytes_new(n_in), bytes_new(n_in)},
-        {type, ACTIVATIONS_Q8, n_out, n_in, data},
-        bytes_new((size_t)n_out * sizeof(float))};
-    k->quantize_row(&p.x, 0);
-    const double bytes = (double)tile_bytes * (n_out / TILE_ROWS);
-    printf("%-7s %6u x %-5u M=1 from memory: %4.1f GB/s", tensor_type_name((uint32_t)type), n_out,
-           n_in, 1e-9 * bytes / time_of(run_product, &p));
-#if defined(__x86_64__)
-    CHECK(bytes > READ_BYTES / 2);
-    printf(", reading alone %4.1f GB/s", 0.5e-9 * (double)READ_BYTES / time_of(read_half, data));
-#endif
+    struct product p = product_new(k, type, n_out, n_in, 1);
+    p.w.data = data;
+    printf("%-11s %-6s %6u x %-4u M=1 from memory:", k->name, tensor_type_name((uint32_t)type),
+           n_out, n_in);
+    for (p.n_threads = 1; p.n_threads <= 2; p.n_threads++) {
+        const double read = peaks->read_gbs[p.n_threads];
+        if (read == 0)
+            continue;
+        const double gbs =
+            1e-9 * (double)size / peak_together(run_share, &p, p.n_threads, STREAM_RUNS);
+        printf("  %u thread%s %5.1f GB/s %3.0f%% of reading", p.n_threads,
+               p.n_threads == 1 ? "" : "s", gbs, 100 * gbs / read);
+    }
     printf("\n");
+    product_release(&p);
     mem_free_large(data, size);
-    mem_free(f);
-    mem_free(p.x.q);
-    mem_free(p.x.scale);
-    mem_free(p.x.scaled_sum);
-    mem_free(p.x.sum16);
-    mem_free(p.y);
 }
 
 /* ---- attention ---- */
@@ -302,7 +233,7 @@ static void bench_attention(const struct kernels *k, enum kv_type type, uint32_t
         {0, 0, n_tokens},
         bytes_new(attention_state_floats(n_tokens, group, head_dim) * sizeof(float)),
         bytes_new(attention_scratch_floats(n_tokens, group, head_dim) * sizeof(float))};
-    const double s = time_of(run_attention, &a);
+    const double s = peak_time(run_attention, &a);
     printf("attention %s  %u heads a group, dim %3u, %2u tokens: %6.1f GFLOP/s, "
            "KV %5.1f GB/s\n",
            type == KV_F16 ? "f16" : "f32", group, head_dim, n_tokens,
@@ -354,8 +285,8 @@ static void bench_rows(const struct kernels *k)
         1, WIDTH, r.x, bytes_new(WIDTH), bytes_new(WIDTH), bytes_new(WIDTH), bytes_new(WIDTH)};
     printf("ns a value: rms_norm %.3f, silu_mul %.3f, quantize %.3f, max_sum_exp "
            "%.3f\n",
-           1e9 * time_of(run_norm, &r) / WIDTH, 1e9 * time_of(run_silu, &r) / WIDTH,
-           1e9 * time_of(run_quantize, &r) / WIDTH, 1e9 * time_of(run_sum_exp, &r) / WIDTH);
+           1e9 * peak_time(run_norm, &r) / WIDTH, 1e9 * peak_time(run_silu, &r) / WIDTH,
+           1e9 * peak_time(run_quantize, &r) / WIDTH, 1e9 * peak_time(run_sum_exp, &r) / WIDTH);
     mem_free(r.x);
     mem_free(r.y);
     mem_free(r.w);
@@ -366,42 +297,96 @@ static void bench_rows(const struct kernels *k)
 }
 
 static const enum tensor_type types[] = {
-    TYPE_Q4_1, TYPE_Q5_0, TYPE_Q8_0,   TYPE_Q4_K,   TYPE_Q6_K,  TYPE_Q4_0, TYPE_Q5_1, TYPE_Q5_K,
-    TYPE_Q2_K, TYPE_Q3_K, TYPE_IQ4_NL, TYPE_IQ4_XS, TYPE_MXFP4, TYPE_F16,  TYPE_BF16, TYPE_F32,
+    TYPE_Q4_1, TYPE_Q5_0, TYPE_Q8_0, TYPE_Q4_K,   TYPE_Q6_K,   TYPE_F16,   TYPE_Q4_0, TYPE_Q5_1,
+    TYPE_Q5_K, TYPE_Q2_K, TYPE_Q3_K, TYPE_IQ4_NL, TYPE_IQ4_XS, TYPE_MXFP4, TYPE_BF16, TYPE_F32,
 };
+#define TYPES_OF_THE_MODELS 6 /* SmolLM2 Q4_1, Gemma 3 Q4_K_M, and halves */
+
+static void bench_set(const struct kernels *k, const struct peaks *peaks, size_t n_types)
+{
+    static const struct {
+        uint32_t n_out, n_in;
+    } shapes[] = {
+        {2048, 640},  /* Gemma 3 270M: ffn up */
+        {640, 2048},  /* ffn down */
+        {1536, 576},  /* SmolLM2 135M: ffn up */
+        {576, 1536},  /* ffn down */
+        {8192, 2048}, /* wider than level 2 */
+    };
+    double least = 1000;
+    const char *least_type = "";
+    for (size_t i = 0; i < n_types; i++)
+        for (size_t j = 0; j < ARRAY_COUNT(shapes); j++) {
+            const double share = bench_type(k, types[i], shapes[j].n_out, shapes[j].n_in, peaks);
+            if (share < least && packed_needs_q8(types[i], ACTIVATIONS_Q8)) {
+                least = share;
+                least_type = tensor_type_name((uint32_t)types[i]);
+            }
+        }
+    for (size_t i = 0; i < n_types; i++)
+        bench_stream(k, types[i],
+                     tensor_type_info((uint32_t)types[i])->block_elements == 256 ? 2048 : 640,
+                     peaks);
+    for (int type = KV_F16; type <= KV_F32; type++) {
+        bench_attention(k, (enum kv_type)type, 3, 64, 16); /* SmolLM2: prefill, decode */
+        bench_attention(k, (enum kv_type)type, 3, 64, 1);
+        bench_attention(k, (enum kv_type)type, 4, 256, 16); /* Gemma 3 */
+        bench_attention(k, (enum kv_type)type, 4, 256, 1);
+    }
+    bench_rows(k);
+    if (least == 1000)
+        return;
+    printf("bar %s: 8-bit matrix x matrix at least %.0f %% of its mix: %.0f %% (%s): %s\n", k->name,
+           BAR_PERCENT, least, least_type, least >= BAR_PERCENT ? "met" : "NOT met");
+    if (least < BAR_PERCENT)
+        print_reckoning(k->isa);
+}
+
+static void print_peaks(const struct peaks *p)
+{
+    printf("peaks of one core, GOP/s:");
+    for (int mix = 0; mix < PEAK_MIXES; mix++)
+        for (int width = 0; width < PEAK_WIDTHS; width++)
+            if (p->gops[mix][width] > 0)
+                printf("%s %s %.0f", mix + width == 0 ? "" : ",",
+                       peak_mix_name((enum peak_mix)mix, (enum peak_width)width),
+                       p->gops[mix][width]);
+    printf("\nreading 1 GiB: one thread %.1f, two %.1f GB/s\n", p->read_gbs[1], p->read_gbs[2]);
+}
 
 int main(int argc, char **argv)
 {
-    const struct kernels *k;
-    struct err e = {0};
-    enum isa isa = ISA_AUTO;
-    for (int i = 0; i < ISA_COUNT; i++)
-        if (argc > 1 && strcmp(argv[1], isa_name((enum isa)i)) == 0)
-            isa = (enum isa)i;
-    if (kernels_select(isa, &k, &e) != OK) {
-        fprintf(stderr, "kernels_bench: %s\n", e.msg);
-        return 1;
-    }
-    setvbuf(stdout, NULL, _IOLBF, 0);
-    printf("kernels: %s, one thread\n", k->name);
-    print_peaks();
-    for (size_t i = 0; i < ARRAY_COUNT(types); i++) {
-        if (argc > 2 && strcmp(argv[2], tensor_type_name((uint32_t)types[i])) != 0)
+    bool is_wanted[ISA_COUNT] = {false};
+    size_t n_wanted = 0, n_types = TYPES_OF_THE_MODELS;
+    for (int a = 1; a < argc; a++) {
+        int isa = 0;
+        if (strcmp(argv[a], "--all") == 0) {
+            n_types = ARRAY_COUNT(types);
             continue;
-        bench_type(k, types[i], 2048, 640);  /* Gemma 3 270M: ffn up */
-        bench_type(k, types[i], 576, 1536);  /* SmolLM2 135M: ffn down */
-        bench_type(k, types[i], 8192, 2048); /* wider than level 2 */
+        }
+        while (a + 1 < argc && isa < ISA_COUNT && strcmp(argv[a + 1], isa_name((enum isa)isa)) != 0)
+            isa++;
+        if (strcmp(argv[a], "--isa") != 0 || a + 1 == argc || isa == ISA_COUNT) {
+            fprintf(stderr, "usage: micro_kernels [--isa NAME]... [--all]\n");
+            return 2;
+        }
+        is_wanted[isa] = true;
+        n_wanted++;
+        a++;
     }
-    for (size_t i = 0; i < 5; i++)
-        if (argc <= 2 || strcmp(argv[2], tensor_type_name((uint32_t)types[i])) == 0)
-            bench_stream(k, types[i], types[i] < TYPE_Q2_K ? 640 : 768);
-    for (int type = KV_F16; type <= KV_F32; type++) {
-        bench_attention(k, (enum kv_type)type, 3, 64, 16);
-        bench_attention(k, (enum kv_type)type, 3, 64, 1);
-        bench_attention(k, (enum kv_type)type, 4, 256, 16);
-        bench_attention(k, (enum kv_type)type, 4, 256, 1);
-        bench_attention(k, (enum kv_type)type, 8, 128, 1);
+    struct peaks peaks;
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    peaks_measure(&peaks);
+    print_peaks(&peaks);
+    for (int isa = 0; isa < ISA_COUNT; isa++) {
+        const struct kernels *k;
+        struct err e = {0};
+        if (n_wanted == 0 ? isa <= ISA_REF : !is_wanted[isa])
+            continue;
+        if (kernels_select((enum isa)isa, &k, &e) == OK)
+            bench_set(k, &peaks, n_types);
+        else
+            printf("skipped: %s\n", e.msg);
     }
-    bench_rows(k);
     return 0;
 }
