@@ -47,6 +47,15 @@ static inline const struct kernels *other_kernels(int *at)
     return *at < n_native + n_plain ? plain_kernels[(*at)++ - n_native] : NULL;
 }
 
+/* Plain C is slow: tests that would take long skip some of their cases there. */
+static inline bool is_plain(const struct kernels *k)
+{
+    for (size_t i = 0; i < ARRAY_COUNT(plain_kernels); i++)
+        if (k == plain_kernels[i])
+            return true;
+    return false;
+}
+
 /* First in every main: the log says what ran natively and what did not. */
 static inline void print_sets(void)
 {

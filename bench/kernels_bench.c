@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT
- * micro_kernels.c — what each kernel does on this machine, beside what the machine can do (peak.h),
+ * kernels_bench.c — what each kernel does on this machine, beside what the machine can do (peak.h),
  * in one run: weight type × instruction set × shape × 1, 8, 64, 512 rows in GOP/s (a multiply and
  * an add are two) and % of the peak of the same instruction mix; one row out of memory in GB/s and
  * % of bare reading, with one and two threads; attention; row operations.  Products run on one
