@@ -201,7 +201,7 @@ bool cell_restart(struct run *r, struct system *s, struct sample *c, const struc
 
 void cell_check_reuse(struct sample *c, int64_t reusable_tokens, double cold_first_ms)
 {
-    bool is_reused;
+    bool is_reused = true;
     if (c->cached_tokens >= 0)
         is_reused = (double)c->cached_tokens >= REUSED_LEAST * (double)reusable_tokens;
     else
@@ -234,4 +234,44 @@ double odds_distance(const struct answer *a, const struct answer *b)
                 break;
             }
     return worst;
+}
+
+/* ---- words ---- */
+/* A seed for the words of a cell: systems of one repeat get the same words. */
+uint64_t cell_seed(const struct run *r, enum scenario_id id, uint64_t x)
+{
+    return ((uint64_t)r->options->seed << 40) + ((uint64_t)id << 32) + (x << 8) + r->repeat + 1;
+}
+
+bool cell_words(struct run *r, struct system *s, struct sample *c, uint32_t tokens, uint64_t seed,
+                struct buf *out)
+{
+    struct err e = {0};
+    if (prompts_text(&r->prompts, tokens, seed, out, &e) == OK)
+        return true;
+    cell_fail(r, s, c, &e);
+    return false;
+}
+
+void cell_question(struct talk *t, uint64_t seed)
+{
+    struct buf q;
+    buf_init(&q, 4096);
+    prompts_question(seed, &q);
+    talk_add(t, "user", buf_slice(&q));
+    buf_release(&q);
+}
+
+/* A system message of n tokens; false: failed and written down. */
+bool cell_talk(struct run *r, struct system *s, struct sample *c, uint32_t tokens, uint64_t seed,
+               struct talk *t)
+{
+    struct buf text;
+    buf_init(&text, TALK_BYTES_MAX);
+    talk_init(t);
+    bool is_ok = cell_words(r, s, c, tokens, seed, &text);
+    if (is_ok)
+        talk_add(t, "system", buf_slice(&text));
+    buf_release(&text);
+    return is_ok;
 }

@@ -156,6 +156,7 @@ void show_case(const struct results *r, const struct group *g, char *text, size_
 void show_flags(unsigned flags, char *text, size_t size);
 bool show_answers(const struct results *r, uint32_t system, char *text, size_t size);
 void table_print(FILE *out, const struct results *r);
+void report_write(const struct results *r, struct buf *out);
 /* The sentence that leads table and page, from the samples. */
 void headline(const struct results *r, char *text, size_t size);
 void impact(const struct results *r, char *text, size_t size);
@@ -169,7 +170,8 @@ struct options {
     bool is_quick, is_plan, is_help;
     unsigned scenarios; /* bit i: scenario i */
     uint32_t n_lengths, lengths[LENGTHS_MAX];
-    uint32_t sessions, turns, agents, steps, repeats, streams, branches;
+    uint32_t n_streams, streams[LENGTHS_MAX];
+    uint32_t sessions, turns, agents, steps, repeats, branches;
     uint32_t answer_tokens,
         prompt_tokens; /* of an answer; of the prefix that resume and others share */
     uint32_t threads, cell_seconds;
@@ -212,6 +214,7 @@ NODISCARD enum status prompts_text(struct prompts *p, uint32_t n_tokens, uint64_
                                    struct buf *out, struct err *e);
 /* A question of one or two sentences, at least 16 tokens. */
 void prompts_question(uint64_t seed, struct buf *out);
+void prompts_write(struct buf *out, size_t bytes, uint64_t seed); /* so many bytes */
 
 /* ---- what goes over the wire ---- */
 enum dialect { DIALECT_OPENAI, DIALECT_OLLAMA, DIALECT_LMSTUDIO, DIALECT_COUNT };
@@ -354,8 +357,24 @@ double load_foreign(uint64_t since_ns);
 extern atomic_bool is_interrupted;
 
 /* ---- a run ---- */
+/* What an MCP server said, once, for all systems. */
+struct tool_script {
+    bool is_read;
+    char server[120], error[200];
+    struct arena arena;
+    struct slice tools; /* the list, as JSON */
+    uint32_t n_tools, n_results;
+    struct {
+        struct slice call, text;
+    } results[100];
+};
+NODISCARD enum status mcp_record(const struct options *o, uint32_t n_calls, struct tool_script *t,
+                                 struct err *e);
+int mcp_serve(void); /* `kvasir bench mcp-server`: on stdin and stdout */
+
 struct run {
     const struct options *options;
+    struct tool_script tools;
     struct results *results;
     uint32_t n_systems;
     struct system systems[SYSTEMS_MAX];
@@ -399,6 +418,14 @@ bool cell_save(struct run *r, struct system *s, struct sample *c, const char *st
 struct start cell_how(const struct run *r, uint32_t tokens);
 /* Rule 2: after a restore most of the prefix must come from it. */
 void cell_check_reuse(struct sample *c, int64_t reusable_tokens, double cold_first_ms);
+/* A seed for the words of a cell: all systems get the same words in a repeat. */
+uint64_t cell_seed(const struct run *r, enum scenario_id id, uint64_t x);
+bool cell_words(struct run *r, struct system *s, struct sample *c, uint32_t tokens, uint64_t seed,
+                struct buf *out);
+void cell_question(struct talk *t, uint64_t seed); /* adds one */
+/* A system message of n tokens; false: failed and written down. */
+bool cell_talk(struct run *r, struct system *s, struct sample *c, uint32_t tokens, uint64_t seed,
+               struct talk *t);
 double odds_distance(const struct answer *a, const struct answer *b);
 
 scenario_fn scenario_cold_start, scenario_resume, scenario_chat, scenario_context, scenario_agents,

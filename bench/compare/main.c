@@ -54,18 +54,31 @@ static void describe(const struct options *o, struct results *r)
     r->impact_sessions = o->sessions_a_day;
 }
 
-/* The table, from the file alone. */
-static int show(const char *path)
+/* Table and page, from the file alone. */
+static int show(const char *path, const char *out)
 {
     struct err e = {0};
     struct results *r = mem_new(1, sizeof *r);
-    char *text = NULL;
+    struct buf page;
+    char *text = NULL, to[PLACE_PATH_BYTES];
     size_t len = 0;
     enum status st = fs_read_file(os_fs_real(), path, RESULTS_BYTES_MAX, &text, &len, &e);
     if (st == OK)
         st = results_read((struct slice){text, len}, r, &e);
-    if (st == OK)
+    buf_init(&page, RESULTS_BYTES_MAX);
+    if (st == OK) {
         table_print(stdout, r);
+        fflush(stdout);
+        report_write(r, &page);
+        snprintf(to, sizeof to, "%.1000s/report.html", out);
+        st = page.failed ? err_set(&e, E_LIMIT, "the page is too large")
+                         : fs_make_dirs(os_fs_real(), out, &e);
+    }
+    if (st == OK)
+        st = fs_write_file(os_fs_real(), to, page.ptr, page.len, &e);
+    if (st == OK)
+        fprintf(stderr, "\nkvasir bench: %s, %s\n", path, to);
+    buf_release(&page);
     mem_free(text);
     results_release(r);
     mem_free(r);
@@ -155,7 +168,7 @@ static int measure(const struct options *o)
     if (st == OK)
         st = o->mode == MODE_SIMULATE ? simulate(r, &e) : run_all(r, &e);
     snprintf(path, sizeof path, "%.1000s/results.json", o->out);
-    code = st == OK ? show(path) : complain(&e, FAILED);
+    code = st == OK ? show(path, o->out) : complain(&e, FAILED);
     if (code == DONE && atomic_load(&is_interrupted)) {
         fprintf(stderr, "kvasir bench: interrupted; what was measured is kept\n");
         code = FAILED;
@@ -165,6 +178,7 @@ out:
         system_kill(&r->systems[i]);
     if (r->place[0])
         place_remove(r->place);
+    arena_release(&r->tools.arena);
     results_release(results);
     mem_free(results);
     mem_free(r);
@@ -173,6 +187,8 @@ out:
 
 int compare_main(int argc, char **argv, const char *program)
 {
+    if (argc == 1 && strcmp(argv[0], "mcp-server") == 0)
+        return mcp_serve();
     struct err e = {0};
     struct options *o = mem_new(1, sizeof *o);
     o->program = program;
@@ -182,7 +198,7 @@ int compare_main(int argc, char **argv, const char *program)
     else if (o->is_help)
         compare_help(stdout), code = DONE;
     else if (o->mode == MODE_REPORT)
-        code = show(o->report);
+        code = show(o->report, o->out);
     else if (o->mode == MODE_COMPUTE)
         code = compute(o);
     else

@@ -66,7 +66,7 @@ static const struct {
     [OPT_TURNS] = {"--turns", "N", "10", "of chat", 1, 1000},
     [OPT_AGENTS] = {"--agents", "K", "4", "of agents", 1, 64},
     [OPT_STEPS] = {"--steps", "N", "10", "model turns of tools; of agents a third of it", 1, 100},
-    [OPT_STREAMS] = {"--streams", "N", "16", "most streams of concurrency: 1, 2, 4 … N", 1,
+    [OPT_STREAMS] = {"--streams", "N,N", "1,2,4,8,16", "streams at once, of concurrency", 1,
                      STREAMS_MAX},
     [OPT_BRANCHES] = {"--branches", "N", "8", "of branch", 1, 64},
     [OPT_PROMPT] = {"--prompt", "TOKENS", "2048",
@@ -148,22 +148,23 @@ static enum status read_scenarios(struct options *o, const char *text, struct er
     return o->scenarios ? OK : err_set(e, E_INVALID, "--scenario wants names");
 }
 
-static enum status read_lengths(struct options *o, const char *text, struct err *e)
+static enum status read_list(const char *text, enum option id, uint32_t *list, uint32_t *n_list,
+                             struct err *e)
 {
-    o->n_lengths = 0;
+    *n_list = 0;
     while (*text) {
         char word[24];
         size_t n = strcspn(text, ",");
-        if (n == 0 || n >= sizeof word || o->n_lengths == LENGTHS_MAX)
-            return err_set(e, E_INVALID, "--lengths wants up to %u numbers", LENGTHS_MAX);
+        if (n == 0 || n >= sizeof word || *n_list == LENGTHS_MAX)
+            return err_set(e, E_INVALID, "%s wants up to %u numbers", rows[id].name, LENGTHS_MAX);
         memcpy(word, text, n);
         word[n] = '\0';
-        enum status st = count_of(word, OPT_LENGTHS, &o->lengths[o->n_lengths++], e);
+        enum status st = count_of(word, id, &list[(*n_list)++], e);
         if (st != OK)
             return st;
         text += n + (text[n] == ',');
     }
-    return o->n_lengths ? OK : err_set(e, E_INVALID, "--lengths wants numbers");
+    return *n_list ? OK : err_set(e, E_INVALID, "%s wants numbers", rows[id].name);
 }
 
 static enum status read_models(struct options *o, const char *text, struct err *e)
@@ -210,7 +211,7 @@ static enum status take(struct reading *g, enum option id, const char *v)
         o->is_quick = true;
         return OK;
     case OPT_LENGTHS:
-        return read_lengths(o, v, e);
+        return read_list(v, id, o->lengths, &o->n_lengths, e);
     case OPT_SESSIONS:
         return count_of(v, id, &o->sessions, e);
     case OPT_TURNS:
@@ -220,7 +221,7 @@ static enum status take(struct reading *g, enum option id, const char *v)
     case OPT_STEPS:
         return count_of(v, id, &o->steps, e);
     case OPT_STREAMS:
-        return count_of(v, id, &o->streams, e);
+        return read_list(v, id, o->streams, &o->n_streams, e);
     case OPT_BRANCHES:
         return count_of(v, id, &o->branches, e);
     case OPT_PROMPT:

@@ -103,7 +103,7 @@ static const char *word(struct prng *p)
     return words[prng_below(p, sizeof words / sizeof words[0])];
 }
 
-static void write_text(struct buf *out, size_t bytes, uint64_t seed)
+void prompts_write(struct buf *out, size_t bytes, uint64_t seed)
 {
     static uint32_t order[PARAGRAPHS_MAX];
     const struct paragraphs *c = corpus();
@@ -136,7 +136,7 @@ void prompts_init(struct prompts *p, const struct options *o, const char *model)
     struct err e = {0};
     *p = (struct prompts){.options = o, .model = model, .bytes_a_token = BYTES_A_TOKEN};
     buf_init(&text, TALK_BYTES_MAX);
-    write_text(&text, SAMPLE_BYTES, 1);
+    prompts_write(&text, SAMPLE_BYTES, 1);
     if (passage_count_tokens(o->program, model, buf_slice(&text), &count, &e) == OK && count) {
         p->bytes_a_token = (double)text.len / (double)count;
         p->counts = true;
@@ -152,7 +152,7 @@ enum status prompts_text(struct prompts *p, uint32_t n_tokens, uint64_t seed, st
     double bytes = wanted * p->bytes_a_token;
     for (unsigned i = 0; i < TRIES_MAX; i++) {
         size_t count = 0;
-        write_text(out, (size_t)bytes, seed);
+        prompts_write(out, (size_t)bytes, seed);
         if (out->failed)
             return err_set(e, E_LIMIT, "a prompt of %u tokens is too long", n_tokens);
         if (!p->counts)

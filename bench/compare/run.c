@@ -63,6 +63,10 @@ void plan_print(FILE *out, struct run *r)
 
 static void progress(struct run *r, const char *what, const char *who)
 {
+    double foreign = load_foreign(clock_now_ns());
+    if (foreign > FOREIGN_MOST)
+        fprintf(stderr, "  others take %.0f %% of this machine: what is timed now is marked\n",
+                foreign * 100);
     double elapsed = clock_ms_since(r->begun_ns) / 1000;
     double left = r->all_cost - r->done_cost;
     /* After a while the plan is corrected by how long things really took. */
@@ -147,8 +151,16 @@ static void guard(struct run *r)
     for (uint32_t i = first; i < r->results->n_samples; i++) {
         struct sample *c = &r->results->samples[i];
         struct system *s = &r->systems[c->system];
-        if (c->outcome != OUTCOME_DONE || s->is_dropped || s->prefill_rate * MISCONFIGURED >= best)
+        if (c->outcome != OUTCOME_DONE || strcmp(c->kase, "second request") != 0 ||
+            s->prefill_rate * MISCONFIGURED >= best)
             continue;
+        if (c->flags & FLAG_BUSY) {
+            fprintf(stderr,
+                    "  %s: %.0f times slower than the fastest at its warm-up, while others took "
+                    "%.0f %% of the machine: not judged\n",
+                    s->name, best / s->prefill_rate, c->foreign * 100);
+            continue;
+        }
         s->is_dropped = true;
         c->flags |= FLAG_MISCONFIGURED;
         snprintf(c->note, sizeof c->note,
@@ -192,10 +204,14 @@ static void compare_answers(struct results *r)
         size_t from = at > 12 ? at - 12 : 0;
         while (from && ((unsigned char)s->opening[from] & 0xc0u) == 0x80u)
             from--;
-        if (!s->note[0])
-            snprintf(s->note, sizeof s->note,
-                     "answer differs from %.30s's at byte %zu: “%.40s”, “%.40s”",
-                     r->systems[0].name, at, s->opening + from, o->opening + from);
+        if (s->note[0])
+            continue;
+        snprintf(s->note, sizeof s->note,
+                 "answer differs from %.30s's at byte %zu: “%.40s”, “%.40s”", r->systems[0].name,
+                 at, s->opening + from, o->opening + from);
+        for (char *c = s->note; *c; c++)
+            if (*c == '\n')
+                *c = ' ';
     }
 }
 

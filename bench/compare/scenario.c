@@ -86,8 +86,8 @@ static double cost_branch(const struct run *r, const struct system *s)
 static double cost_concurrency(const struct run *r, const struct system *s)
 {
     double sum = 0;
-    for (uint32_t n = 1; n <= r->options->streams; n *= 2)
-        sum += START_SECONDS + 2 * n * (prefill_s(r, s, 256) + answer_s(r, s));
+    for (uint32_t i = 0; i < r->options->n_streams; i++)
+        sum += START_SECONDS + 2 * r->options->streams[i] * (prefill_s(r, s, 256) + answer_s(r, s));
     return sum;
 }
 
@@ -117,16 +117,17 @@ const struct scenario scenarios[SCENARIO_COUNT] = {
         {"agents",
          "agents that share a system prompt, interleaved, then children forked from "
          "them",
-         "first token of a step", NULL, cost_agents},
+         "first token of a step", scenario_agents, cost_agents},
     [SCENARIO_TOOLS] = {"tools",
                         "an agent loop with long tool schemas and the results of a real MCP server",
-                        "first token of a step", NULL, cost_tools},
+                        "first token of a step", scenario_tools, cost_tools},
     [SCENARIO_BRANCH] = {"branch",
                          "a long session branched at several depths, live and after a restart, "
                          "probabilities compared",
-                         "first token of a branch", NULL, cost_branch},
+                         "first token of a branch", scenario_branch, cost_branch},
     [SCENARIO_CONCURRENCY] = {"concurrency",
                               "1, 2, 4 … streams that arrive on a schedule (open loop)",
-                              "first token after the due time", NULL, cost_concurrency},
+                              "first token after the due time", scenario_concurrency,
+                              cost_concurrency},
     [SCENARIO_SIZES] = {"sizes", "cold and after a restart, one row a model",
-                        "restore + first token", NULL, cost_sizes}};
+                        "restore + first token", scenario_sizes, cost_sizes}};

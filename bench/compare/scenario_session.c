@@ -7,45 +7,6 @@
 #define CHAT_USER_TOKENS 96u
 #define STATE            "session"
 
-/* A seed for the words of a cell: systems of one repeat get the same words. */
-static uint64_t seed_of(const struct run *r, enum scenario_id id, uint64_t x)
-{
-    return ((uint64_t)r->options->seed << 40) + ((uint64_t)id << 32) + (x << 8) + r->repeat + 1;
-}
-
-static bool words(struct run *r, struct system *s, struct sample *c, uint32_t tokens, uint64_t seed,
-                  struct buf *out)
-{
-    struct err e = {0};
-    if (prompts_text(&r->prompts, tokens, seed, out, &e) == OK)
-        return true;
-    cell_fail(r, s, c, &e);
-    return false;
-}
-
-static void add_question(struct talk *t, uint64_t seed)
-{
-    struct buf q;
-    buf_init(&q, 4096);
-    prompts_question(seed, &q);
-    talk_add(t, "user", buf_slice(&q));
-    buf_release(&q);
-}
-
-/* A system message of n tokens; false: failed and written down. */
-static bool begin_talk(struct run *r, struct system *s, struct sample *c, uint32_t tokens,
-                       uint64_t seed, struct talk *t)
-{
-    struct buf text;
-    buf_init(&text, TALK_BYTES_MAX);
-    talk_init(t);
-    bool is_ok = words(r, s, c, tokens, seed, &text);
-    if (is_ok)
-        talk_add(t, "system", buf_slice(&text));
-    buf_release(&text);
-    return is_ok;
-}
-
 /* ---- cold-start ---- */
 static void cold_start_once(struct run *r, struct system *s, enum scenario_id id,
                             bool drops_page_cache)
@@ -59,7 +20,7 @@ static void cold_start_once(struct run *r, struct system *s, enum scenario_id id
         return;
     }
     talk_init(&t);
-    add_question(&t, seed_of(r, id, drops_page_cache));
+    cell_question(&t, cell_seed(r, id, drops_page_cache));
     struct start how = cell_how(r, 512);
     how.drop_page_cache = drops_page_cache;
     struct ask ask = {.talk = &t, .max_tokens = r->options->answer_tokens};
@@ -92,13 +53,13 @@ void scenario_resume(struct run *r, struct system *s, enum scenario_id id)
         cell_no(r, &first, "it was there before, and cannot be restarted by the bench");
         return;
     }
-    bool is_ok = begin_talk(r, s, &first, r->options->prompt_tokens, seed_of(r, id, 0), &base);
+    bool is_ok = cell_talk(r, s, &first, r->options->prompt_tokens, cell_seed(r, id, 0), &base);
     for (uint32_t i = 1; is_ok && i <= r->options->sessions; i++) {
         struct sample c = cell(r, s, id, "session", i);
         struct talk t;
         struct answer a = {0};
         talk_copy(&t, &base);
-        add_question(&t, seed_of(r, id, i));
+        cell_question(&t, cell_seed(r, id, i));
         struct ask ask = {.talk = &t, .max_tokens = r->options->answer_tokens};
         how.is_fresh = i == 1;
         is_ok = i == 1 ? cell_start(r, s, &c, &how) : cell_restart(r, s, &c, &how, STATE);
@@ -132,13 +93,13 @@ void scenario_chat(struct run *r, struct system *s, enum scenario_id id)
     struct talk t;
     struct sample c = cell(r, s, id, "turn", 1), whole = cell(r, s, id, "all turns", o->turns);
     whole.key_ms = 0;
-    bool is_ok = begin_talk(r, s, &c, 512, seed_of(r, id, 0), &t) && cell_start(r, s, &c, &how);
+    bool is_ok = cell_talk(r, s, &c, 512, cell_seed(r, id, 0), &t) && cell_start(r, s, &c, &how);
     for (uint32_t i = 1; is_ok && i <= o->turns; i++) {
         struct answer a = {0};
         struct buf text;
         c = cell(r, s, id, "turn", i);
         buf_init(&text, TALK_BYTES_MAX);
-        is_ok = words(r, s, &c, CHAT_USER_TOKENS, seed_of(r, id, i), &text);
+        is_ok = cell_words(r, s, &c, CHAT_USER_TOKENS, cell_seed(r, id, i), &text);
         if (is_ok) {
             talk_add(&t, "user", buf_slice(&text));
             struct ask ask = {.talk = &t, .max_tokens = o->answer_tokens};
@@ -179,9 +140,9 @@ static bool context_cold(struct context_run *g)
 {
     struct sample c = cell(g->r, g->s, g->id, "cold", g->tokens);
     struct answer a = {0};
-    if (!begin_talk(g->r, g->s, &c, g->tokens - 40, seed_of(g->r, g->id, g->tokens), &g->prompt))
+    if (!cell_talk(g->r, g->s, &c, g->tokens - 40, cell_seed(g->r, g->id, g->tokens), &g->prompt))
         return false;
-    add_question(&g->prompt, seed_of(g->r, g->id, g->tokens));
+    cell_question(&g->prompt, cell_seed(g->r, g->id, g->tokens));
     struct ask ask = {.talk = &g->prompt, .max_tokens = g->r->options->answer_tokens};
     bool is_ok = cell_start(g->r, g->s, &c, &g->how) && cell_ask(g->r, g->s, &c, &ask, &a);
     if (is_ok) {
@@ -220,7 +181,7 @@ static bool context_again(struct context_run *g, enum context_case which)
     bool is_repeat = which == REPEAT_DROPPED || which == REPEAT_WARM, is_ok = true;
     talk_copy(&t, is_repeat ? &g->prompt : &g->answered);
     if (!is_repeat) /* each another turn, or it would be a repeat */
-        add_question(&t, seed_of(g->r, g->id, g->tokens) + 1000 + which);
+        cell_question(&t, cell_seed(g->r, g->id, g->tokens) + 1000 + which);
     struct ask ask = {.talk = &t, .max_tokens = g->r->options->answer_tokens};
     if (which != SAME_PROCESS) {
         g->how.drop_page_cache = which == AFTER_DROPPED || which == REPEAT_DROPPED;
@@ -269,4 +230,13 @@ void scenario_context(struct run *r, struct system *s, enum scenario_id id)
         last = tokens;
         context_length(r, s, id, tokens);
     }
+}
+
+/* ---- sizes: one length, a row a model ---- */
+void scenario_sizes(struct run *r, struct system *s, enum scenario_id id)
+{
+    uint32_t tokens = r->options->prompt_tokens;
+    if (r->context_tokens > 0 && tokens > (uint32_t)r->context_tokens - 256)
+        tokens = (uint32_t)r->context_tokens - 256;
+    context_length(r, s, id, tokens);
 }

@@ -231,34 +231,39 @@ void headline(const struct results *r, char *text, size_t size)
         mem_free(groups);
         return;
     }
-    char a[24], b[24], c[24], kase[100];
     struct group first = *best;
-    first.kase = best->scenario == SCENARIO_CONTEXT ? "cold" : best->kase;
-    first.x = best->scenario == SCENARIO_CONTEXT ? best->x : 1;
+    bool is_context = best->scenario == SCENARIO_CONTEXT;
+    char a[24], b[24];
+    first.kase = is_context ? "cold" : best->kase;
+    first.x = is_context ? best->x : 1;
     summary_of(r, best, 0, &ours);
     show_ms(ours.median, a, sizeof a);
-    show_case(r, best, kase, sizeof kase);
-    at += (size_t)snprintf(text + at, size - at, "%s, %s: %s %s", r->models[best->model].name, kase,
-                           r->systems[0].name, a);
+    at +=
+        (size_t)snprintf(text + at, size - at,
+                         is_context ? "%s, %.0f tokens: after a restart %s's next answer begins "
+                                      "after %s"
+                                    : "%s, session %.0f: after a restart %s has answered after %s",
+                         r->models[best->model].name, best->x, r->systems[0].name, a);
+    if (at < size && best_rival(r, best, &rival, &theirs)) {
+        show_ms(theirs.median, b, sizeof b);
+        at += (size_t)snprintf(text + at, size - at, ", %s's after %s (%.1f×%s)",
+                               r->systems[rival].name, b, theirs.median / ours.median,
+                               theirs.label != ours.label ? ", simulated" : "");
+    }
+    at += at < size ? (size_t)snprintf(text + at, size - at, ". From nothing it takes") : 0;
     if (at < size && summary_of(r, &first, 0, &cold) && cold.n) {
         show_ms(cold.median, b, sizeof b);
-        at += (size_t)snprintf(text + at, size - at, ", computing it again %s (%.0f×)", b,
+        at += (size_t)snprintf(text + at, size - at, " %s %s (%.0f×)", r->systems[0].name, b,
                                cold.median / ours.median);
     }
-    if (at < size && best_rival(r, best, &rival, &theirs)) {
-        show_ms(theirs.median, c, sizeof c);
-        at += (size_t)snprintf(text + at, size - at, "; %s %s (%.1f×)", r->systems[rival].name, c,
-                               theirs.median / ours.median);
-        if (theirs.label != ours.label && at < size)
-            at += (size_t)snprintf(text + at, size - at, ", %s", label_names[theirs.label]);
-    }
     if (at < size && best_rival(r, &first, &rival, &theirs)) {
-        show_ms(theirs.median, c, sizeof c);
-        at += (size_t)snprintf(text + at, size - at, "; cold, %s %s (%.0f×)",
-                               r->systems[rival].name, c, theirs.median / ours.median);
+        show_ms(theirs.median, b, sizeof b);
+        at += (size_t)snprintf(text + at, size - at, ", %s %s (%.0f×)", r->systems[rival].name, b,
+                               theirs.median / ours.median);
     }
     if (at < size)
-        snprintf(text + at, size - at, " (%s).", label_names[ours.label]);
+        snprintf(text + at, size - at, " (%s%s).", label_names[ours.label],
+                 ours.is_all_busy || theirs.is_all_busy ? ", while others used the machine" : "");
     mem_free(groups);
 }
 

@@ -1,26 +1,17 @@
 /* SPDX-License-Identifier: MIT
  * client.c — libcurl's easy interface behind http_client.h. */
-#include <curl/curl.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <strings.h>
 
 #include "base/mem.h"
-#include "http/http_client.h"
+#include "http/client_int.h"
 #include "os/clock.h"
 
 #define CONNECT_MS_DEFAULT 10000
 
 struct http_client {
-    CURL *curl;
-    char error[CURL_ERROR_SIZE];
-};
-
-struct transfer {
-    const struct http_call *call;
-    struct http_answer *answer;
-    uint64_t start_ns;
-    bool is_refused;
+    struct transfer transfer; /* one at a time; its handle keeps the connection */
 };
 
 static void curl_once(void)
@@ -28,14 +19,19 @@ static void curl_once(void)
     curl_global_init(CURL_GLOBAL_DEFAULT);
 }
 
-enum status http_client_new(struct http_client **out, struct err *e)
+void client_once(void)
 {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     pthread_once(&once, curl_once);
+}
+
+enum status http_client_new(struct http_client **out, struct err *e)
+{
+    client_once();
     struct http_client *c = mem_try_new(1, sizeof *c);
     if (c)
-        c->curl = curl_easy_init();
-    if (!c || !c->curl) {
+        c->transfer.curl = curl_easy_init();
+    if (!c || !c->transfer.curl) {
         mem_free(c);
         return err_set(e, E_NOMEM, "HTTP client");
     }
@@ -47,7 +43,7 @@ void http_client_free(struct http_client *c)
 {
     if (!c)
         return;
-    curl_easy_cleanup(c->curl);
+    curl_easy_cleanup(c->transfer.curl);
     mem_free(c);
 }
 
@@ -105,17 +101,17 @@ static size_t on_bytes(char *bytes, size_t one, size_t n, void *arg)
     return t->answer->body.failed ? 0 : n;
 }
 
-static void set_options(struct http_client *c, const struct http_call *call, struct transfer *t,
-                        struct curl_slist *headers)
+static void set_options(struct transfer *t)
 {
-    CURL *h = c->curl;
+    CURL *h = t->curl;
+    const struct http_call *call = t->call;
     curl_easy_reset(h); /* keeps the connection */
     curl_easy_setopt(h, CURLOPT_URL, call->url);
     curl_easy_setopt(h, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(h, CURLOPT_PROXY, ""); /* what is measured is that server, not a proxy */
     curl_easy_setopt(h, CURLOPT_PROTOCOLS_STR, "http,https");
     curl_easy_setopt(h, CURLOPT_TCP_NODELAY, 1L);
-    curl_easy_setopt(h, CURLOPT_ERRORBUFFER, c->error);
+    curl_easy_setopt(h, CURLOPT_ERRORBUFFER, t->error);
     curl_easy_setopt(h, CURLOPT_USERAGENT, "kvasir/" KVASIR_VERSION);
     curl_easy_setopt(h, CURLOPT_CONNECTTIMEOUT_MS,
                      (long)(call->connect_ms_max ? call->connect_ms_max : CONNECT_MS_DEFAULT));
@@ -128,7 +124,7 @@ static void set_options(struct http_client *c, const struct http_call *call, str
         curl_easy_setopt(h, CURLOPT_NOBODY, 1L);
     else if (call->method)
         curl_easy_setopt(h, CURLOPT_CUSTOMREQUEST, call->method);
-    curl_easy_setopt(h, CURLOPT_HTTPHEADER, headers);
+    curl_easy_setopt(h, CURLOPT_HTTPHEADER, t->headers);
     curl_easy_setopt(h, CURLOPT_HEADERFUNCTION, on_header);
     curl_easy_setopt(h, CURLOPT_HEADERDATA, t);
     curl_easy_setopt(h, CURLOPT_WRITEFUNCTION, on_bytes);
@@ -155,10 +151,9 @@ static enum status make_headers(const struct http_call *call, struct curl_slist 
     return OK;
 }
 
-static enum status explain(struct http_client *c, const struct transfer *t, CURLcode rc,
-                           struct err *e)
+static enum status explain(const struct transfer *t, CURLcode rc, struct err *e)
 {
-    const char *why = c->error[0] ? c->error : curl_easy_strerror(rc);
+    const char *why = t->error[0] ? t->error : curl_easy_strerror(rc);
     if (t->is_refused)
         return err_set(e, E_CANCELLED, "%s: hung up", t->call->url);
     if (t->answer->body.failed || t->answer->headers.failed)
@@ -170,28 +165,40 @@ static enum status explain(struct http_client *c, const struct transfer *t, CURL
     return err_set(e, E_IO, "%s: %s", t->call->url, why);
 }
 
-enum status http_client_call(struct http_client *c, const struct http_call *call,
-                             struct http_answer *answer, struct err *e)
+enum status transfer_begin(struct transfer *t, const struct http_call *call,
+                           struct http_answer *answer, struct err *e)
 {
-    struct transfer t = {.call = call, .answer = answer};
-    struct curl_slist *headers = NULL;
+    *t = (struct transfer){.call = call, .answer = answer, .curl = t->curl};
     *answer = (struct http_answer){0};
     buf_init(&answer->headers, HTTP_CLIENT_HEADERS_MAX);
     buf_init(&answer->body, call->reply_bytes_max ? call->reply_bytes_max : HTTP_CLIENT_REPLY_MAX);
-    if (make_headers(call, &headers) != OK)
+    if (make_headers(call, &t->headers) != OK)
         return err_set(e, E_NOMEM, "HTTP headers");
-    c->error[0] = '\0';
-    set_options(c, call, &t, headers);
-    t.start_ns = clock_now_ns();
-    CURLcode rc = curl_easy_perform(c->curl);
-    answer->total_ms = clock_ms_since(t.start_ns);
+    set_options(t);
+    t->start_ns = clock_now_ns();
+    return OK;
+}
+
+enum status transfer_end(struct transfer *t, CURLcode rc, struct err *e)
+{
     long status = 0;
     double connect_s = 0;
-    curl_easy_getinfo(c->curl, CURLINFO_RESPONSE_CODE, &status);
-    curl_easy_getinfo(c->curl, CURLINFO_CONNECT_TIME, &connect_s);
-    answer->status = (int)status;
-    answer->connect_ms = connect_s * 1e3;
-    curl_easy_setopt(c->curl, CURLOPT_HTTPHEADER, NULL);
-    curl_slist_free_all(headers);
-    return rc == CURLE_OK ? OK : explain(c, &t, rc, e);
+    t->answer->total_ms = clock_ms_since(t->start_ns);
+    curl_easy_getinfo(t->curl, CURLINFO_RESPONSE_CODE, &status);
+    curl_easy_getinfo(t->curl, CURLINFO_CONNECT_TIME, &connect_s);
+    t->answer->status = (int)status;
+    t->answer->connect_ms = connect_s * 1e3;
+    curl_easy_setopt(t->curl, CURLOPT_HTTPHEADER, NULL);
+    curl_slist_free_all(t->headers);
+    t->headers = NULL;
+    return rc == CURLE_OK ? OK : explain(t, rc, e);
+}
+
+enum status http_client_call(struct http_client *c, const struct http_call *call,
+                             struct http_answer *answer, struct err *e)
+{
+    enum status st = transfer_begin(&c->transfer, call, answer, e);
+    if (st != OK)
+        return st;
+    return transfer_end(&c->transfer, curl_easy_perform(c->transfer.curl), e);
 }

@@ -50,4 +50,22 @@ bool http_answer_header(const struct http_answer *a, const char *name, char *tex
 NODISCARD enum status http_client_call(struct http_client *c, const struct http_call *call,
                                        struct http_answer *answer, struct err *e);
 
+/* ---- many calls at once, by one thread: for load that arrives on a schedule ---- */
+#define HTTP_SWARM_MAX 8192u /* calls under way */
+
+struct http_swarm;
+NODISCARD enum status http_swarm_new(struct http_swarm **out, struct err *e);
+void http_swarm_free(struct http_swarm *s); /* what is under way is dropped, without done() */
+/* Begins a call on a connection of its own.  call and answer live until done(arg, st, e), which
+ * http_swarm_run makes; st as http_client_call has it.  E_LIMIT: HTTP_SWARM_MAX, or no file
+ * descriptor is left. */
+NODISCARD enum status http_swarm_start(struct http_swarm *s, const struct http_call *call,
+                                       struct http_answer *answer,
+                                       void (*done)(void *arg, enum status st,
+                                                    const struct err *e),
+                                       void *arg, struct err *e);
+uint32_t http_swarm_count(const struct http_swarm *s); /* under way */
+/* Carries all of them on until then (clock_now_ns), or until none is left under way. */
+void http_swarm_run(struct http_swarm *s, uint64_t until_ns);
+
 #endif
