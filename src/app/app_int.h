@@ -27,6 +27,17 @@ enum command_id {
     COMMAND_EVAL_JINJA,
     COMMAND_STORE_LS,
     COMMAND_STORE_STAT,
+    COMMAND_STORE_SHOW,
+    COMMAND_STORE_FORK,
+    COMMAND_STORE_PIN,
+    COMMAND_STORE_UNPIN,
+    COMMAND_STORE_TAG,
+    COMMAND_STORE_RENAME,
+    COMMAND_STORE_RM,
+    COMMAND_STORE_EXPORT,
+    COMMAND_STORE_IMPORT,
+    COMMAND_STORE_GC,
+    COMMAND_STORE_REBUILD,
     COMMAND_STORE_VERIFY,
     COMMAND_MODELS,
     COMMAND_BENCH,
@@ -85,6 +96,16 @@ enum option_id {
     OPTION_TEMPLATE,
     OPTION_FILE,
     OPTION_WINDOWS,
+    OPTION_RECORDS,
+    OPTION_TENANT,
+    OPTION_LIST_TAG,
+    OPTION_HISTORY,
+    OPTION_AT,
+    OPTION_AT_MESSAGE,
+    OPTION_AS,
+    OPTION_TREE,
+    OPTION_TOKENS_ONLY,
+    OPTION_TRUST,
     OPTION_JSON,
     OPTION_CONFIG,
     OPTION_LOG_LEVEL,
@@ -109,7 +130,7 @@ struct option_row {
     double least, most;  /* KIND_COUNT, KIND_REAL */
     const char *initial; /* the default as one would write it; NULL: none */
     const char *doc;
-    uint32_t used_by; /* bit i: command i */
+    uint64_t used_by; /* bit i: command i */
 };
 extern const struct option_row option_rows[OPTION_COUNT];
 
@@ -240,6 +261,12 @@ int command_eval_perplexity(const struct config *c);
 int command_eval_render(const struct config *c);
 int command_eval_jinja(const struct config *c);
 int command_store_ls(const struct config *c);
+int command_store_records(const struct config *c); /* store ls --records */
+int command_store_change(const struct config *c);  /* fork, pin, unpin, tag, rename, rm, gc */
+int command_store_show(const struct config *c);
+int command_store_export(const struct config *c);
+int command_store_import(const struct config *c);
+int command_store_rebuild(const struct config *c);
 int command_store_stat(const struct config *c);
 int command_store_verify(const struct config *c);
 int command_models(const struct config *c);

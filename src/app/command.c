@@ -117,11 +117,69 @@ const struct command commands[COMMAND_COUNT] = {
          "\n"
          "  echo '{\"template\":\"{{ a + 1 }}\",\"context\":{\"a\":1}}' | kvasir eval jinja\n",
          command_eval_jinja},
-    [COMMAND_STORE_LS] = {"store ls", "", 0, "what is stored, by kind, newest first",
-                          "Works while a server runs.\n"
+    [COMMAND_STORE_LS] =
+        {"store ls", "", 0, "the sessions, newest first",
+         "With --records: everything that is stored, by kind. Works while a server "
+         "runs.\n"
+         "\n"
+         "  kvasir store ls --tag work\n"
+         "  kvasir store ls --store /fast/disk/kvasir --records\n",
+         command_store_ls},
+    [COMMAND_STORE_SHOW] = {"store show", "NAME", 1, "one session, and what was forked from it",
+                            "NAME is a session's name or id, or a response's id. JSON; works while "
+                            "a server runs.\n"
+                            "\n"
+                            "  kvasir store show travel --history | jq .history\n",
+                            command_store_show},
+    [COMMAND_STORE_FORK] = {"store fork", "NAME", 1, "another session that begins as this one",
+                            "One record of 4 KiB, however long it is. While a server runs, that "
+                            "server does it.\n"
+                            "\n"
+                            "  kvasir store fork travel --as travel-by-train --at-message 3\n",
+                            command_store_change},
+    [COMMAND_STORE_PIN] = {"store pin", "NAME [REASON …]", 64, "keeps a session's pages",
+                           "Others are evicted first. While a server runs, that server does it.\n"
+                           "\n"
+                           "  kvasir store pin travel asked for every day\n",
+                           command_store_change},
+    [COMMAND_STORE_UNPIN] = {"store unpin", "NAME", 1, "lets its pages be evicted again",
+                             "\n  kvasir store unpin travel\n", command_store_change},
+    [COMMAND_STORE_TAG] = {"store tag", "NAME [TAG]", 2, "a word to list it by; none: takes it off",
+                           "\n  kvasir store tag travel holidays\n", command_store_change},
+    [COMMAND_STORE_RENAME] = {"store rename", "NAME NEW", 2, "another name",
+                              "\n  kvasir store rename travel journey\n", command_store_change},
+    [COMMAND_STORE_RM] = {"store rm", "NAME", 1, "forgets a session",
+                          "What forks share with it stays with them. Its bytes leave the disk with "
+                          "store gc.\n"
                           "\n"
-                          "  kvasir store ls --store /fast/disk/kvasir\n",
-                          command_store_ls},
+                          "  kvasir store rm travel && kvasir store gc\n",
+                          command_store_change},
+    [COMMAND_STORE_EXPORT] =
+        {"store export", "NAME", 1, "a session as one file, to stdout",
+         "Its tokens, messages and KV pages; with --tree also what was forked from it. Works while "
+         "a server runs.\n"
+         "\n"
+         "  kvasir store export travel > travel.kvx\n"
+         "  kvasir store export travel | ssh elsewhere kvasir store import\n",
+         command_store_export},
+    [COMMAND_STORE_IMPORT] =
+        {"store import", "", 0, "such a file, from stdin",
+         "All of it or nothing. Its pages serve that session and its forks only, unless --trust. A "
+         "file of another\n"
+         "model is refused, unless --tokens-only.\n"
+         "\n"
+         "  kvasir store import --as journey < travel.kvx\n",
+         command_store_import},
+    [COMMAND_STORE_GC] = {"store gc", "", 0, "gives space back now, and erases what was deleted",
+                          "It also happens by itself. While a server runs, that server does it.\n"
+                          "\n"
+                          "  kvasir store gc\n",
+                          command_store_change},
+    [COMMAND_STORE_REBUILD] = {"store rebuild", "", 0, "makes index.db again from the segments",
+                               "For when it was lost or is not believed; no server may run.\n"
+                               "\n"
+                               "  kvasir store rebuild\n",
+                               command_store_rebuild},
     [COMMAND_STORE_STAT] = {"store stat", "", 0, "how much is stored",
                             "Works while a server runs.\n"
                             "\n"

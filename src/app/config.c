@@ -16,7 +16,7 @@
 
 bool config_uses(const struct command *command, enum option_id id)
 {
-    return option_rows[id].used_by >> (command - commands) & 1;
+    return (option_rows[id].used_by >> (command - commands) & 1) != 0;
 }
 
 /* ---- one value ---- */

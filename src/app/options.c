@@ -2,13 +2,17 @@
  * options.c — the table of options.  Help, docs/cli.md, the file and the environment follow it. */
 #include "app/app_int.h"
 
-#define BIT(command) (1u << COMMAND_##command)
+#define BIT(command) (1ull << COMMAND_##command)
 #define FOR_SERVE    BIT(SERVE)
 #define FOR_TALK     (BIT(RUN) | BIT(CHAT))
 #define FOR_SCORE    (BIT(EVAL_LOGITS) | BIT(EVAL_NLL) | BIT(EVAL_PERPLEXITY))
 #define FOR_ENGINE   (FOR_SERVE | FOR_TALK | FOR_SCORE | BIT(EVAL_GENERATE))
-#define FOR_STORE    (BIT(STORE_LS) | BIT(STORE_STAT) | BIT(STORE_VERIFY))
-#define FOR_ALL      ((1u << COMMAND_COUNT) - 1)
+#define FOR_LOOK     (BIT(STORE_LS) | BIT(STORE_STAT) | BIT(STORE_VERIFY))
+#define FOR_STORE    (FOR_SESSION | FOR_LOOK | BIT(STORE_GC) | BIT(STORE_REBUILD))
+#define FOR_SESSION                                                                          \
+    (BIT(STORE_LS) | BIT(STORE_SHOW) | BIT(STORE_FORK) | BIT(STORE_PIN) | BIT(STORE_UNPIN) | \
+     BIT(STORE_TAG) | BIT(STORE_RENAME) | BIT(STORE_RM) | BIT(STORE_EXPORT) | BIT(STORE_IMPORT))
+#define FOR_ALL ((1ull << COMMAND_COUNT) - 1)
 
 const struct option_row option_rows[OPTION_COUNT] = {
     [OPTION_MODEL] = {"-m --model", "model", KIND_TEXT, "MODEL",
@@ -120,7 +124,29 @@ const struct option_row option_rows[OPTION_COUNT] = {
                      .doc = "the text; required"},
     [OPTION_WINDOWS] = {"--windows", NULL, KIND_COUNT, "N", .most = 1 << 20, .initial = "0",
                         .used_by = BIT(EVAL_PERPLEXITY), .doc = "only the first N windows; 0: all"},
-    [OPTION_JSON] = {"--json", NULL, KIND_FLAG, .used_by = FOR_STORE | BIT(MODELS),
+    [OPTION_RECORDS] = {"--records", NULL, KIND_FLAG, .used_by = BIT(STORE_LS),
+                        .doc = "all records by kind, in the place of sessions"},
+    [OPTION_TENANT] = {"--tenant", NULL, KIND_TEXT, "NAME", .initial = "default",
+                       .used_by = FOR_SESSION, .doc = "whose sessions"},
+    [OPTION_LIST_TAG] = {"--tag", NULL, KIND_TEXT, "TAG", .used_by = BIT(STORE_LS),
+                         .doc = "only those with this tag"},
+    [OPTION_HISTORY] = {"--history", NULL, KIND_FLAG, .used_by = BIT(STORE_SHOW),
+                        .doc = "its messages too"},
+    [OPTION_AT] = {"--at", NULL, KIND_COUNT, "TOKENS", .most = 1 << 24, .initial = "0",
+                   .used_by = BIT(STORE_FORK), .doc = "its first TOKENS; 0: all"},
+    [OPTION_AT_MESSAGE] = {"--at-message", NULL, KIND_COUNT, "N", .most = 1 << 18, .initial = "0",
+                           .used_by = BIT(STORE_FORK), .doc = "up to the end of message N"},
+    [OPTION_AS] = {"--as", NULL, KIND_TEXT, "NAME", .used_by = BIT(STORE_FORK) | BIT(STORE_IMPORT),
+                   .doc = "the new session's name"},
+    [OPTION_TREE] = {"--tree", NULL, KIND_FLAG, .used_by = BIT(STORE_EXPORT),
+                     .doc = "with all that was forked from it"},
+    [OPTION_TOKENS_ONLY] = {"--tokens-only", NULL, KIND_FLAG,
+                            .used_by = BIT(STORE_EXPORT) | BIT(STORE_IMPORT),
+                            .doc = "the conversation without its KV: also for another model"},
+    [OPTION_TRUST] = {"--trust", NULL, KIND_FLAG, .used_by = BIT(STORE_IMPORT),
+                      .doc = "share the pages with all of the tenant's sessions: only for files of "
+                             "one's own, since wrong KV cannot be told from right"},
+    [OPTION_JSON] = {"--json", NULL, KIND_FLAG, .used_by = FOR_LOOK | FOR_SESSION | BIT(MODELS),
                      .doc = "JSON instead of a table"},
     [OPTION_CONFIG] =
         {"--config", NULL, KIND_TEXT, "FILE", .used_by = FOR_ALL & ~(BIT(VERSION) | BIT(BENCH)),

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: MIT
- * store_commands.c — store ls, stat, verify: looking at a store, also while a server writes it.
- * All open it read-only: no lock is taken and nothing is repaired here. */
+ * store_commands.c — store ls --records, stat, verify: looking at a store, also while a server
+ * writes it. All open it read-only: no lock is taken and nothing is repaired here. */
 #include <inttypes.h>
 #include <string.h>
-#include <time.h>
 
 #include "app/app_int.h"
 #include "os/fs.h"
@@ -40,12 +39,12 @@ static enum status open_to_look(const char *dir, struct store **out, struct err 
     return st;
 }
 
-/* ---- ls ---- */
+/* ---- ls --records ---- */
 struct listing {
     struct json_writer *json; /* NULL: a table */
 };
 
-/* A session's meta is the engine's JSON: {"name", "n_tokens", "updated", "model", …}. */
+/* A session's meta is JSON. */
 static const struct json *session_of(const struct store_pin *pin, struct arena *arena)
 {
     struct json *meta;
@@ -53,25 +52,6 @@ static const struct json *session_of(const struct store_pin *pin, struct arena *
     if (pin->kind != RECORD_SESSION || json_parse(text, arena, &meta, NULL) != OK)
         return NULL;
     return meta;
-}
-
-static struct slice text_member(const struct json *object, const char *key)
-{
-    const struct json *v = json_get(object, key);
-    return v && v->kind == JSON_STRING ? v->text : SLICE_LIT("?");
-}
-
-static void print_session(const struct json *session)
-{
-    const struct json *updated = json_get(session, "updated"), *n = json_get(session, "n_tokens");
-    time_t at = updated && updated->kind == JSON_INT ? (time_t)updated->integer : 0;
-    char when[32] = "?";
-    struct tm tm;
-    if (localtime_r(&at, &tm))
-        strftime(when, sizeof when, "%Y-%m-%d %H:%M", &tm);
-    struct slice name = text_member(session, "name"), model = text_member(session, "model");
-    printf("session  %s  %8" PRId64 " tokens  " SLICE_FMT "  (" SLICE_FMT ")\n", when,
-           n && n->kind == JSON_INT ? n->integer : 0, SLICE_ARG(name), SLICE_ARG(model));
 }
 
 static void print_record(const struct store_pin *pin, const char *key, const char *chain)
@@ -115,15 +95,13 @@ static bool list_one(const struct store_pin *pin, void *arg)
     const struct json *session = session_of(pin, &arena);
     if (l->json)
         write_record(l->json, pin, key, chain, session);
-    else if (session)
-        print_session(session);
     else
         print_record(pin, key, chain);
     arena_release(&arena);
     return true;
 }
 
-int command_store_ls(const struct config *c)
+int command_store_records(const struct config *c)
 {
     const char *dir = dir_of(c);
     struct store *s;

@@ -310,6 +310,8 @@ enum status engine_open(const struct engine_options *options, struct engine **ou
         st = read_sampling(g, e);
     if (st == OK)
         st = start_threads(g, e);
+    if (st == OK)
+        st = doors_open(g, e);
     if (st == OK) {
         side_publish(g); /* last, so that it holds up nothing */
         *out = g;
@@ -330,6 +332,7 @@ void engine_close(struct engine *g)
 {
     if (!g)
         return;
+    control_stop(g->control);
     atomic_store(&g->is_closing, true);
     if (g->prompts)
         ring_close(g->prompts);

@@ -29,6 +29,7 @@
 #include "os/cpu.h"
 #include "os/fault.h"
 #include "os/team.h"
+#include "session/control.h"
 
 #define INBOX_MAX            (4 * ENGINE_QUEUE_MAX)
 #define PROMPT_WORKERS       2u
@@ -124,6 +125,7 @@ struct engine {
     struct said *said;
     struct sessions *sessions;
     struct constraints *constraints;
+    struct control *control; /* NULL: no store, or read-only */
     struct digest root;
     struct side side;
     bool has_identity;
@@ -224,6 +226,9 @@ void step_restart_all(struct engine *g);
 
 /* score.c */
 void score_run(struct engine *g, struct score_call *call);
+
+/* doors.c: the control socket */
+NODISCARD enum status doors_open(struct engine *g, struct err *e);
 
 /* keep.c: what a turn leaves behind in its session */
 bool keep_wants(const struct engine *g, const struct job *job);
