@@ -154,6 +154,14 @@ const struct command commands[COMMAND_COUNT] = {
                           "\n"
                           "  kvasir store rm travel && kvasir store gc\n",
                           command_store_change},
+    [COMMAND_STORE_PUBLIC] =
+        {"store public", "NAME", 1, "lets every tenant begin with a session's pages",
+         "For a system prompt that all share: its full pages serve all tenants from now on. What a "
+         "tenant adds stays\n"
+         "its own. Take a session that holds nothing else, or say with --at how much of it.\n"
+         "\n"
+         "  kvasir store public handbook --at 2048\n",
+         command_store_change},
     [COMMAND_STORE_EXPORT] =
         {"store export", "NAME", 1, "a session as one file, to stdout",
          "Its tokens, messages and KV pages; with --tree also what was forked from it. Works while "

@@ -9,9 +9,10 @@
 #define FOR_ENGINE   (FOR_SERVE | FOR_TALK | FOR_SCORE | BIT(EVAL_GENERATE))
 #define FOR_LOOK     (BIT(STORE_LS) | BIT(STORE_STAT) | BIT(STORE_VERIFY))
 #define FOR_STORE    (FOR_SESSION | FOR_LOOK | BIT(STORE_GC) | BIT(STORE_REBUILD))
-#define FOR_SESSION                                                                          \
-    (BIT(STORE_LS) | BIT(STORE_SHOW) | BIT(STORE_FORK) | BIT(STORE_PIN) | BIT(STORE_UNPIN) | \
-     BIT(STORE_TAG) | BIT(STORE_RENAME) | BIT(STORE_RM) | BIT(STORE_EXPORT) | BIT(STORE_IMPORT))
+#define FOR_SESSION                                                                               \
+    (BIT(STORE_LS) | BIT(STORE_SHOW) | BIT(STORE_FORK) | BIT(STORE_PIN) | BIT(STORE_UNPIN) |      \
+     BIT(STORE_TAG) | BIT(STORE_RENAME) | BIT(STORE_RM) | BIT(STORE_PUBLIC) | BIT(STORE_EXPORT) | \
+     BIT(STORE_IMPORT))
 #define FOR_ALL ((1ull << COMMAND_COUNT) - 1)
 
 const struct option_row option_rows[OPTION_COUNT] = {
@@ -30,7 +31,9 @@ const struct option_row option_rows[OPTION_COUNT] = {
          .doc = "ask clients for this key; visible to other users in ps, so prefer --api-key-file"},
     [OPTION_API_KEY_FILE] = {"--api-key-file", "api-key-file", KIND_TEXT, "FILE",
                              .used_by = FOR_SERVE,
-                             .doc = "ask clients for one of the keys in FILE, one a line"},
+                             .doc = "ask clients for one of the keys in FILE; a line is KEY or KEY "
+                                    "TENANT, and tenants share "
+                                    "nothing"},
     [OPTION_ALLOW_ORIGIN] =
         {"--allow-origin", "allow-origin", KIND_TEXT, "ORIGIN", .used_by = FOR_SERVE,
          .doc = "web pages of other sites that may call, one origin or *; default none"},
@@ -133,7 +136,8 @@ const struct option_row option_rows[OPTION_COUNT] = {
     [OPTION_HISTORY] = {"--history", NULL, KIND_FLAG, .used_by = BIT(STORE_SHOW),
                         .doc = "its messages too"},
     [OPTION_AT] = {"--at", NULL, KIND_COUNT, "TOKENS", .most = 1 << 24, .initial = "0",
-                   .used_by = BIT(STORE_FORK), .doc = "its first TOKENS; 0: all"},
+                   .used_by = BIT(STORE_FORK) | BIT(STORE_PUBLIC),
+                   .doc = "its first TOKENS; 0: all"},
     [OPTION_AT_MESSAGE] = {"--at-message", NULL, KIND_COUNT, "N", .most = 1 << 18, .initial = "0",
                            .used_by = BIT(STORE_FORK), .doc = "up to the end of message N"},
     [OPTION_AS] = {"--as", NULL, KIND_TEXT, "NAME", .used_by = BIT(STORE_FORK) | BIT(STORE_IMPORT),

@@ -122,7 +122,7 @@ static void write_request(const struct config *c, const char *after, struct buf 
     } else if (c->n_arguments > 0) {
         put_text(&w, "name", c->arguments[0]);
     }
-    if (strcmp(op, "fork") == 0)
+    if (strcmp(op, "fork") == 0 || strcmp(op, "public") == 0)
         put_place(&w, c);
     if (strcmp(op, "pin") == 0)
         put_words(&w, "reason", c);

@@ -48,6 +48,22 @@ static enum status import(struct engine *g, uint32_t tenant, const struct json *
     return kvx_import(g->sessions, &o, answer, e);
 }
 
+/* ---- public ---- */
+static void set_public(struct engine *g, void *arg)
+{
+    cache_set_public(g->cache, arg);
+}
+
+static enum status publish(struct engine *g, uint32_t tenant, const struct json *request,
+                           struct buf *answer, struct err *e)
+{
+    struct digest salt;
+    enum status st = sessions_command(g->sessions, tenant, request, answer, e);
+    if (st == OK && sessions_public_salt(g->sessions, &salt))
+        engine_call(g, set_public, &salt);
+    return st;
+}
+
 static enum status extra(void *arg, uint32_t tenant, const struct json *request,
                          struct control_peer *peer, struct buf *answer, struct err *e)
 {
@@ -55,6 +71,8 @@ static enum status extra(void *arg, uint32_t tenant, const struct json *request,
     struct slice op = json_get(request, "op")->text;
     if (slice_is(op, "import"))
         return import(g, tenant, request, peer, answer, e);
+    if (slice_is(op, "public"))
+        return publish(g, tenant, request, answer, e);
     return E_UNSUPPORTED;
 }
 

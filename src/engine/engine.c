@@ -216,6 +216,9 @@ static enum status open_cache(struct engine *g, struct err *e)
                                                  .page_bytes = layout.page_bytes};
     }
     st = cache_new(&options, &g->cache, e);
+    struct digest public_salt;
+    if (st == OK && sessions_public_salt(g->sessions, &public_salt))
+        cache_set_public(g->cache, &public_salt);
     struct memo_options memo = {.tokenizer = g->tokenizer,
                                 .store = g->store,
                                 .store_read_only = g->options.store_read_only,
@@ -487,8 +490,7 @@ static void run_waiter(struct engine *g, void *arg)
     pthread_mutex_unlock(&w->mutex);
 }
 
-/* Runs fn on the engine thread and waits; false: the engine is closing. */
-static bool call(struct engine *g, void (*fn)(struct engine *, void *), void *arg)
+bool engine_call(struct engine *g, void (*fn)(struct engine *, void *), void *arg)
 {
     struct waiter w = {.run = fn, .arg = arg};
     struct message *m = mem_new(1, sizeof *m);
@@ -516,7 +518,7 @@ enum status engine_score(struct engine *g, const struct engine_score *s, struct 
                          struct err *e)
 {
     struct score_call c = {.score = s, .usage = usage};
-    if (!call(g, call_score, &c))
+    if (!engine_call(g, call_score, &c))
         return err_set(e, E_CANCELLED, "the engine is closing");
     if (c.st != OK)
         *e = c.err;
@@ -550,7 +552,7 @@ static void call_stats(struct engine *g, void *arg)
 void engine_stats(struct engine *g, struct engine_stats *out)
 {
     *out = (struct engine_stats){0};
-    (void)call(g, call_stats, out);
+    (void)engine_call(g, call_stats, out);
 }
 
 static void call_flush(struct engine *g, void *arg)
@@ -563,5 +565,5 @@ static void call_flush(struct engine *g, void *arg)
 
 void engine_flush(struct engine *g)
 {
-    (void)call(g, call_flush, NULL);
+    (void)engine_call(g, call_flush, NULL);
 }

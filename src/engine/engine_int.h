@@ -227,6 +227,9 @@ void step_restart_all(struct engine *g);
 /* score.c */
 void score_run(struct engine *g, struct score_call *call);
 
+/* engine.c: runs fn on the engine thread and waits; false: the engine is closing. */
+bool engine_call(struct engine *g, void (*fn)(struct engine *, void *), void *arg);
+
 /* doors.c: the control socket */
 NODISCARD enum status doors_open(struct engine *g, struct err *e);
 

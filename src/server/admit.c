@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <strings.h>
 
+#include "base/check.h"
 #include "base/mem.h"
 #include "server/server_int.h"
 
@@ -94,29 +95,34 @@ static struct digest digest_of(struct slice key)
     return out;
 }
 
-/* All keys, all bytes, whatever differs first. */
-static bool is_known(const struct server *s, struct slice key)
+/* All keys, all bytes, whatever differs first.  NULL: not known. */
+static const struct server_key *find_key(const struct server *s, struct slice key)
 {
     struct digest given = digest_of(key);
-    unsigned any = 0;
+    const struct server_key *found = NULL;
     for (uint32_t i = 0; i < s->n_keys; i++) {
         unsigned difference = 0;
         for (size_t j = 0; j < DIGEST_BYTES; j++)
-            difference |= (unsigned)(s->keys[i].b[j] ^ given.b[j]);
-        any |= difference == 0;
+            difference |= (unsigned)(s->keys[i].hash.b[j] ^ given.b[j]);
+        found = difference == 0 ? &s->keys[i] : found;
     }
-    return any != 0;
+    return found;
+}
+
+static struct slice key_of(const struct http_exchange *x)
+{
+    struct slice value = http_header(x, "Authorization"), bearer = SLICE_LIT("Bearer ");
+    if (value.len > bearer.len && is_same((struct slice){value.ptr, bearer.len}, bearer))
+        return (struct slice){value.ptr + bearer.len, value.len - bearer.len};
+    return http_header(x, "x-api-key");
 }
 
 bool admit_key(const struct server *s, const struct http_exchange *x, struct api_error *error)
 {
     if (s->n_keys == 0)
         return true;
-    struct slice value = http_header(x, "Authorization"), bearer = SLICE_LIT("Bearer ");
-    struct slice key = http_header(x, "x-api-key");
-    if (value.len > bearer.len && is_same((struct slice){value.ptr, bearer.len}, bearer))
-        key = (struct slice){value.ptr + bearer.len, value.len - bearer.len};
-    if (key.ptr && is_known(s, key))
+    struct slice key = key_of(x);
+    if (key.ptr && find_key(s, key))
         return true;
     api_error_http(error, 401, "invalid_api_key",
                    key.ptr ? "the API key is not known here"
@@ -124,14 +130,68 @@ bool admit_key(const struct server *s, const struct http_exchange *x, struct api
     return false;
 }
 
-static enum status add_key(struct server *s, struct slice key, struct err *e)
+uint32_t admit_tenant(const struct server *s, const struct http_exchange *x)
+{
+    if (s->n_keys == 0)
+        return 0;
+    struct slice key = key_of(x);
+    const struct server_key *found = key.ptr ? find_key(s, key) : NULL;
+    CHECK(found != NULL); /* admit_key let it in */
+    return found->tenant;
+}
+
+/* ---- the keys ---- */
+static enum status add_key(struct server *s, struct slice key, struct slice tenant, struct err *e)
 {
     if (s->n_keys == SERVER_KEYS_MAX)
         return err_set(e, E_LIMIT, "more than %u API keys", SERVER_KEYS_MAX);
     if (key.len == 0 || key.len > SERVER_KEY_BYTES_MAX)
         return err_set(e, E_INVALID, "an API key must have 1 to %u bytes", SERVER_KEY_BYTES_MAX);
-    s->keys[s->n_keys++] = digest_of(key);
+    if (!session_name_is_good(tenant))
+        return err_set(e, E_INVALID,
+                       "API keys: \"%.*s\" cannot be a tenant's name; a line is KEY "
+                       "or KEY TENANT",
+                       (int)(tenant.len < 40 ? tenant.len : 40), tenant.ptr);
+    struct server_key *k = &s->keys[s->n_keys];
+    if (find_key(s, key))
+        return err_set(e, E_INVALID, "API keys: one is there twice (key number %u)", s->n_keys + 1);
+    k->hash = digest_of(key);
+    snprintf(k->tenant_name, sizeof k->tenant_name, SLICE_FMT, SLICE_ARG(tenant));
+    s->n_keys++;
     return OK;
+}
+
+static const struct slice DEFAULT_TENANT = {"default", 7};
+
+/* KEY, or KEY TENANT. */
+static enum status add_line(struct server *s, struct slice line, struct err *e)
+{
+    size_t n = 0;
+    while (n < line.len && line.ptr[n] != ' ' && line.ptr[n] != '\t')
+        n++;
+    struct slice key = {line.ptr, n}, tenant = DEFAULT_TENANT;
+    while (n < line.len && (line.ptr[n] == ' ' || line.ptr[n] == '\t'))
+        n++;
+    if (n < line.len)
+        tenant = (struct slice){line.ptr + n, line.len - n};
+    return add_key(s, key, tenant, e);
+}
+
+/* Each tenant with all its keys; the key file is the truth, what the store remembers follows it. */
+static enum status make_tenants(struct server *s, struct err *e)
+{
+    struct digest hashes[SERVER_KEYS_MAX];
+    enum status st = OK;
+    for (uint32_t i = 0; st == OK && i < s->n_keys; i++) {
+        uint32_t n = 0, tenant;
+        for (uint32_t j = 0; j < s->n_keys; j++)
+            if (strcmp(s->keys[i].tenant_name, s->keys[j].tenant_name) == 0)
+                hashes[n++] = s->keys[j].hash;
+        st = sessions_tenant(engine_sessions(s->engine), slice_of(s->keys[i].tenant_name), hashes,
+                             n, &tenant, e);
+        s->keys[i].tenant = tenant;
+    }
+    return st;
 }
 
 static enum status add_key_lines(struct server *s, struct slice text, struct err *e)
@@ -145,7 +205,7 @@ static enum status add_key_lines(struct server *s, struct slice text, struct err
         while (line.len && strchr(" \t\r", line.ptr[line.len - 1]))
             line.len--;
         if (line.len && line.ptr[0] != '#')
-            st = add_key(s, line, e);
+            st = add_line(s, line, e);
     }
     return st;
 }
@@ -176,8 +236,8 @@ enum status admit_load_keys(struct server *s, const struct server_options *optio
 {
     enum status st = OK;
     for (uint32_t i = 0; i < options->n_api_keys && st == OK; i++)
-        st = add_key(s, slice_of(options->api_keys[i]), e);
+        st = add_key(s, slice_of(options->api_keys[i]), DEFAULT_TENANT, e);
     if (st == OK && options->api_key_file)
         st = load_key_file(s, options->api_key_file, e);
-    return st;
+    return st == OK ? make_tenants(s, e) : st;
 }

@@ -404,6 +404,7 @@ void count_tokens(struct server *s, struct http_exchange *x, const struct api_di
           : api_error_set(&error, E_NOMEM, NULL, "out of memory");
     if (st == OK) {
         struct err e = {.pos = ERR_NO_POS};
+        r->tenant = admit_tenant(s, x);
         st = engine_count_tokens(s->engine, r, &n, &e);
         if (st != OK)
             api_error_from(&error, &e);
@@ -432,6 +433,7 @@ void generate(struct server *s, struct http_exchange *x, const struct api_dialec
         return;
     }
     struct slice session = http_header(x, "X-Session-Id");
+    uint32_t tenant = admit_tenant(s, x);
     requests[0] = engine_request_new(s->engine);
     enum status st = requests[0] ? api_call_new(dialect, http_body(x), session, &context,
                                                 requests[0], &call, &error)
@@ -439,6 +441,8 @@ void generate(struct server *s, struct http_exchange *x, const struct api_dialec
     http_body_drop(x); /* its values are in the first request's arena */
     if (st == OK)
         st = make_requests(s, call, requests, &error);
+    for (uint32_t i = 0; i < API_PROMPTS_MAX && requests[i]; i++)
+        requests[i]->tenant = tenant;
     if (st == OK) {
         g = generation_new(s, x, call);
         if (!g)

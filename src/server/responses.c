@@ -12,8 +12,8 @@ static bool is_response_id(struct slice id)
 }
 
 /* *out: the answer of the session room, appended to b. */
-static enum status command(struct server *s, const char *op, struct slice id, struct buf *b,
-                           struct err *e)
+static enum status command(struct server *s, const struct http_exchange *x, const char *op,
+                           struct slice id, struct buf *b, struct err *e)
 {
     struct json_member members[] = {
         {SLICE_LIT("op"), {.kind = JSON_STRING, .text = slice_of(op)}},
@@ -23,7 +23,7 @@ static enum status command(struct server *s, const char *op, struct slice id, st
     struct json request = {.kind = JSON_OBJECT, .count = 3, .members = members};
     if (!is_response_id(id))
         return err_set(e, E_NOT_FOUND, "no response of this id is stored");
-    return sessions_command(engine_sessions(s->engine), 0, &request, b, e);
+    return sessions_command(engine_sessions(s->engine), admit_tenant(s, x), &request, b, e);
 }
 
 static void refuse(struct http_exchange *x, const struct err *e)
@@ -44,7 +44,7 @@ void responses_show(struct server *s, struct http_exchange *x, struct slice id)
     buf_init(&shown, ANSWER_BYTES_MAX);
     buf_init(&out, ANSWER_BYTES_MAX);
     arena_init(&a, ARENA_BYTES);
-    enum status st = command(s, "show", id, &shown, &e);
+    enum status st = command(s, x, "show", id, &shown, &e);
     if (st == OK)
         st = json_parse(buf_slice(&shown), &a, &v, &e);
     buf_release(&shown);
@@ -64,7 +64,7 @@ void responses_remove(struct server *s, struct http_exchange *x, struct slice id
     struct buf b;
     struct err e = {0};
     buf_init(&b, ANSWER_BYTES_MAX);
-    if (command(s, "delete", id, &b, &e) != OK) {
+    if (command(s, x, "delete", id, &b, &e) != OK) {
         buf_release(&b);
         refuse(x, &e);
         return;

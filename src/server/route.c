@@ -61,6 +61,12 @@ static void serve_stats(const struct visit *v)
 {
     struct engine_stats stats;
     struct buf b;
+    if (admit_tenant(v->server, v->x) != 0) { /* the numbers are of all tenants together */
+        struct api_error error;
+        api_error_http(&error, 403, "other_tenants", "only keys of the tenant default see these");
+        route_error(v->x, v->endpoint->dialect, &error);
+        return;
+    }
     engine_stats(v->server->engine, &stats);
     buf_init(&b, 1 << 20);
     api_stats_write(&b, &stats);

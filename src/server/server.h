@@ -21,7 +21,7 @@ struct server_options {
     uint16_t port;               /* 0: a free one */
     const char *const *api_keys; /* [n_api_keys]; none here and in the file: open to all */
     uint32_t n_api_keys;
-    const char *api_key_file; /* one key a line; # begins a comment line; NULL: none */
+    const char *api_key_file; /* a line: KEY, or KEY TENANT; # begins a comment; NULL: none */
     const char *alias;        /* the model's name for clients; NULL: the engine's */
     const char
         *allow_origin; /* web pages of other sites that may call: "*" or one origin; NULL: only

@@ -20,7 +20,11 @@ struct server {
     char *allow_origin;
     char url[96];
     char bind_host[256];
-    struct digest keys[SERVER_KEYS_MAX]; /* SHA-256 of each, so that comparing tells nothing */
+    struct server_key {
+        struct digest hash; /* SHA-256, so that comparing tells nothing */
+        uint32_t tenant;
+        char tenant_name[SESSION_NAME_BYTES_MAX + 1];
+    } keys[SERVER_KEYS_MAX];
     uint32_t n_keys;
 
     pthread_mutex_t mutex; /* guards all below; held over no call into engine or http */
@@ -36,6 +40,8 @@ bool admit_host(const struct server *s, const struct http_exchange *x, struct ap
 bool admit_origin(const struct server *s, const struct http_exchange *x, char allow[256],
                   struct api_error *error);
 bool admit_key(const struct server *s, const struct http_exchange *x, struct api_error *error);
+/* Whose pages and sessions: the key's tenant.  Of a request that came in. */
+uint32_t admit_tenant(const struct server *s, const struct http_exchange *x);
 NODISCARD enum status admit_load_keys(struct server *s, const struct server_options *options,
                                       struct err *e);
 

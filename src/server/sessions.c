@@ -25,7 +25,7 @@ static void answer(struct server *s, struct http_exchange *x, const struct json 
     struct err e = {0};
     struct api_error error;
     buf_init(&b, ANSWER_BYTES_MAX);
-    if (sessions_command(engine_sessions(s->engine), 0, request, &b, &e) == OK) {
+    if (sessions_command(engine_sessions(s->engine), admit_tenant(s, x), request, &b, &e) == OK) {
         buf_add_char(&b, '\n');
         http_reply(x, 200, "application/json", &b);
         return;

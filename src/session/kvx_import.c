@@ -466,8 +466,8 @@ static enum status read_all(struct reader *r, struct err *e)
         st = err_set(e, E_UNSUPPORTED, "the file is of another version of kvasir");
     digest_bytes(&r->digester, magic, sizeof magic);
     while (st == OK && !r->is_over) {
-        uint32_t type;
-        size_t n;
+        uint32_t type = 0;
+        size_t n = 0;
         st = next_frame(r, &type, &n, e);
         if (st != OK)
             break;

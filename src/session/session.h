@@ -49,6 +49,13 @@ NODISCARD enum status sessions_find_tenant(struct sessions *b, struct slice name
                                            struct err *e);
 struct digest sessions_salt(struct sessions *b, uint32_t tenant);
 
+/* The salt of what the operator made public; false: nothing yet. */
+bool sessions_public_salt(struct sessions *b, struct digest *salt);
+/* The full pages of a session's first `at` tokens (0: all) serve every tenant from now on: who has
+ * the cache is told by cache_set_public.  E_DENIED: imported ones. */
+NODISCARD enum status sessions_publish(struct sessions *b, uint32_t tenant, struct slice which,
+                                       uint32_t at, struct buf *out, struct err *e);
+
 /* ---- what computed the pages ---- */
 struct session_origin {
     struct digest root;   /* of all chains: model, KV type, numerics */

@@ -363,6 +363,13 @@ static enum status dispatch(struct sessions *b, uint32_t tenant, const struct js
         return show(b, tenant, name, flag_of(r, "history"), out, e);
     if (slice_is(op, "fork"))
         return run_fork(b, tenant, name, r, out, e);
+    if (slice_is(op, "public")) {
+        struct fork_place at;
+        st = place_of(r, &at, e);
+        if (st == OK && at.by_message)
+            st = err_set(e, E_INVALID, "public: \"at\" is a count of tokens");
+        return st == OK ? sessions_publish(b, tenant, name, at.value, out, e) : st;
+    }
     if (slice_is(op, "delete"))
         return run_delete(b, tenant, name, out, e);
     if (is_change(op))

@@ -110,6 +110,7 @@ static void see(const struct engine_request *r)
 {
     struct fake_seen *f = &fake_seen;
     *f = (struct fake_seen){.kind = r->kind,
+                            .tenant = r->tenant,
                             .n_tokens = r->n_tokens,
                             .max_tokens = r->max_tokens,
                             .n_choices = r->n_choices,

@@ -32,7 +32,7 @@ struct fake_seen {
     enum prompt_kind kind;
     size_t n_messages, n_tools;
     char last_role[32], last_content[256], text[256], session[256], variables[256];
-    uint32_t n_tokens, first_token, max_tokens, n_choices, n_stops;
+    uint32_t tenant, n_tokens, first_token, max_tokens, n_choices, n_stops;
     char stop[64];
     struct sampler_params sampling;
     bool has_seed, ignore_eos, no_cache, add_generation_prompt, continue_final_message;

@@ -506,6 +506,52 @@ static void asks_for_keys(void **state)
     expect_error("/nowhere", NULL, NULL, 401, "invalid_api_key");
 }
 
+/* Who comes with which key is another one to the engine. */
+static void keys_have_tenants(void **state)
+{
+    (void)state;
+    struct err e = {0};
+    struct server *second = NULL;
+    char path[] = "/tmp/kvasir-given-XXXXXX";
+    int fd = mkstemp(path);
+    FILE *f = fdopen(fd, "w");
+    fputs("alpha red\nbeta\tblue\ngamma red\ndelta\n", f);
+    fclose(f);
+    struct server_options o = server_defaults();
+    o.port = 0;
+    o.api_key_file = path;
+    assert_int_equal(server_start(&o, engine, &second, &e), OK);
+    struct server *first = server;
+    server = second;
+    static const char *const given[] = {"Authorization: Bearer alpha", "Authorization: Bearer beta",
+                                       "x-api-key: gamma", "x-api-key: delta"};
+    uint32_t tenants[4];
+    for (size_t i = 0; i < 4; i++) {
+        const char *headers[] = {given[i], NULL};
+        struct http_answer a = call(CHAT, HELLO "}", headers);
+        assert_int_equal(a.status, 200);
+        http_answer_release(&a);
+        tenants[i] = fake_seen.tenant;
+        a = call("/v1/cache/stats", NULL, headers);
+        assert_int_equal(a.status, tenants[i] == 0 ? 200 : 403);
+        http_answer_release(&a);
+    }
+    assert_int_equal(tenants[0], tenants[2]);
+    assert_int_not_equal(tenants[0], tenants[1]);
+    assert_int_equal(tenants[3], 0);
+    assert_true(tenants[0] != 0 && tenants[1] != 0);
+    server = first;
+    server_stop(second, 0);
+    static const char *const wrong[] = {"alpha red\nalpha blue\n", "alpha two words\n"};
+    for (size_t i = 0; i < 2; i++) {
+        f = fopen(path, "w");
+        fputs(wrong[i], f);
+        fclose(f);
+        assert_int_equal(server_start(&o, engine, &second, &e), E_INVALID);
+    }
+    unlink(path);
+}
+
 static void reads_keys_from_a_file(void **state)
 {
     (void)state;
@@ -633,6 +679,7 @@ int main(void)
         T(refuses_foreign_pages),
         T(answers_preflight),
         cmocka_unit_test_setup_teardown(asks_for_keys, set_up_keys, tear_down),
+        T(keys_have_tenants),
         T(reads_keys_from_a_file),
         T(tells_what_is_here),
         T(drains),
