@@ -32,6 +32,7 @@ enum api_serves {
     API_RESPONSE, /* a stored one */
     API_RESPONSE_DELETE,
     API_STATS,
+    API_EXPLAIN,
     API_SESSIONS,
     API_SESSION,
     API_SESSION_DELETE,

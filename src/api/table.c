@@ -38,6 +38,8 @@ static const struct api_endpoint endpoints[] = {
      "they may be evicted again"},
     {"POST", "/v1/sessions/{id}/tag", API_SESSION_CHANGE, OWN, false, "a word to list it by"},
     {"POST", "/v1/sessions/{id}/rename", API_SESSION_CHANGE, OWN, false, "another name"},
+    {"POST", "/v1/cache/explain", API_EXPLAIN, OWN, false,
+     "what of a prompt is known, where it leaves that, and why"},
     {"GET", "/v1/cache/stats", API_STATS, CHAT, false,
      "where prompt tokens came from, pages, store"},
 };
@@ -46,7 +48,8 @@ static const struct api_endpoint endpoints[] = {
 static const struct {
     const char *prefix;
     const struct api_dialect *dialect;
-} shapes[] = {{"/v1/messages", ANTHROPIC}, {"/v1/sessions", OWN}, {"", CHAT}};
+} shapes[] = {
+    {"/v1/messages", ANTHROPIC}, {"/v1/sessions", OWN}, {"/v1/cache/explain", OWN}, {"", CHAT}};
 
 static const struct slice PART = {"{id}", 4};
 

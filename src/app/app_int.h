@@ -37,6 +37,7 @@ enum command_id {
     COMMAND_STORE_PUBLIC,
     COMMAND_STORE_EXPORT,
     COMMAND_STORE_IMPORT,
+    COMMAND_STORE_EXPLAIN,
     COMMAND_STORE_GC,
     COMMAND_STORE_REBUILD,
     COMMAND_STORE_VERIFY,
@@ -73,6 +74,7 @@ enum option_id {
     OPTION_STORE_MAX_WRITE_PER_DAY,
     OPTION_STORE_SCRUB_RATE,
     OPTION_STORE_READ_ONLY,
+    OPTION_TAKE_OVER,
     OPTION_CTX,
     OPTION_KV_TYPE,
     OPTION_ACTIVATIONS,
@@ -267,6 +269,7 @@ int command_store_change(const struct config *c);  /* fork, pin, unpin, tag, ren
 int command_store_show(const struct config *c);
 int command_store_export(const struct config *c);
 int command_store_import(const struct config *c);
+int command_store_explain(const struct config *c);
 int command_store_rebuild(const struct config *c);
 int command_store_stat(const struct config *c);
 int command_store_verify(const struct config *c);

@@ -178,6 +178,15 @@ const struct command commands[COMMAND_COUNT] = {
          "\n"
          "  kvasir store import --as journey < travel.kvx\n",
          command_store_import},
+    [COMMAND_STORE_EXPLAIN] =
+        {"store explain", "", 0, "why a prompt is, or is not, in the cache",
+         "stdin: {\"messages\": […], \"tools\": […], \"session\": NAME}, or {\"prompt\": \"…\"}. "
+         "Asks the server that has the\n"
+         "store; without one, opens the model that -m names. docs/api/cache.md explains the "
+         "answer.\n"
+         "\n"
+         "  kvasir store explain < request.json | jq .reason,.divergence\n",
+         command_store_explain},
     [COMMAND_STORE_GC] = {"store gc", "", 0, "gives space back now, and erases what was deleted",
                           "It also happens by itself. While a server runs, that server does it.\n"
                           "\n"

@@ -170,11 +170,8 @@ static void write_answer(struct buf *out, const struct ask_result *r)
         const char *key;
         double value;
     } times[] = {
-        {"lookup_ms", u->lookup_ms},
-        {"prefill_ms", u->prefill_ms},
-        {"fault_in_ms", u->fault_in_ms},
-        {"verify_ms", u->verify_ms},
-        {"decode_ms", u->decode_ms},
+        {"lookup_ms", u->lookup_ms}, {"prefill_ms", u->prefill_ms}, {"fault_in_ms", u->fault_in_ms},
+        {"verify_ms", u->verify_ms}, {"decode_ms", u->decode_ms},
     };
     for (size_t i = 0; i < sizeof times / sizeof times[0]; i++) {
         jw_key(&w, times[i].key);

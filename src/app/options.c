@@ -6,7 +6,7 @@
 #define FOR_SERVE    BIT(SERVE)
 #define FOR_TALK     (BIT(RUN) | BIT(CHAT))
 #define FOR_SCORE    (BIT(EVAL_LOGITS) | BIT(EVAL_NLL) | BIT(EVAL_PERPLEXITY))
-#define FOR_ENGINE   (FOR_SERVE | FOR_TALK | FOR_SCORE | BIT(EVAL_GENERATE))
+#define FOR_ENGINE   (FOR_SERVE | FOR_TALK | FOR_SCORE | BIT(EVAL_GENERATE) | BIT(STORE_EXPLAIN))
 #define FOR_LOOK     (BIT(STORE_LS) | BIT(STORE_STAT) | BIT(STORE_VERIFY))
 #define FOR_STORE    (FOR_SESSION | FOR_LOOK | BIT(STORE_GC) | BIT(STORE_REBUILD))
 #define FOR_SESSION                                                                               \
@@ -55,6 +55,9 @@ const struct option_row option_rows[OPTION_COUNT] = {
     [OPTION_STORE_READ_ONLY] =
         {"--store-read-only", "store-read-only", KIND_FLAG, .used_by = FOR_ENGINE,
          .doc = "use what is stored, add nothing; works while another process writes"},
+    [OPTION_TAKE_OVER] = {"--take-over", NULL, KIND_FLAG, .used_by = FOR_SERVE,
+                          .doc = "replace the server that has this store: it hands its socket over "
+                                 "and ends; no request is lost"},
     [OPTION_CTX] = {"-c --ctx --ctx-size", "ctx", KIND_COUNT, "TOKENS", .most = 1 << 24,
                     .initial = "0", .used_by = FOR_ENGINE,
                     .doc = "context length; 0: the model's, or what memory allows"},
@@ -130,7 +133,7 @@ const struct option_row option_rows[OPTION_COUNT] = {
     [OPTION_RECORDS] = {"--records", NULL, KIND_FLAG, .used_by = BIT(STORE_LS),
                         .doc = "all records by kind, in the place of sessions"},
     [OPTION_TENANT] = {"--tenant", NULL, KIND_TEXT, "NAME", .initial = "default",
-                       .used_by = FOR_SESSION, .doc = "whose sessions"},
+                       .used_by = FOR_SESSION | BIT(STORE_EXPLAIN), .doc = "whose sessions"},
     [OPTION_LIST_TAG] = {"--tag", NULL, KIND_TEXT, "TAG", .used_by = BIT(STORE_LS),
                          .doc = "only those with this tag"},
     [OPTION_HISTORY] = {"--history", NULL, KIND_FLAG, .used_by = BIT(STORE_SHOW),

@@ -44,6 +44,10 @@ int command_serve(const struct config *c)
     enum status st = split_keys(v[OPTION_API_KEY].text, &copy, keys, &options.n_api_keys, &e);
     if (st == OK)
         st = engine_of(c, false, &g, &e);
+    if (st == OK) {
+        int fd = engine_take_socket(g);
+        options.listen_fd = fd >= 0 ? fd : 0;
+    }
     if (st == OK)
         st = server_run(&options, g, &e);
     if (g)

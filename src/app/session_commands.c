@@ -415,3 +415,91 @@ int command_store_import(const struct config *c)
     buf_release(&answer);
     return st == OK ? EXIT_DONE : complain_err(&e);
 }
+
+/* ---- explain ---- */
+static bool read_all_stdin(struct buf *out)
+{
+    for (;;) {
+        char *to = buf_reserve(out, 65536);
+        ssize_t n = to ? read(STDIN_FILENO, to, 65536) : -1;
+        if (n < 0 && to && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return n == 0;
+        out->len += (size_t)n;
+    }
+}
+
+/* {"op": "explain", "tenant": …, and the members of body}. */
+static enum status explain_request(const struct config *c, const struct json *body, struct buf *out,
+                                   struct err *e)
+{
+    struct json_writer w;
+    if (body->kind != JSON_OBJECT)
+        return err_set(e, E_INVALID, "stdin: a JSON object is wanted");
+    jw_init(&w, out);
+    jw_begin_object(&w);
+    put_text(&w, "op", "explain");
+    put_text(&w, "tenant", c->values[OPTION_TENANT].text);
+    for (size_t i = 0; i < body->count; i++) {
+        if (slice_is(body->members[i].key, "op") || slice_is(body->members[i].key, "tenant"))
+            continue;
+        jw_key_slice(&w, body->members[i].key);
+        jw_value(&w, &body->members[i].value);
+    }
+    jw_end_object(&w);
+    return out->failed ? err_set(e, E_LIMIT, "stdin: more than %u bytes", CONTROL_LINE_MAX) : OK;
+}
+
+static enum status explain_here(const struct config *c, const struct json *body, struct buf *answer,
+                                struct err *e)
+{
+    struct engine *g = NULL;
+    uint32_t tenant = 0;
+    enum status st = engine_of(c, true, &g, e);
+    if (st == OK)
+        st = sessions_find_tenant(engine_sessions(g), slice_of(c->values[OPTION_TENANT].text),
+                                  &tenant, e);
+    if (st == OK)
+        st = engine_explain_json(g, tenant, body, answer, e);
+    if (g)
+        engine_close(g);
+    return st;
+}
+
+int command_store_explain(const struct config *c)
+{
+    struct err e = {0}, why = {0};
+    struct buf text, request, answer;
+    struct arena a;
+    struct json *body;
+    bool is_nobody = false;
+    if (!dir_of(c))
+        return EXIT_USAGE;
+    arena_init(&a, 256u << 20);
+    buf_init(&text, CONTROL_LINE_MAX);
+    buf_init(&request, CONTROL_LINE_MAX);
+    buf_init(&answer, CONTROL_ANSWER_MAX);
+    enum status st = read_all_stdin(&text) ? json_parse(buf_slice(&text), &a, &body, &e)
+                                           : err_set(&e, E_IO,
+                                                     "stdin: cannot be read, or more than "
+                                                     "%u bytes",
+                                                     CONTROL_LINE_MAX);
+    if (st == OK)
+        st = explain_request(c, body, &request, &e);
+    if (st == OK) {
+        st =
+            control_call(store_dir_of(c), buf_slice(&request), -1, &answer, NULL, &is_nobody, &why);
+        if (st != OK && is_nobody)
+            st = explain_here(c, body, &answer, &e);
+        else if (st != OK)
+            e = why;
+    }
+    if (st == OK && !jsonl_put(&answer))
+        st = err_set(&e, E_IO, "stdout: cannot write; is its reader gone, or the disk full?");
+    buf_release(&answer);
+    buf_release(&request);
+    buf_release(&text);
+    arena_release(&a);
+    return st == OK ? EXIT_DONE : complain_err(&e);
+}

@@ -8,6 +8,8 @@
 #include "app/app_int.h"
 #include "base/check.h"
 
+#define TAKE_OVER_MS 60000u /* a server drains within 10 s */
+
 void complain(const char *fmt, ...)
 {
     char text[512];
@@ -98,6 +100,7 @@ static struct engine_options options_of(const struct config *c)
         .store_max_write_per_day = (uint64_t)v[OPTION_STORE_MAX_WRITE_PER_DAY].number,
         .store_scrub_rate = (uint64_t)v[OPTION_STORE_SCRUB_RATE].number,
         .store_read_only = v[OPTION_STORE_READ_ONLY].number != 0,
+        .take_over_ms = v[OPTION_TAKE_OVER].number ? TAKE_OVER_MS : 0,
         .n_ctx = (uint32_t)v[OPTION_CTX].number,
         .n_threads = (uint32_t)v[OPTION_THREADS].number,
         .n_parallel = (uint32_t)v[OPTION_PARALLEL].number,

@@ -417,15 +417,10 @@ static void look_up(struct walk *w, struct cache_match *m)
     m->window_ms = (double)(end - walked) * 1e-6;
 }
 
-enum status cache_begin(struct cache *c, const struct cache_request *r, struct sequence **out,
-                        struct cache_match *m, struct err *e)
+static struct walk walk_of(struct cache *c, const struct cache_request *r)
 {
-    CHECK(r->n_tokens >= 1 && r->n_tokens <= c->options.n_ctx);
-    *m = (struct cache_match){0};
-    cache_poll(c);
-    struct sequence *s = sequence_new(c, r);
     uint32_t n_pages = r->n_tokens / PAGE_TOKENS + 2;
-    struct walk w = {
+    return (struct walk){
         .c = c,
         .r = r,
         .owners = {r->owner ? *r->owner : c->options.salt, c->public_owner},
@@ -433,6 +428,61 @@ enum status cache_begin(struct cache *c, const struct cache_request *r, struct s
         .path = mem_try_new(n_pages, sizeof(struct node *)),
         .from_disk = mem_try_new(n_pages, sizeof(bool)),
     };
+}
+
+static void find_other(const struct walk *w, struct cache_explanation *x)
+{
+    const struct node *n = w->is_diverged ? w->tail : NULL;
+    uint32_t from = n ? w->tail_tokens : 0;
+    const struct node *end = w->n_path ? w->path[w->n_path - 1] : &w->c->root;
+    bool is_boundary = !n && w->tail_tokens == 0 && w->n_path > 0 && x->match.is_diverged;
+    for (uint32_t i = 0; is_boundary && !n && i < w->n_owners; i++)
+        n = node_some_child(end, &w->owners[i]);
+    for (; n && from < n->n_tokens; from++)
+        x->other[x->n_other++] = n->tokens[from];
+}
+
+static struct cache_page_find find_page(const struct cache *c, const struct node *n)
+{
+    struct cache_page_find found = {0};
+    for (uint32_t g = 0; n && g < CACHE_GROUPS_MAX; g++)
+        if (g < c->options.n_groups && is_present(n, g))
+            found.where[g] = n->pages[g].where == PAGE_MAPPED ? 2 : 1;
+    return found;
+}
+
+enum status cache_explain(struct cache *c, const struct cache_request *r,
+                          struct cache_explanation *x, struct err *e)
+{
+    *x = (struct cache_explanation){.n_pages = (r->n_tokens + PAGE_TOKENS - 1) / PAGE_TOKENS};
+    cache_poll(c);
+    struct walk w = walk_of(c, r);
+    x->pages = mem_try_new(x->n_pages + 1, sizeof *x->pages);
+    enum status st = OK;
+    if (w.path && w.from_disk && x->pages) {
+        look_up(&w, &x->match);
+        x->match.head = NULL;
+        for (uint32_t i = 0; i < x->n_pages; i++)
+            x->pages[i] = find_page(c, walk_node(&w, i));
+        find_other(&w, x);
+    } else {
+        st = err_set(e, E_NOMEM, "no memory to look up %u tokens", r->n_tokens);
+        mem_free(x->pages);
+        *x = (struct cache_explanation){0};
+    }
+    mem_free(w.from_disk);
+    mem_free(w.path);
+    return st;
+}
+
+enum status cache_begin(struct cache *c, const struct cache_request *r, struct sequence **out,
+                        struct cache_match *m, struct err *e)
+{
+    CHECK(r->n_tokens >= 1 && r->n_tokens <= c->options.n_ctx);
+    *m = (struct cache_match){0};
+    cache_poll(c);
+    struct sequence *s = sequence_new(c, r);
+    struct walk w = walk_of(c, r);
     enum status st = OK;
     if (!s || !w.path || !w.from_disk) {
         sequence_free(s);

@@ -79,6 +79,19 @@ struct cache_request {
 NODISCARD enum status cache_begin(struct cache *c, const struct cache_request *r,
                                   struct sequence **out, struct cache_match *match, struct err *e);
 
+/* What cache_begin would find, page by page, beginning nothing. */
+struct cache_page_find {
+    uint8_t where[CACHE_GROUPS_MAX]; /* 0: absent, 1: in memory, 2: mapped from disk */
+};
+struct cache_explanation {
+    struct cache_match match;      /* its head is not valid */
+    struct cache_page_find *pages; /* [n_pages], the caller frees it */
+    uint32_t n_pages;
+    uint32_t other[KV_PAGE_TOKENS], n_other; /* how a known chain goes on at match.matched */
+};
+NODISCARD enum status cache_explain(struct cache *c, const struct cache_request *r,
+                                    struct cache_explanation *out, struct err *e);
+
 /* Tokens whose KV is valid: where the next step starts. */
 uint32_t sequence_valid(const struct sequence *s);
 /* Makes pages for the next n tokens writable.  E_LIMIT: no KV memory left (try again when others

@@ -139,6 +139,8 @@ uint32_t tokens_common(const uint32_t *a, const uint32_t *b, uint32_t n);
 /* The child with the longest common prefix, NULL if none shares a token. */
 struct node *node_best_child(const struct node *n, const struct digest *owner,
                              const uint32_t *tokens, uint32_t n_tokens, uint32_t *common);
+/* Some child of this owner; NULL: none. */
+const struct node *node_some_child(const struct node *n, const struct digest *owner);
 bool node_has_child(const struct node *n, const struct digest *owner);
 struct node *node_find_child(const struct node *n, const struct digest *owner,
                              const uint32_t *tokens, uint32_t n_tokens);

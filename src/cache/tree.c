@@ -72,10 +72,16 @@ struct node *node_best_child(const struct node *n, const struct digest *owner,
     return best;
 }
 
-bool node_has_child(const struct node *n, const struct digest *owner)
+const struct node *node_some_child(const struct node *n, const struct digest *owner)
 {
     uint32_t at = lower_bound(n, owner, NULL, 0);
-    return at < n->n_children && digest_equal(&n->children[at]->owner, owner);
+    return at < n->n_children && digest_equal(&n->children[at]->owner, owner) ? n->children[at]
+                                                                              : NULL;
+}
+
+bool node_has_child(const struct node *n, const struct digest *owner)
+{
+    return node_some_child(n, owner) != NULL;
 }
 
 struct node *node_find_child(const struct node *n, const struct digest *owner,

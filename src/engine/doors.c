@@ -64,6 +64,71 @@ static enum status publish(struct engine *g, uint32_t tenant, const struct json 
     return st;
 }
 
+/* ---- hand over ---- */
+void engine_on_hand_over(struct engine *g, enum status (*fn)(void *arg, int *fd, struct err *e),
+                         void *arg)
+{
+    pthread_mutex_lock(&g->hand_over_mutex);
+    g->hand_over = fn;
+    g->hand_over_arg = arg;
+    pthread_mutex_unlock(&g->hand_over_mutex);
+}
+
+static enum status hand_over(struct engine *g, struct control_peer *peer, struct buf *answer,
+                             struct err *e)
+{
+    pthread_mutex_lock(&g->hand_over_mutex);
+    enum status st = g->hand_over ? g->hand_over(g->hand_over_arg, &peer->give_fd, e)
+                                  : err_set(e, E_UNSUPPORTED,
+                                            "who has the store is no server; wait "
+                                            "until it has ended");
+    pthread_mutex_unlock(&g->hand_over_mutex);
+    if (st == OK)
+        buf_add_text(answer, "{}");
+    return st == E_UNSUPPORTED ? E_BUSY : st;
+}
+
+enum status doors_take_over(struct engine *g, struct err *e)
+{
+    struct buf answer;
+    bool is_nobody;
+    buf_init(&answer, 1u << 16);
+    enum status st = control_call(g->options.store_dir, SLICE_LIT("{\"op\":\"hand-over\"}"), -1,
+                                  &answer, &g->taken_fd, &is_nobody, e);
+    buf_release(&answer);
+    return is_nobody ? E_NOT_FOUND : st;
+}
+
+int engine_take_socket(struct engine *g)
+{
+    int fd = g->taken_fd;
+    g->taken_fd = -1;
+    return fd;
+}
+
+/* ---- explain ---- */
+enum status engine_explain_json(struct engine *g, uint32_t tenant, const struct json *request,
+                                struct buf *answer, struct err *e)
+{
+    const struct json *messages = json_get(request, "messages"),
+                      *prompt = json_get(request, "prompt");
+    const struct json *tools = json_get(request, "tools"), *session = json_get(request, "session");
+    if (!(messages && messages->kind == JSON_ARRAY) && !(prompt && prompt->kind == JSON_STRING))
+        return err_set(e, E_INVALID, "\"messages\" must be an array, or \"prompt\" a string");
+    struct engine_request *r = engine_request_new(g);
+    if (!r)
+        return err_set(e, E_NOMEM, "no memory for a request");
+    r->kind = messages ? PROMPT_CHAT : PROMPT_TEXT;
+    r->messages = messages;
+    r->tools = tools && tools->kind == JSON_ARRAY ? tools : NULL;
+    r->text = prompt && prompt->kind == JSON_STRING ? prompt->text : (struct slice){0};
+    r->session = session && session->kind == JSON_STRING ? session->text : (struct slice){0};
+    r->tenant = tenant;
+    enum status st = engine_explain(g, r, true, answer, e);
+    engine_request_free(r);
+    return st;
+}
+
 static enum status extra(void *arg, uint32_t tenant, const struct json *request,
                          struct control_peer *peer, struct buf *answer, struct err *e)
 {
@@ -73,6 +138,10 @@ static enum status extra(void *arg, uint32_t tenant, const struct json *request,
         return import(g, tenant, request, peer, answer, e);
     if (slice_is(op, "public"))
         return publish(g, tenant, request, answer, e);
+    if (slice_is(op, "hand-over"))
+        return hand_over(g, peer, answer, e);
+    if (slice_is(op, "explain"))
+        return engine_explain_json(g, tenant, request, answer, e);
     return E_UNSUPPORTED;
 }
 

@@ -2,11 +2,13 @@
  * engine.c — opening and closing: model, tokenizer, template, store, cache, threads; and the calls
  * that come from other threads. */
 #include <stdio.h>
+#include <unistd.h>
 
 #include "engine/engine_int.h"
 
 #define PARALLEL_DEFAULT  8u
 #define CTX_MIN           64u
+#define TAKE_OVER_POLL_MS 10u
 #define REQUEST_BYTES_MAX (256u << 20)
 
 extern const uint8_t kvasir_skald_begin[], kvasir_skald_end[];
@@ -126,6 +128,20 @@ static enum status open_model_and_text(struct engine *g, struct err *e)
     return prompt_load_template(g, e);
 }
 
+/* Opens it once its present owner has handed over and ended. */
+static enum status take_store(struct engine *g, const struct store_options *options, struct err *e)
+{
+    uint64_t start = clock_now_ns();
+    enum status st = doors_take_over(g, e);
+    if (st != OK && st != E_NOT_FOUND) /* nobody to ask: it is ending already, or is no server */
+        return err_prefix(e, "taking over %s", g->store_dir_text);
+    do {
+        clock_sleep_ms(TAKE_OVER_POLL_MS);
+        st = store_open(os_fs_real(), g->store_dir_text, options, &g->store, e);
+    } while (st == E_BUSY && clock_ms_since(start) < g->options.take_over_ms);
+    return st;
+}
+
 static enum status open_store(struct engine *g, struct err *e)
 {
     if (!g->options.store_dir)
@@ -137,6 +153,8 @@ static enum status open_store(struct engine *g, struct err *e)
                                     .max_write_per_day = g->options.store_max_write_per_day,
                                     .scrub_bytes_per_s = g->options.store_scrub_rate};
     enum status st = store_open(os_fs_real(), g->store_dir_text, &options, &g->store, e);
+    if (st == E_BUSY && g->options.take_over_ms > 0)
+        st = take_store(g, &options, e);
     g->info.keeps = st == OK && !options.is_read_only;
     if (st != E_DENIED || options.is_read_only)
         return st;
@@ -300,6 +318,8 @@ enum status engine_open(const struct engine_options *options, struct engine **ou
     g->info.started_unix_s = clock_unix_s();
     atomic_store(&g->next_id, 1);
     pthread_mutex_init(&g->open_mutex, NULL);
+    pthread_mutex_init(&g->hand_over_mutex, NULL);
+    g->taken_fd = -1;
     enum status st = open_file(g, e);
     if (st == OK)
         st = open_model_and_text(g, e);
@@ -373,6 +393,9 @@ void engine_close(struct engine *g)
     mem_free(g->store_dir_text);
     mem_free(g->origin_text);
     pthread_mutex_destroy(&g->open_mutex);
+    pthread_mutex_destroy(&g->hand_over_mutex);
+    if (g->taken_fd >= 0)
+        close(g->taken_fd);
     mem_free(g);
 }
 

@@ -36,6 +36,9 @@ struct engine_options {
     uint64_t store_max_bytes;                           /* 0: the store's default */
     uint64_t store_max_write_per_day, store_scrub_rate; /* 0: no ceiling; no scrubbing */
     bool store_read_only;
+    /* Another process has the store: ask it to hand over, and wait for so long until it has ended;
+     * 0: E_BUSY. */
+    uint32_t take_over_ms;
     const char *packed_dir; /* side files of repacked weights (packed.h); NULL: none */
     uint32_t n_ctx;      /* 0: the model's, or what memory allows */
     uint32_t n_threads;  /* 0: usable processors */
@@ -183,6 +186,13 @@ NODISCARD enum status engine_submit(struct engine *g, struct engine_request *r, 
  * while it waits).  A finished or unknown id is fine. */
 void engine_cancel(struct engine *g, uint64_t id);
 
+/* What another process asks of the one that serves: its listening socket, and to end.  fn runs on a
+ * thread of the engine's. */
+void engine_on_hand_over(struct engine *g, enum status (*fn)(void *arg, int *fd, struct err *e),
+                         void *arg);
+/* The socket that came with the store; the caller's, once.  −1: none did. */
+int engine_take_socket(struct engine *g);
+
 /* Tenants and sessions: never NULL; without a store nothing is kept in it. */
 struct sessions *engine_sessions(struct engine *g);
 
@@ -193,6 +203,15 @@ NODISCARD enum status engine_render(const struct engine *g, const struct engine_
 /* Tokens of the prompt that r would be; on the caller's thread, nothing is computed. */
 NODISCARD enum status engine_count_tokens(struct engine *g, const struct engine_request *r,
                                           uint32_t *n, struct err *e);
+
+/* What of r's prompt is known, where it leaves that, and why: JSON, docs/api/cache.md.  is_operator:
+ * other tenants' sessions may be spoken of. */
+NODISCARD enum status engine_explain(struct engine *g, const struct engine_request *r,
+                                     bool is_operator, struct buf *out, struct err *e);
+/* The same of {"messages" or "prompt", "tools", "session"}, for the operator. */
+NODISCARD enum status engine_explain_json(struct engine *g, uint32_t tenant,
+                                          const struct json *request, struct buf *out,
+                                          struct err *e);
 
 /* ---- scoring (eval logits, nll, perplexity) ---- */
 struct engine_score {

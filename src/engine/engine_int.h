@@ -126,6 +126,10 @@ struct engine {
     struct sessions *sessions;
     struct constraints *constraints;
     struct control *control; /* NULL: no store, or read-only */
+    pthread_mutex_t hand_over_mutex; /* guards the two below; held while fn runs */
+    enum status (*hand_over)(void *arg, int *fd, struct err *e);
+    void *hand_over_arg;
+    int taken_fd; /* of the process that was here before; −1: none */
     struct digest root;
     struct side side;
     bool has_identity;
@@ -232,6 +236,8 @@ bool engine_call(struct engine *g, void (*fn)(struct engine *, void *), void *ar
 
 /* doors.c: the control socket */
 NODISCARD enum status doors_open(struct engine *g, struct err *e);
+/* Asks whoever has the store to hand over.  E_NOT_FOUND: nobody to ask. */
+NODISCARD enum status doors_take_over(struct engine *g, struct err *e);
 
 /* keep.c: what a turn leaves behind in its session */
 bool keep_wants(const struct engine *g, const struct job *job);

@@ -320,6 +320,8 @@ enum MHD_Result exchange_queue(struct http_exchange *x)
     if (!r)
         return MHD_NO;
     (void)MHD_add_response_header(r, "Content-Type", x->type);
+    if (atomic_load(&x->server->is_handing_over)) /* the next request is the successor's */
+        (void)MHD_add_response_header(r, "Connection", "close");
     if (x->phase == PHASE_STREAMING)
         (void)MHD_add_response_header(r, "Cache-Control", "no-cache");
     for (uint32_t i = 0; i < x->n_reply_headers; i++)

@@ -29,6 +29,7 @@ struct http_exchange;
 struct http_options {
     const char *host; /* name or address to bind */
     uint16_t port;    /* 0: a free one, see http_server_port */
+    int listen_fd;    /* > 0: this socket, which listens already, instead of host and port; taken */
     uint32_t connections_max, connections_per_ip_max;
     uint32_t idle_s;  /* a connection that neither sends nor takes bytes for so long is closed;
                          waiting for our answer does not count */
@@ -51,6 +52,10 @@ uint16_t http_server_port(const struct http_server *s);
 /* "127.0.0.1", "[::1]": the address that was bound, as it stands in a URL. */
 const char *http_server_host(const struct http_server *s);
 bool http_server_is_loopback(const struct http_server *s);
+/* No new connections from now on: *fd is a descriptor of the listening socket, the caller's, for
+ * another process to go on with; what comes meanwhile waits in the kernel.  Replies from now on end
+ * their connections.  E_IO. */
+NODISCARD enum status http_server_hand_over(struct http_server *s, int *fd, struct err *e);
 /* No new connections; waits until the open requests were answered to the last byte, or for ms. */
 void http_server_drain(struct http_server *s, uint32_t ms);
 /* Waits for running handle() calls, cuts what is still open (http_on_gone fires), frees. */

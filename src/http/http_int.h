@@ -81,6 +81,7 @@ struct http_server {
     bool is_loopback;
     uint16_t port;
     atomic_bool is_stopping;
+    atomic_bool is_handing_over; /* replies end their connections */
     atomic_uint_fast64_t bodies_bytes;
 
     struct ring *requests; /* exchanges for the workers */

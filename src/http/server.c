@@ -4,6 +4,8 @@
  *   uri_seen → on_request (headers) → on_request (body)* → on_request (complete): suspend, queue
  *     worker: handle(x) … answer: resume → on_request: queue the response → (read_stream)*
  *   → on_completed, whatever happened. */
+#include <errno.h>
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -278,7 +280,11 @@ enum status http_server_start(const struct http_options *options, struct http_se
     struct http_server *s = server_new(options);
     if (!s)
         return err_set(e, E_NOMEM, "HTTP server");
-    enum status st = listen_open(options->host, options->port, &fd, e);
+    enum status st = OK;
+    if (options->listen_fd > 0)
+        fd = options->listen_fd;
+    else
+        st = listen_open(options->host, options->port, &fd, e);
     if (st == OK)
         st = listen_name(s, fd, e);
     if (st == OK)
@@ -320,6 +326,14 @@ static void quiesce(struct http_server *s)
 {
     if (s->quiet_fd < 0)
         s->quiet_fd = MHD_quiesce_daemon(s->daemon);
+}
+
+enum status http_server_hand_over(struct http_server *s, int *fd, struct err *e)
+{
+    quiesce(s);
+    atomic_store(&s->is_handing_over, true);
+    *fd = s->quiet_fd >= 0 ? fcntl(s->quiet_fd, F_DUPFD_CLOEXEC, 3) : -1;
+    return *fd >= 0 ? OK : err_sys(e, errno, "the listening socket cannot be handed over");
 }
 
 void http_server_drain(struct http_server *s, uint32_t ms)

@@ -88,6 +88,11 @@ static void serve_page(const struct visit *v)
     http_reply(v->x, 200, "text/html; charset=utf-8", &b);
 }
 
+static void serve_explain(const struct visit *v)
+{
+    explain(v->server, v->x);
+}
+
 static void serve_sessions(const struct visit *v)
 {
     sessions_list(v->server, v->x);
@@ -119,6 +124,7 @@ static void serve_response_delete(const struct visit *v)
 }
 
 static void (*const functions[API_SERVES_COUNT])(const struct visit *) = {
+    [API_EXPLAIN] = serve_explain,
     [API_SESSIONS] = serve_sessions,
     [API_SESSION] = serve_session,
     [API_SESSION_DELETE] = serve_session_delete,
@@ -178,6 +184,7 @@ void route_handle(void *arg, struct http_exchange *x)
     struct server *s = arg;
     struct api_error error;
     char origin[256];
+    atomic_fetch_add(&s->n_seen, 1);
     const char *allow = NULL;
     struct slice method = http_method(x), path = http_path(x);
     const struct api_dialect *dialect = api_dialect_of_path(path);

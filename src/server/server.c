@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <sys/resource.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/check.h"
 #include "base/log.h"
@@ -12,10 +13,11 @@
 #include "os/clock.h"
 #include "server/server_int.h"
 
-#define DRAIN_MS_DEFAULT  10000u
-#define FLUSH_MS_MAX      2000u /* for clients to take the last bytes */
-#define SIGNAL_POLL_MS    50u
-#define OPEN_FILES_WANTED 65536u
+#define DRAIN_MS_DEFAULT   10000u
+#define FLUSH_MS_MAX       2000u /* for clients to take the last bytes */
+#define SIGNAL_POLL_MS     50u
+#define HAND_OVER_QUIET_MS 100u /* without a request: whoever is connected is idle */
+#define OPEN_FILES_WANTED  65536u
 
 struct server_options server_defaults(void)
 {
@@ -62,6 +64,7 @@ enum status server_start(const struct server_options *options, struct engine *g,
     struct http_options o = http_defaults();
     o.host = options->host ? options->host : "127.0.0.1";
     o.port = options->port;
+    o.listen_fd = options->listen_fd;
     if (options->max_body_bytes)
         o.body_bytes_max = options->max_body_bytes;
     if (o.bodies_bytes_max < o.body_bytes_max)
@@ -138,11 +141,40 @@ static void raise_open_files(void)
         log_warn("server", "open files stay limited limit=%llu", (unsigned long long)l.rlim_cur);
 }
 
+/* A successor asks for the socket: it listens from now on, this process ends. */
+static enum status on_hand_over(void *arg, int *fd, struct err *e)
+{
+    struct server *s = arg;
+    if (atomic_exchange(&s->is_handing_over, true))
+        return err_set(e, E_BUSY, "this server is handing over already");
+    enum status st = http_server_hand_over(s->http, fd, e);
+    if (st == OK)
+        kill(getpid(), SIGTERM); /* the main thread waits for it */
+    else
+        atomic_store(&s->is_handing_over, false);
+    return st;
+}
+
+/* Those that were connected are answered, and told to connect anew: until none has asked for a
+ * moment. */
+static void see_off(struct server *s, uint32_t drain_ms)
+{
+    uint64_t start_ns = clock_now_ns();
+    for (unsigned seen = atomic_load(&s->n_seen), before = seen - 1;
+         (seen != before || !wait_idle(s, 0)) && clock_ms_since(start_ns) < drain_ms;
+         seen = atomic_load(&s->n_seen)) {
+        before = seen;
+        clock_sleep_ms(HAND_OVER_QUIET_MS);
+    }
+}
+
 /* Lets requests end; a second signal, or the time, cuts it short. */
 static void drain(struct server *s, const sigset_t *signals, uint32_t drain_ms)
 {
     uint64_t start_ns = clock_now_ns();
     const struct timespec tick = {.tv_nsec = SIGNAL_POLL_MS * 1000000L};
+    if (atomic_load(&s->is_handing_over))
+        see_off(s, drain_ms);
     atomic_store(&s->is_draining, true);
     while (!wait_idle(s, 0) && clock_ms_since(start_ns) < drain_ms)
         if (sigtimedwait(signals, NULL, &tick) > 0)
@@ -163,6 +195,7 @@ enum status server_run(const struct server_options *options, struct engine *g, s
     enum status st = server_start(options, g, &s, e);
     if (st != OK)
         return st;
+    engine_on_hand_over(g, on_hand_over, s);
     printf("kvasir: listening on %s\n", server_url(s));
     fflush(stdout);
     int which;
@@ -170,6 +203,7 @@ enum status server_run(const struct server_options *options, struct engine *g, s
         which = sigwaitinfo(&signals, NULL);
     while (which < 0 && errno == EINTR);
     log_info("server", "stopping signal=%d drain_ms=%u", which, options->drain_ms);
+    engine_on_hand_over(g, NULL, NULL);
     drain(s, &signals, options->drain_ms);
     server_stop(s, 0);
     return OK;

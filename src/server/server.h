@@ -28,6 +28,7 @@ struct server_options {
                           this server's own page, pages on localhost, and desktop programs */
     uint64_t max_body_bytes;  /* 0: http's default */
     uint32_t max_connections; /* 0: http's default */
+    int listen_fd;            /* > 0: a socket that listens already; taken */
     uint32_t drain_ms;        /* how long running requests may go on after SIGTERM */
 };
 struct server_options server_defaults(void);

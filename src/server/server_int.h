@@ -32,6 +32,8 @@ struct server {
     struct generation *first; /* running ones, a list */
     uint32_t n_running;       /* until their answer was handed to http */
     atomic_bool is_draining;
+    atomic_bool is_handing_over; /* still answers those that are connected */
+    atomic_uint n_seen;          /* requests, to tell when they have ceased */
 };
 
 /* admit.c: may this request come in?  False: *x says why not. */
@@ -59,6 +61,9 @@ struct api_context server_context(const struct server *s);
 void generate(struct server *s, struct http_exchange *x, const struct api_dialect *dialect);
 void count_tokens(struct server *s, struct http_exchange *x, const struct api_dialect *dialect);
 void generate_cancel_all(struct server *s);
+
+/* explain.c */
+void explain(struct server *s, struct http_exchange *x);
 
 /* sessions.c */
 void sessions_list(struct server *s, struct http_exchange *x);

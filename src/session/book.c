@@ -210,6 +210,8 @@ static void loader(void *arg)
     b->is_loaded = true;
     pthread_cond_broadcast(&b->loaded);
     pthread_mutex_unlock(&b->mutex);
+    if (b->load_status == OK && !b->is_read_only)
+        pins_load(b);
     if (b->load_status != OK)
         log_warn("session", "the sessions cannot be read: %s", e.msg);
 }

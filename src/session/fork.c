@@ -239,6 +239,8 @@ enum status session_change(struct sessions *b, uint32_t tenant, struct slice whi
         book_index_name(b, s, true);
         answer(b, s, out);
         pthread_mutex_unlock(&b->mutex);
+        if (slice_is(op, "pin") || slice_is(op, "unpin"))
+            pins_update(b, &s->id);
     }
     pthread_mutex_unlock(&b->writing);
     session_free(copy);
@@ -246,11 +248,23 @@ enum status session_change(struct sessions *b, uint32_t tenant, struct slice whi
 }
 
 /* ---- delete ---- */
+/* So many of its tokens another session of the tenant has. */
+static uint32_t shared_tokens(struct sessions *b, uint32_t tenant, const struct session_content *c)
+{
+    struct session_nearest *near = mem_try_new(1, sizeof *near);
+    const struct session_nearest_request r = {
+        .tenant = tenant, .tokens = c->tokens, .n_tokens = c->n_tokens, .root = &c->root};
+    uint32_t n = !near ? c->n_tokens : sessions_nearest(b, &r, near) ? near->common : 0;
+    mem_free(near);
+    return n;
+}
+
 enum status session_delete(struct sessions *b, uint32_t tenant, struct slice which, struct err *e)
 {
     enum status st = book_may_write(b, e);
     if (st != OK)
         return st;
+    struct session_content c = {0};
     pthread_mutex_lock(&b->writing);
     st = book_enter(b, e);
     struct session *s = NULL;
@@ -261,6 +275,9 @@ enum status session_delete(struct sessions *b, uint32_t tenant, struct slice whi
         book_leave(b);
     }
     if (st == OK) {
+        struct err why; /* what is too damaged to be read is not erased page by page */
+        if (sessions_read(b, tenant, which, SESSION_WANT_TOKENS, &c, &why) != OK)
+            c = (struct session_content){0};
         struct digest key = session_key(&s->id);
         st = store_delete_wait(b->store, &key, e);
     }
@@ -268,7 +285,11 @@ enum status session_delete(struct sessions *b, uint32_t tenant, struct slice whi
         pthread_mutex_lock(&b->mutex);
         book_remove(b, s);
         pthread_mutex_unlock(&b->mutex);
+        pins_tell(b);
+        if (c.n_tokens > 0)
+            erase_traces(b, &c, shared_tokens(b, tenant, &c));
     }
     pthread_mutex_unlock(&b->writing);
+    session_content_release(&c);
     return st;
 }

@@ -38,13 +38,10 @@ static void add_row(struct said *t, struct slice sum_of, uint32_t end)
     t->rows[t->n++] = (struct row){end, checksum_of(sum_of.ptr, sum_of.len)};
 }
 
-static void say(struct said *t, const struct json *message, struct buf *scratch)
+static void write_meaning(const struct json *message, struct buf *out)
 {
     struct json_writer w;
-    json_write(&t->text, message, (struct json_style){.is_compact = true});
-    buf_add_char(&t->text, '\n');
-    buf_clear(scratch);
-    jw_init(&w, scratch);
+    jw_init(&w, out);
     jw_begin_object(&w);
     for (size_t i = 0; message->kind == JSON_OBJECT && i < message->count; i++) {
         if (says_nothing(&message->members[i].value))
@@ -53,6 +50,24 @@ static void say(struct said *t, const struct json *message, struct buf *scratch)
         jw_value(&w, &message->members[i].value);
     }
     jw_end_object(&w);
+}
+
+struct checksum session_message_sum(const struct json *message)
+{
+    struct buf b;
+    buf_init(&b, SESSION_JSON_MAX);
+    write_meaning(message, &b);
+    struct checksum sum = b.failed ? (struct checksum){0} : checksum_of(b.ptr, b.len);
+    buf_release(&b);
+    return sum;
+}
+
+static void say(struct said *t, const struct json *message, struct buf *scratch)
+{
+    json_write(&t->text, message, (struct json_style){.is_compact = true});
+    buf_add_char(&t->text, '\n');
+    buf_clear(scratch);
+    write_meaning(message, scratch);
     add_row(t, buf_slice(scratch), 0);
 }
 
@@ -425,6 +440,18 @@ static enum status check(const struct session_turn *turn, struct err *e)
                : err_set(e, E_LIMIT, "a session keeps at most %u tokens", SESSION_TOKENS_MAX);
 }
 
+/* A pinned one grew: so did what is spared. */
+static void repin(struct sessions *b, const struct session_turn *turn)
+{
+    pthread_mutex_lock(&b->mutex);
+    const struct session *s = turn->name.len ? book_find(b, turn->tenant, turn->name) : NULL;
+    struct session_id id = s ? s->id : (struct session_id){0};
+    bool is_pinned = s && s->pin;
+    pthread_mutex_unlock(&b->mutex);
+    if (is_pinned)
+        pins_update(b, &id);
+}
+
 enum status sessions_keep(struct sessions *b, const struct session_turn *turn, struct err *e)
 {
     struct keeping k = {.turn = turn};
@@ -445,6 +472,8 @@ enum status sessions_keep(struct sessions *b, const struct session_turn *turn, s
         }
         if (st == OK)
             st = commit(b, &k, e);
+        if (st == OK)
+            repin(b, turn);
         if (k.place.is_new_line)
             line_free(k.place.line);
         pthread_mutex_unlock(&b->writing);

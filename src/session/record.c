@@ -320,6 +320,7 @@ void session_free(struct session *s)
     mem_free(s->tag);
     mem_free(s->pin);
     mem_free(s->response);
+    mem_free(s->chains);
     mem_free(s);
 }
 
@@ -329,6 +330,8 @@ struct session *session_copy(const struct session *s)
     if (!c)
         return NULL;
     *c = *s;
+    c->chains = NULL;
+    c->n_chains = 0;
     c->name = s->name ? mem_text(s->name, strlen(s->name)) : NULL;
     c->tag = s->tag ? mem_text(s->tag, strlen(s->tag)) : NULL;
     c->pin = s->pin ? mem_text(s->pin, strlen(s->pin)) : NULL;

@@ -110,6 +110,30 @@ bool sessions_find_salt(struct sessions *b, uint32_t tenant, struct slice which,
 /* Letters, digits and -_.:@/+=~, 1 to SESSION_NAME_BYTES_MAX. */
 bool session_name_is_good(struct slice name);
 
+/* ---- what begins like a prompt ---- */
+#define SESSION_NEAREST_TOKENS 64u
+struct session_nearest_request {
+    uint32_t tenant;
+    bool of_others; /* sessions of all tenants but this one */
+    const uint32_t *tokens;
+    uint32_t n_tokens;
+    const struct json *messages; /* or NULL */
+    const struct digest *root;   /* sessions of this root, or of_other_roots; NULL: of any */
+    bool of_other_roots;
+};
+struct session_nearest {
+    char name[SESSION_NAME_BYTES_MAX + 1], model[96], kv_type[8];
+    struct digest root, identity;
+    bool is_imported;
+    uint32_t n_tokens, common;                       /* tokens that both begin with */
+    uint32_t other[SESSION_NEAREST_TOKENS], n_other; /* how the session goes on there */
+    uint32_t n_messages,
+        messages_end; /* equal messages; the token position behind them, 0: unknown */
+};
+/* Looks at the newest 512.  False: there is none. */
+bool sessions_nearest(struct sessions *b, const struct session_nearest_request *r,
+                      struct session_nearest *out);
+
 /* ---- commands: one way for HTTP, the control socket and kvasir store ---- */
 /* request: {"op": "list", …}; each op's members are in docs/api/sessions.md.  Appends a JSON object
  * without newline to out.  A failure leaves out as it was. */

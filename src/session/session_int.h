@@ -77,7 +77,9 @@ struct session {
     bool follows;                  /* its end is its line's */
     uint32_t at;                   /* of the parent's tokens */
     bool is_imported;
-    struct digest salt; /* of an import */
+    struct digest salt;    /* of an import */
+    struct digest *chains; /* [n_chains] of a pinned one: what eviction spares */
+    uint32_t n_chains;
     int64_t created, updated;
 };
 
@@ -209,6 +211,20 @@ NODISCARD enum status session_change(struct sessions *b, uint32_t tenant, struct
                                      struct err *e);
 NODISCARD enum status session_delete(struct sessions *b, uint32_t tenant, struct slice which,
                                      struct err *e);
+
+/* ---- keep.c ---- */
+/* What two messages are compared by. */
+struct checksum session_message_sum(const struct json *message);
+
+/* ---- pins.c ---- */
+/* The session was pinned, unpinned, or grew; without the mutex. */
+void pins_update(struct sessions *b, const struct session_id *id);
+void pins_tell(struct sessions *b); /* one is gone */
+void pins_load(struct sessions *b); /* all of them, once */
+
+/* ---- erase.c ---- */
+/* n_shared: of its tokens another session has, too. */
+void erase_traces(struct sessions *b, const struct session_content *c, uint32_t n_shared);
 
 /* ---- show.c ---- */
 void session_write(const struct sessions *b, const struct session *s, struct json_writer *w);

@@ -305,7 +305,7 @@ static void the_store_is_seen_while_a_server_runs(void **state)
         e2e_run(&r, NULL, "store", "verify", "--store", store, NULL);
         assert_int_equal(r.code, 0);
         child_result_release(&r);
-        e2e_run(&r, NULL, "store", "ls", "--json", "--store", store, NULL);
+        e2e_run(&r, NULL, "store", "ls", "--records", "--json", "--store", store, NULL);
         assert_int_equal(r.code, 0);
         read_lines(&r, &lines);
         assert_int_equal(lines.line[0]->count, n);

@@ -337,6 +337,122 @@ static void test_tenants_share_nothing(void **state)
     rig_remove_dir(dir);
 }
 
+static void command(struct engine *g, const char *json)
+{
+    struct arena a;
+    struct json *v;
+    struct err e = {0};
+    struct buf out;
+    arena_init(&a, 1u << 20);
+    buf_init(&out, 1u << 20);
+    assert_int_equal(json_parse(slice_of(json), &a, &v, &e), OK);
+    if (sessions_command(engine_sessions(g), 0, v, &out, &e) != OK)
+        fail_msg("%s: %s", json, e.msg);
+    buf_release(&out);
+    arena_release(&a);
+}
+
+/* Of two sessions that do not fit together the pinned one stays. */
+static void test_pinned_stays(void **state)
+{
+    (void)state;
+    char dir[64];
+    struct engine_usage u;
+    rig_make_dir(dir);
+    struct engine *g = open_at(dir, 0);
+    char *kept = long_system("who is pinned?");
+    ask_well(g, (struct ask){.messages = kept, .session = "kept", .max_tokens = 4}, NULL, NULL);
+    command(g, "{\"op\":\"pin\",\"name\":\"kept\"}");
+    char *other = mem_text(kept, strlen(kept));
+    memcpy(strstr(other, "Rule 0"), "Rule X", 6);
+    ask_well(g, (struct ask){.messages = other, .max_tokens = 4}, NULL, NULL);
+    engine_close(g);
+    g = open_at(dir, 8u << 20); /* room for one and a half; a pin is known again after opening */
+    char *third = mem_text(kept, strlen(kept));
+    memcpy(strstr(third, "Rule 0"), "Rule Y", 6);
+    ask_well(g, (struct ask){.messages = third, .max_tokens = 4}, NULL, NULL);
+    engine_close(g);
+    g = open_at(dir, 8u << 20);
+    ask_well(g, (struct ask){.messages = kept, .max_tokens = 4}, NULL, &u);
+    print_message("pinned: %u of %u from disk\n", u.disk_tokens, u.prompt_tokens);
+    assert_true(u.disk_tokens + 64 > u.prompt_tokens);
+    ask_well(g, (struct ask){.messages = other, .max_tokens = 4}, NULL, &u);
+    assert_true(u.computed_tokens > 1000);
+    mem_free(kept);
+    mem_free(other);
+    mem_free(third);
+    engine_close(g);
+    rig_remove_dir(dir);
+}
+
+/* Files under dir that hold these bytes. */
+static int n_files_with(const char *dir, const void *bytes, size_t n)
+{
+    char line[256], path[256];
+    snprintf(line, sizeof line, "find '%s' -type f", dir);
+    FILE *list = popen(line, "r");
+    int found = 0;
+    assert_non_null(list);
+    while (fgets(path, sizeof path, list)) {
+        char *text;
+        size_t len;
+        struct err e;
+        path[strcspn(path, "\n")] = '\0';
+        assert_int_equal(fs_read_file(os_fs_real(), path, 1u << 30, &text, &len, &e), OK);
+        if (memmem(text, len, bytes, n)) {
+            print_message("found in %s\n", path);
+            found++;
+        }
+        mem_free(text);
+    }
+    pclose(list);
+    return found;
+}
+
+/* A deleted session leaves neither its words nor its token ids in any file, after gc. */
+static void test_deleted_is_gone(void **state)
+{
+    (void)state;
+    char dir[64];
+    struct err e = {0};
+    struct session_content c;
+    static const char secret[] = "the vault opens with 7-31-44 and a whistle";
+    rig_make_dir(dir);
+    struct engine *g = open_at(dir, 0);
+    ask_well(g,
+             (struct ask){.messages = "[" USER("Something else, which stays. Who are you?") "]",
+                          .session = "stays"},
+             NULL, NULL);
+    for (int turn = 0; turn < 3; turn++) {
+        char messages[2048];
+        snprintf(messages, sizeof messages, "[" USER("Remember: %s. Turn %d. Who are you?") "]",
+                 secret, turn);
+        ask_well(g, (struct ask){.messages = messages, .session = "gone"}, NULL, NULL);
+    }
+    assert_int_equal(
+        sessions_read(engine_sessions(g), 0, SLICE_LIT("gone"), SESSION_WANT_TOKENS, &c, &e), OK);
+    engine_flush(g);
+    uint32_t ids[8], turned[8];
+    memcpy(ids, c.tokens + 8, sizeof ids);
+    for (int i = 0; i < 8; i++)
+        turned[i] = __builtin_bswap32(ids[i]); /* as siblings are sorted */
+    session_content_release(&c);
+    assert_true(n_files_with(dir, secret, strlen(secret)) > 0);
+    assert_true(n_files_with(dir, ids, sizeof ids) > 0);
+    command(g, "{\"op\":\"delete\",\"name\":\"gone\"}");
+    engine_close(g);
+    struct store *s;
+    struct store_options o = {.keep_free_bytes = 1};
+    assert_int_equal(store_open(os_fs_real(), dir, &o, &s, &e), OK);
+    assert_int_equal(store_collect(s, &e), OK);
+    store_close(s);
+    assert_int_equal(n_files_with(dir, secret, strlen(secret)), 0);
+    assert_int_equal(n_files_with(dir, ids, sizeof ids), 0);
+    assert_int_equal(n_files_with(dir, turned, sizeof turned), 0);
+    assert_true(n_files_with(dir, "which stays", 11) > 0);
+    rig_remove_dir(dir);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -346,6 +462,8 @@ int main(void)
         cmocka_unit_test(test_messages_have_places),
         cmocka_unit_test(test_agents_share),
         cmocka_unit_test(test_tenants_share_nothing),
+        cmocka_unit_test(test_pinned_stays),
+        cmocka_unit_test(test_deleted_is_gone),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -69,6 +69,20 @@ struct sessions *engine_sessions(struct engine *g)
     return g->sessions;
 }
 
+void engine_on_hand_over(struct engine *g, enum status (*fn)(void *arg, int *fd, struct err *e),
+                         void *arg)
+{
+    (void)g, (void)fn, (void)arg;
+}
+
+enum status engine_explain(struct engine *g, const struct engine_request *r, bool is_operator,
+                           struct buf *out, struct err *e)
+{
+    (void)g, (void)r, (void)is_operator, (void)e;
+    buf_add_text(out, "{}");
+    return OK;
+}
+
 const struct engine_info *engine_info(const struct engine *g)
 {
     return &g->info;

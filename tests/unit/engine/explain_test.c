@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: MIT
+ * Goal:   the cache says truly what of a prompt it has, where the prompt leaves that, and why.
+ * Method: skald; a conversation is kept, then the reason for its absence is made on purpose:
+ * another date, another word, eviction, another KV type, another tenant, tools in the prompt. */
+#include "os/fs.h"
+#include "rig.h"
+
+#define RULES \
+    "Rule one: answer in short words. Rule two: never guess. Rule three: name your source."
+#define BODY(date, word)                                                                    \
+    "{\"messages\":[{\"role\":\"system\",\"content\":\"Today is " date ". " RULES " " RULES \
+    "\"},{\"role\":\"user\",\"content\":\"" word " are you?\"}]"
+
+static struct engine *open_at(const char *dir, enum kv_type kv_type)
+{
+    struct engine *g = NULL;
+    struct err e = {0};
+    struct engine_options o = {.store_dir = dir,
+                               .n_threads = 2,
+                               .n_ctx = 4096,
+                               .kv_type = kv_type,
+                               .cache_max_bytes = 1u << 30,
+                               .store_max_bytes = 1u << 30};
+    if (engine_open(&o, &g, &e) != OK)
+        fail_msg("engine_open: %s", e.msg);
+    return g;
+}
+
+/* Asks it as tenant, in the session "s". */
+static void ask(struct engine *g, const char *body, uint32_t tenant)
+{
+    struct err e = {0};
+    struct json *v;
+    struct engine_request *r = engine_request_new(g);
+    if (json_parse(slice_of(body), &r->arena, &v, &e) != OK)
+        fail_msg("%s", e.msg);
+    r->kind = PROMPT_CHAT;
+    r->messages = json_get(v, "messages");
+    r->session = SLICE_LIT("s");
+    r->tenant = tenant;
+    r->sampling.temperature = 0;
+    r->max_tokens = 4;
+    struct rig_answer *a = rig_answer_new();
+    rig_submit(g, r, a);
+    rig_wait(a);
+    if (a->error.code != OK)
+        fail_msg("%s", a->error.msg);
+    rig_answer_free(a);
+    engine_flush(g);
+}
+
+static void expect(struct engine *g, const char *body, uint32_t tenant, bool is_operator,
+                   const char *reason, const char *also)
+{
+    struct arena a;
+    struct json *v;
+    struct err e = {0};
+    struct buf out;
+    char want[64];
+    arena_init(&a, 1u << 20);
+    buf_init(&out, 1u << 20);
+    if (json_parse(slice_of(body), &a, &v, &e) != OK)
+        fail_msg("%s", e.msg);
+    struct engine_request *r = engine_request_new(g);
+    r->kind = PROMPT_CHAT;
+    r->messages = json_get(v, "messages");
+    r->tools = json_get(v, "tools");
+    r->tenant = tenant;
+    if (engine_explain(g, r, is_operator, &out, &e) != OK)
+        fail_msg("%s", e.msg);
+    engine_request_free(r);
+    snprintf(want, sizeof want, "\"reason\":\"%s\"", reason);
+    if (!strstr(out.ptr, want) || (also && !strstr(out.ptr, also)))
+        fail_msg("%s %s: %s", reason, also ? also : "", out.ptr);
+    struct json *parsed;
+    assert_int_equal(json_parse(buf_slice(&out), &a, &parsed, &e), OK);
+    int64_t n = json_get(parsed, "prompt_tokens")->integer;
+    int64_t sum = json_get(parsed, "memory_tokens")->integer +
+                  json_get(parsed, "disk_tokens")->integer +
+                  json_get(parsed, "computed_tokens")->integer;
+    assert_int_equal(n, sum);
+    const struct json *pages = json_get(parsed, "pages");
+    assert_int_equal(json_get(&pages->items[pages->count - 1], "to_token")->integer, n);
+    buf_release(&out);
+    arena_release(&a);
+}
+
+static void test_reasons(void **state)
+{
+    (void)state;
+    char dir[64];
+    struct err e = {0};
+    uint32_t blue;
+    rig_make_dir(dir);
+    struct engine *g = open_at(dir, KV_F16);
+    assert_int_equal(sessions_tenant(engine_sessions(g), SLICE_LIT("blue"), NULL, 0, &blue, &e),
+                     OK);
+    expect(g, BODY("2026-11-23", "Who") "}", 0, true, "nothing_like_it", "\"divergence\":null");
+    ask(g, BODY("2026-11-23", "Who") "}", 0);
+    expect(g, BODY("2026-11-23", "Who") "}", 0, true, "known", "\"full_layers\":\"mapped\"");
+    expect(g, BODY("2026-11-24", "Who") "}", 0, true, "volatile_header", "\"stored_text\":\"");
+    expect(g, BODY("2026-11-23", "How") "}", 0, true, "other_text", "\"name\":\"s\"");
+    expect(g, BODY("2026-11-23", "Who") "}", blue, true, "other_tenant", "\"name\":null");
+    expect(g, BODY("2026-11-23", "Who") "}", blue, false, "nothing_like_it", "\"session\":null");
+    engine_close(g);
+    g = open_at(dir, KV_F32);
+    expect(g, BODY("2026-11-23", "Who") "}", 0, true, "other_kv_type", "\"kv_type\":\"f16\"");
+    engine_close(g);
+    g = open_at(dir, KV_F16);
+    expect(g, BODY("2026-11-23", "Who") "}", 0, true, "known", "\"full_layers\":\"mapped\"");
+    engine_close(g);
+    struct store *s;
+    struct store_options o = {.max_bytes = 1, .keep_free_bytes = 1};
+    assert_int_equal(store_open(os_fs_real(), dir, &o, &s, &e), OK);
+    assert_int_equal(store_collect(s, &e), OK);
+    store_close(s);
+    g = open_at(dir, KV_F16);
+    expect(g, BODY("2026-11-23", "Who") "}", 0, true, "evicted", "\"full_layers\":\"absent\"");
+    engine_close(g);
+    rig_remove_dir(dir);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_reasons)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
