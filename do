@@ -17,7 +17,7 @@ usage: ./do COMMAND [ARGS]
              decoding with guesses, beside a busy neighbour, on two threads, beside a long prefill
   bench speed [PART…]
              kvasir against llama.cpp and ik_llama.cpp (wheels from PyPI): bars met and not met
-  bench kernels [--isa NAME]... [--all]
+  bench kernels [--isa NAME]... [--type NAME | --all]
              each kernel beside what this machine can do at most
   soak       the long versions of the tests
   fuzz [SECONDS]

@@ -5,8 +5,8 @@
  * % of bare reading, with one and two threads; attention; row operations.  Products run on one
  * thread, and the best of several runs in CPU time counts, since other jobs may share the cores.
  * Bar (printed at the end, per set): 8-bit matrix × matrix at 75 % of its mix or more.
- * Use: micro_kernels [--isa NAME]… [--all]     --all: every weight type, not only what the two
- * models of the README hold. */
+ * Use: micro_kernels [--isa NAME]… [--type NAME | --all]     --all: every weight type, not only
+ * what the two models of the README hold; --type: its products alone. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -302,7 +302,14 @@ static const enum tensor_type types[] = {
 };
 #define TYPES_OF_THE_MODELS 6 /* SmolLM2 Q4_1, Gemma 3 Q4_K_M, and halves */
 
-static void bench_set(const struct kernels *k, const struct peaks *peaks, size_t n_types)
+static bool is_asked(enum tensor_type type, const char *only)
+{
+    return only == NULL || strcmp(only, tensor_type_name((uint32_t)type)) == 0;
+}
+
+/* only: products of this type alone; NULL: of n_types types, attention and row operations. */
+static void bench_set(const struct kernels *k, const struct peaks *peaks, size_t n_types,
+                      const char *only)
 {
     static const struct {
         uint32_t n_out, n_in;
@@ -316,7 +323,7 @@ static void bench_set(const struct kernels *k, const struct peaks *peaks, size_t
     double least = 1000;
     const char *least_type = "";
     for (size_t i = 0; i < n_types; i++)
-        for (size_t j = 0; j < ARRAY_COUNT(shapes); j++) {
+        for (size_t j = 0; is_asked(types[i], only) && j < ARRAY_COUNT(shapes); j++) {
             const double share = bench_type(k, types[i], shapes[j].n_out, shapes[j].n_in, peaks);
             if (share < least && packed_needs_q8(types[i], ACTIVATIONS_Q8)) {
                 least = share;
@@ -324,16 +331,18 @@ static void bench_set(const struct kernels *k, const struct peaks *peaks, size_t
             }
         }
     for (size_t i = 0; i < n_types; i++)
-        bench_stream(k, types[i],
-                     tensor_type_info((uint32_t)types[i])->block_elements == 256 ? 2048 : 640,
-                     peaks);
-    for (int type = KV_F16; type <= KV_F32; type++) {
+        if (is_asked(types[i], only))
+            bench_stream(k, types[i],
+                         tensor_type_info((uint32_t)types[i])->block_elements == 256 ? 2048 : 640,
+                         peaks);
+    for (int type = KV_F16; only == NULL && type <= KV_F32; type++) {
         bench_attention(k, (enum kv_type)type, 3, 64, 16); /* SmolLM2: prefill, decode */
         bench_attention(k, (enum kv_type)type, 3, 64, 1);
         bench_attention(k, (enum kv_type)type, 4, 256, 16); /* Gemma 3 */
         bench_attention(k, (enum kv_type)type, 4, 256, 1);
     }
-    bench_rows(k);
+    if (only == NULL)
+        bench_rows(k);
     if (least == 1000)
         return;
     printf("bar %s: 8-bit matrix x matrix at least %.0f %% of its mix: %.0f %% (%s): %s\n", k->name,
@@ -358,16 +367,22 @@ int main(int argc, char **argv)
 {
     bool is_wanted[ISA_COUNT] = {false};
     size_t n_wanted = 0, n_types = TYPES_OF_THE_MODELS;
+    const char *only = NULL;
     for (int a = 1; a < argc; a++) {
         int isa = 0;
         if (strcmp(argv[a], "--all") == 0) {
             n_types = ARRAY_COUNT(types);
             continue;
         }
+        if (strcmp(argv[a], "--type") == 0 && a + 1 < argc) {
+            n_types = ARRAY_COUNT(types);
+            only = argv[++a];
+            continue;
+        }
         while (a + 1 < argc && isa < ISA_COUNT && strcmp(argv[a + 1], isa_name((enum isa)isa)) != 0)
             isa++;
         if (strcmp(argv[a], "--isa") != 0 || a + 1 == argc || isa == ISA_COUNT) {
-            fprintf(stderr, "usage: micro_kernels [--isa NAME]... [--all]\n");
+            fprintf(stderr, "usage: micro_kernels [--isa NAME]... [--type NAME | --all]\n");
             return 2;
         }
         is_wanted[isa] = true;
@@ -384,7 +399,7 @@ int main(int argc, char **argv)
         if (n_wanted == 0 ? isa <= ISA_REF : !is_wanted[isa])
             continue;
         if (kernels_select((enum isa)isa, &k, &e) == OK)
-            bench_set(k, &peaks, n_types);
+            bench_set(k, &peaks, n_types, only);
         else
             printf("skipped: %s\n", e.msg);
     }

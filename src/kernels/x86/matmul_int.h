@@ -119,23 +119,54 @@ INLINE int group_at(enum tensor_type type, int i)
 }
 
 #ifdef HAS_DOT_BYTES
+#define LIFT 128 /* of signed codes, which a dot of unsigned bytes takes as code + 128 */
+#else
+#define LIFT 0
+#endif
+/* What is taken off every code in the end. */
+INLINE int whole_offset_of(enum tensor_type type)
+{
+    return offset_of(type) + (is_signed_code(type) ? LIFT : 0);
+}
+
+/* Where the offset is the same for all outputs, the integer dots begin at −offset × Σ q.  Those of
+ * LANES blocks at a time, so that the loop over blocks has one broadcast for it and no product. */
+INLINE void starts_at(enum tensor_type type, const int R, int32_t start[][LANES],
+                      const int16_t *const *sum16, uint32_t b, uint32_t n_blocks)
+{
+    const int offset = whole_offset_of(type);
+    if (offset == 0 || has_sixteens(type))
+        return;
+#pragma GCC unroll 8
+    for (int r = 0; r < R; r++) {
+        const int16_t *sums = sum16[r] + (size_t)b * 2;
+        if (n_blocks - b >= LANES)
+            vf_store((float *)(void *)start[r],
+                     (vf)vi_madd(vi_load(sums), vi_set1_16((short)-offset)));
+        else
+            for (uint32_t i = 0; i < n_blocks - b; i++)
+                start[r][i] = -offset * (sums[(size_t)2 * i] + sums[(size_t)2 * i + 1]);
+    }
+}
+
+#ifdef HAS_DOT_BYTES
 /* One block of 32: integer dots of R rows × 16 outputs, offsets already off.  A dot of unsigned by
  * signed bytes adds four products to an int32: no step in int16.  Signed codes are lifted by 128
- * and the lift is an offset like others: it starts the sum. */
+ * and the lift is an offset like others. */
 INLINE void block_dots(enum tensor_type type, const int R, vi dot[][PARTS], const uint8_t *planes,
                        const struct block_scales s[PARTS], const int8_t *const *q,
-                       const int16_t *const *sum16, uint32_t b)
+                       const int16_t *const *sum16, const int32_t start[][LANES], uint32_t b)
 {
-    const int lift = is_signed_code(type) ? 128 : 0;
-    const vi offset = vi_set1_16((short)-(offset_of(type) + lift));
+    const int lift = is_signed_code(type) ? LIFT : 0;
+    const vi offset = vi_set1_16((short)-whole_offset_of(type));
     vi second[ROWS_AT_ONCE][PARTS]; /* 16s only: dots of k = 16 … 31 */
 #pragma GCC unroll 8
     for (int r = 0; r < R; r++)
 #pragma GCC unroll 2
         for (int h = 0; h < PARTS; h++) {
             second[r][h] = dot[r][h] = vi_zero();
-            if (offset_of(type) + lift != 0 && !has_sixteens(type))
-                dot[r][h] = vi_dot_words(dot[r][h], offset, quad_at(sum16[r] + (size_t)b * 2));
+            if (whole_offset_of(type) != 0 && !has_sixteens(type))
+                dot[r][h] = vi_set1_32(start[r][b % LANES]);
         }
 #pragma GCC unroll 8
     for (int i = 0; i < 8; i++) {
@@ -171,7 +202,7 @@ INLINE void block_dots(enum tensor_type type, const int R, vi dot[][PARTS], cons
 /* One block of 32: integer dots of R rows × 16 outputs, offsets already off. */
 INLINE void block_dots(enum tensor_type type, const int R, vi dot[][PARTS], const uint8_t *planes,
                        const struct block_scales s[PARTS], const int8_t *const *q,
-                       const int16_t *const *sum16, uint32_t b)
+                       const int16_t *const *sum16, const int32_t start[][LANES], uint32_t b)
 {
     const int adds = adds_of(type);
     vi part[ROWS_AT_ONCE][PARTS];
@@ -216,10 +247,12 @@ INLINE void block_dots(enum tensor_type type, const int R, vi dot[][PARTS], cons
     for (int r = 0; r < R; r++)
 #pragma GCC unroll 2
         for (int h = 0; h < PARTS; h++) {
-            const vi sums = quad_at(sum16[r] + (size_t)b * 2);
+            if (!has_sixteens(type)) {
+                dot[r][h] = vi_add32(dot[r][h], vi_set1_32(start[r][b % LANES]));
+                continue;
+            }
             const vi offset = vi_set1_16((short)offset_of(type));
-            const vi off = has_sixteens(type) ? vi_madd(sums, vi_mullo16(s[h].sub, offset))
-                                              : vi_madd(sums, offset);
+            const vi off = vi_madd(quad_at(sum16[r] + (size_t)b * 2), vi_mullo16(s[h].sub, offset));
             dot[r][h] = vi_sub32(dot[r][h], off);
         }
 }
@@ -260,6 +293,7 @@ INLINE void rows_of_tile(enum tensor_type type, const int R, float *y, size_t y_
     const int16_t *sum16[ROWS_AT_ONCE];
     const float *scale[ROWS_AT_ONCE], *scaled_sum[ROWS_AT_ONCE];
     vf acc[ROWS_AT_ONCE][PARTS];
+    int32_t start[ROWS_AT_ONCE][LANES];
 #pragma GCC unroll 8
     for (int r = 0; r < R; r++) {
         const size_t at = row + (size_t)r;
@@ -281,8 +315,10 @@ INLINE void rows_of_tile(enum tensor_type type, const int R, float *y, size_t y_
 #pragma GCC unroll 2
         for (int h = 0; h < PARTS; h++)
             s[h] = scales_at(type, scales, supers, h);
+        if (b % LANES == 0)
+            starts_at(type, R, start, sum16, b, l->n_blocks);
         vi dot[ROWS_AT_ONCE][PARTS];
-        block_dots(type, R, dot, planes, s, q, sum16, b);
+        block_dots(type, R, dot, planes, s, q, sum16, (const int32_t(*)[LANES])start, b);
 #pragma GCC unroll 8
         for (int r = 0; r < R; r++)
 #pragma GCC unroll 2
