@@ -150,9 +150,11 @@ void store_read_ahead(struct store *s, const struct store_pin *const *pins, uint
         return;
     for (uint32_t i = 0; i < n_pins; i++) {
         struct segment *g = pins[i]->hold;
-        uint64_t from = (uint64_t)(pins[i]->payload - g->map);
-        x[i] = (struct extent){g, from / AHEAD_PAGE_BYTES * AHEAD_PAGE_BYTES,
-                               from + pins[i]->payload_len};
+        struct sealed_bytes bytes = {pins[i]->payload, pins[i]->payload_len};
+        if (pins[i]->clear)
+            bytes = sealed_cipher(pins[i]);
+        uint64_t from = (uint64_t)(bytes.bytes - g->map);
+        x[i] = (struct extent){g, from / AHEAD_PAGE_BYTES * AHEAD_PAGE_BYTES, from + bytes.len};
     }
     qsort(x, n_pins, sizeof *x, by_place);
     submit(a, x, merge(x, n_pins));

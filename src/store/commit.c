@@ -331,8 +331,8 @@ void commit_write(struct store *s, struct item *items, uint32_t n)
 {
     struct err e = {0};
     for (uint32_t i = 0; i < n; i++)
-        if (!items[i].is_copy && items[i].state == ITEM_WAITING)
-            items[i].r.sequence = s->next_sequence++;
+        if (!items[i].is_copy && items[i].state == ITEM_WAITING && items[i].r.sequence == 0)
+            items[i].r.sequence = s->next_sequence++; /* an encrypted one has it already */
     for (uint32_t tries = 0; tries < STORE_WRITE_TRIES_MAX; tries++)
         if (write_pass(s, items, n, &e) == OK)
             break;
@@ -361,6 +361,7 @@ struct index_row row_of(const struct store *s, const struct entry *entry)
         .chain = entry->chain,
         .parent = entry->parent,
         .reach = entry->reach,
+        .data_key = entry->data_key ? s->keyring.keys[entry->data_key - 1].number : 0,
     };
 }
 
@@ -376,10 +377,15 @@ static void account(struct store *s, const struct entry *entry, int sign)
     s->stat.live_bytes[entry->kind] += delta;
     if (kind_is_kv(entry->kind))
         s->kv_live_bytes += delta;
+    if (entry->data_key)
+        s->keyring.keys[entry->data_key - 1].n_live += (uint32_t)sign;
 }
 
 bool commit_place(struct store *s, const struct index_row *row, uint32_t slot)
 {
+    uint32_t data_key = row->data_key ? keyring_place(&s->keyring, row->data_key) + 1 : 0;
+    if (row->data_key && data_key == 0)
+        return false;
     uint32_t id = table_find(&s->table, &row->key);
     if (id == TABLE_NONE) {
         id = table_add(&s->table, &row->key);
@@ -401,6 +407,7 @@ bool commit_place(struct store *s, const struct index_row *row, uint32_t slot)
     entry->chain = row->chain;
     entry->parent = row->parent;
     entry->reach = (uint8_t)row->reach;
+    entry->data_key = data_key;
     entry->is_quarantined = 0;
     account(s, entry, +1);
     return true;
@@ -703,7 +710,16 @@ static void refuse_overflow(struct store *s, struct item *items, uint32_t n, uin
     }
 }
 
-static void run_writes(struct store *s, struct job *first, struct item *items, uint32_t n)
+static void free_blocks(void **blocks, uint32_t n)
+{
+    for (uint32_t i = 0; i < n && blocks; i++)
+        mem_free(blocks[i]);
+    mem_free(blocks);
+}
+
+/* blocks [n]: what encrypted items lie in until they are written. */
+static void run_writes(struct store *s, struct job *first, struct item *items, void **blocks,
+                       uint32_t n)
 {
     uint64_t kv_bytes = 0;
     uint32_t i = 0;
@@ -719,6 +735,10 @@ static void run_writes(struct store *s, struct job *first, struct item *items, u
         collect_make_room(s, kv_bytes);
         refuse_overflow(s, items, n, kv_bytes);
     }
+    i = 0;
+    for (struct job *job = first; job; job = job->next, i++)
+        if (job->kind == JOB_PUT)
+            sealed_fill(s, &items[i], &job->put, &blocks[i]);
     commit_write(s, items, n);
     commit_publish(s, items, n);
     commit_changes(s);
@@ -779,10 +799,13 @@ void commit_jobs(struct store *s, struct job *first)
             job->st = collect_all(s, &job->e);
     } else {
         struct item *items = mem_try_new(n, sizeof *items);
-        if (items)
-            run_writes(s, first, items, n);
-        for (struct job *job = first; job && !items; job = job->next)
+        void **blocks = mem_try_new(n, sizeof *blocks);
+        bool has_room = items && blocks;
+        if (has_room)
+            run_writes(s, first, items, blocks, n);
+        for (struct job *job = first; job && !has_room; job = job->next)
             job->st = err_set(&job->e, E_NOMEM, "a batch of %u records", n);
+        free_blocks(blocks, n);
         mem_free(items);
     }
     finish(s, first);

@@ -14,8 +14,9 @@
 #include "store/record.h"
 #include "store/table.h"
 
-#define INDEX_FORMAT 2 /* 1 is read, and made 2 by the first open that writes: four columns more \
-                        */
+#define INDEX_FORMAT                                                            \
+    2 /* 1 is read, and made 2 by the first open that writes: four columns more \
+       */
 
 struct index;
 

@@ -92,7 +92,16 @@ enum status store_get(struct store *s, const struct digest *key, struct store_pi
         enum status st = read_head(s, f.g, f.offset, f.bytes, key, &r, &why);
         if (st == OK && r.sequence == f.sequence && r.kind == f.kind) {
             pin_from(pin, &r, &f);
-            return OK;
+            if (r.data_key == 0)
+                return OK;
+            st = sealed_pin(s, pin, &r, pin->payload, &why);
+            if (st == OK)
+                return OK;
+            *pin = (struct store_pin){0};
+            if (st != E_CORRUPT) { /* not damaged: nobody can read it now */
+                segment_drop(f.g);
+                return err_set(e, E_NOT_FOUND, "%s", why.msg);
+            }
         }
         segment_drop(f.g);
         if (st == OK)
@@ -122,6 +131,7 @@ bool store_has(struct store *s, const struct digest *key)
 void store_unpin(struct store *s, struct store_pin *pin)
 {
     (void)s;
+    sealed_unpin(pin);
     segment_drop(pin->hold);
     *pin = (struct store_pin){0};
 }
@@ -129,6 +139,8 @@ void store_unpin(struct store *s, struct store_pin *pin)
 struct store_chunk_ref store_chunk(const struct store_pin *pin, uint32_t i)
 {
     CHECK(i < pin->n_chunks);
+    if (pin->clear)
+        return sealed_chunk(pin, i);
     struct record_chunk c =
         record_chunk_at(record_table(pin->meta, pin->meta_len), i, pin->payload_len);
     return (struct store_chunk_ref){pin->payload + c.at, c.len, c.sum};
@@ -142,18 +154,24 @@ static enum status fault_in(const void *p, uint64_t bytes, struct err *e)
 
 enum status store_fault_in(const struct store_pin *pin, struct err *e)
 {
+    if (pin->clear) {
+        struct sealed_bytes cipher = sealed_cipher(pin);
+        return fault_in(cipher.bytes, cipher.len, e);
+    }
     return fault_in(pin->payload, pin->payload_len, e);
 }
 
 enum status store_verify_chunk(const struct store_pin *pin, uint32_t i, struct err *e)
 {
     struct store_chunk_ref c = store_chunk(pin, i);
-    enum status st = fault_in(c.bytes, c.len, e);
+    enum status st = pin->clear ? store_fault_in(pin, e) : fault_in(c.bytes, c.len, e);
     return st == OK ? store_check_chunk(pin, i, e) : st;
 }
 
 enum status store_check_chunk(const struct store_pin *pin, uint32_t i, struct err *e)
 {
+    if (pin->clear)
+        return sealed_check_chunk(pin, i, e);
     struct store_chunk_ref c = store_chunk(pin, i);
     if (!checksum_equal(checksum_of(c.bytes, (size_t)c.len), c.sum))
         return err_set(e, E_CORRUPT, "chunk %u of %u: checksum", i, pin->n_chunks);
@@ -169,6 +187,12 @@ enum status store_read_chunk(struct store *s, const struct store_pin *pin, uint3
     char path[FS_PATH_BYTES_MAX];
     struct os_file f;
     size_t n = 0;
+    if (pin->clear) {
+        enum status got = store_verify_chunk(pin, i, e);
+        if (got == OK)
+            memcpy(dst, c.bytes, (size_t)c.len);
+        return got;
+    }
     segment_path(s->dir, g->head.number, path, sizeof path);
     enum status st = s->fs->open(s->fs, path, FS_READ, &f, e);
     if (st == OK) {
@@ -191,8 +215,14 @@ uint32_t store_neighbours(struct store *s, const struct digest *family, const ui
                           uint32_t order_len, struct digest keys[2])
 {
     uint32_t n = 0;
+    uint8_t sealed[STORE_ORDER_MAX];
     if (!s->index || order_len > STORE_ORDER_MAX)
         return 0;
+    if (s->keyring.has_file_key) {
+        memcpy(sealed, order, order_len);
+        seal_order(&s->keyring, family, sealed, order_len);
+        order = sealed;
+    }
     for (int is_after = 0; is_after < 2; is_after++) {
         struct digest found[NEIGHBOUR_TRIES];
         uint32_t count =

@@ -74,13 +74,15 @@ static struct job *job_new(enum job_kind kind)
 }
 
 /* Meta, order and the list of chunks are copied behind the job. */
-static enum status job_of_put(const struct store_put *put, struct job **out, struct err *e)
+static enum status job_of_put(const struct store_put *put, bool is_sealed, struct job **out,
+                              struct err *e)
 {
     if (!kind_is_data((unsigned)put->kind))
         return err_set(e, E_INVALID, "kind %d", (int)put->kind);
     if (put->kind == RECORD_KEY || put->reach > STORE_REACH_MAX)
         return err_set(e, E_INVALID, "kind %d, reach %u", (int)put->kind, put->reach);
-    if (put->meta_len > STORE_META_MAX || put->n_chunks > STORE_CHUNKS_MAX)
+    if (put->meta_len + SEAL_TAG_BYTES > STORE_META_MAX + (is_sealed ? 0 : SEAL_TAG_BYTES) ||
+        put->n_chunks > STORE_CHUNKS_MAX)
         return err_set(e, E_LIMIT, "%u bytes of meta, %u chunks", put->meta_len, put->n_chunks);
     size_t chunk_bytes = (size_t)put->n_chunks * sizeof *put->chunks;
     struct job *job = mem_try_new(1, sizeof *job + chunk_bytes + put->meta_len);
@@ -239,6 +241,8 @@ static void store_release(struct store *s)
     table_release(&s->table);
     index_close(s->index);
     mem_free(s->changes);
+    keyring_release(&s->keyring);
+    memset(s->sealings, 0, sizeof s->sealings);
     mem_free(s->pinned);
     mem_free(s->pinned_next);
     mem_free(s->staging);
@@ -268,6 +272,10 @@ static struct store *store_new(const struct os_fs *fs, const char *dir,
     s->max_write_per_day = options->max_write_per_day;
     s->scrub_bytes_per_s = options->scrub_bytes_per_s;
     s->lock_file.fd = -1;
+    if (options->file_key) {
+        s->keyring.has_file_key = true;
+        memcpy(s->keyring.file_key, options->file_key, STORE_FILE_KEY_BYTES);
+    }
     pthread_mutex_init(&s->lock, NULL);
     pthread_mutex_init(&s->queue_lock, NULL);
     pthread_cond_init(&s->queue_wake, NULL);
@@ -313,6 +321,8 @@ static enum status open_store(const struct os_fs *fs, const char *dir,
     }
     if (st == OK)
         st = recover_open(s, e);
+    if (st == OK)
+        st = sealed_check_file_key(s, e);
     s->touched_written_ms = (uint64_t)clock_unix_ms();
     if (st == OK && !s->is_read_only)
         st = thread_start("store", store_thread, s, &s->thread, e);
@@ -374,13 +384,23 @@ void store_close(struct store *s)
     store_release(s);
 }
 
+uint64_t store_owner_of(const struct digest *salt)
+{
+    struct digester d = {0};
+    digest_begin(&d);
+    digest_field(&d, "kvasir owner", salt->b, sizeof salt->b);
+    struct digest out = digest_end(&d);
+    digester_release(&d);
+    return evict_name_of(&out);
+}
+
 /* ---- writing ---- */
 static enum status put(struct store *s, const struct store_put *put, bool wait, struct err *e)
 {
     struct job *job = NULL;
     if (s->is_read_only)
         return err_set(e, E_DENIED, "%s is open read-only", s->dir);
-    enum status st = job_of_put(put, &job, e);
+    enum status st = job_of_put(put, s->keyring.has_file_key, &job, e);
     if (st != OK)
         return st;
     st = enqueue(s, job, wait, e);

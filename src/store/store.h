@@ -14,12 +14,13 @@
 #include "base/digest.h"
 #include "os/fs.h"
 
-#define STORE_META_MAX   2048u /* bytes of meta of one record */
-#define STORE_ORDER_MAX  256u  /* bytes of a sibling's sort key */
-#define STORE_CHUNKS_MAX 1024u /* payload chunks of one record */
-#define STORE_RECORD_MAX (512u << 20)
-#define STORE_QUEUE_MAX  4096u /* puts waiting for the store thread */
-#define STORE_REACH_MAX  255u
+#define STORE_META_MAX       2048u /* bytes of meta of one record */
+#define STORE_ORDER_MAX      256u  /* bytes of a sibling's sort key */
+#define STORE_CHUNKS_MAX     1024u /* payload chunks of one record */
+#define STORE_RECORD_MAX     (512u << 20)
+#define STORE_QUEUE_MAX      4096u /* puts waiting for the store thread */
+#define STORE_REACH_MAX      255u
+#define STORE_FILE_KEY_BYTES 32u
 
 enum record_kind {
     RECORD_PAGE = 1, /* a cache of tokens: counted in the budget, evicted */
@@ -39,6 +40,8 @@ struct store_options {
     uint64_t keep_free_bytes;   /* 0: max(2 GiB, 5 % of the disk) stays free of KV */
     uint64_t segment_bytes;     /* 0: the default; tests use small ones */
     uint64_t max_write_per_day; /* bytes of pages and heads written in one UTC day; 0: no ceiling */
+    const uint8_t *file_key; /* [STORE_FILE_KEY_BYTES]: new records are encrypted, old ones can be
+                              * read; NULL: encrypted ones are misses.  Copied */
     uint64_t scrub_bytes_per_s; /* read again in the background to find damage; 0: nothing is */
 };
 
@@ -63,6 +66,7 @@ struct store_put {
     uint64_t layout;      /* opaque to the store: what the payload's bytes look like */
     uint32_t depth;       /* of the page in its chain: eviction takes the deepest of equals first */
     float cost_ms;        /* what computing it again would cost; for eviction */
+    uint64_t owner;       /* whose data key encrypts it, when the store has a file key */
     uint32_t reach;       /* n > 0: it is of use only while the chain ends fewer than n records
                            * behind it, so it goes before others once that is over; 0: always */
     struct digest family; /* siblings with one family are ordered by `order`; zero: not indexed */
@@ -97,14 +101,18 @@ struct store_pin {
     uint64_t layout;
     uint64_t sequence;
     uint32_t depth;
-    const uint8_t *meta; /* in the map; its checksum was checked by store_get */
+    const uint8_t *meta; /* its checksum was checked by store_get */
     uint32_t meta_len;
     uint32_t n_chunks;
     const uint8_t *payload; /* in the map; chunks follow each other, each 64-aligned.  4 KiB aligned
                              * from 64 KiB on; smaller payloads share the head's 4 KiB */
     uint64_t payload_len;
     void *hold;
+    struct clear *clear; /* of an encrypted record: meta and payload lie here, in the clear; payload
+                          * is filled chunk by chunk by store_check_chunk.  NULL: in the map */
 };
+/* The owner of records whose keys are made with this salt. */
+uint64_t store_owner_of(const struct digest *salt);
 /* E_NOT_FOUND: a miss, also when the header is damaged (the record is then quarantined).  Checks
  * the header's checksum, not the payload's. */
 NODISCARD enum status store_get(struct store *s, const struct digest *key, struct store_pin *pin,
@@ -121,8 +129,8 @@ struct store_chunk_ref store_chunk(const struct store_pin *pin, uint32_t i);
 /* Faults a record's whole payload in, in one piece: one system call instead of one a chunk, and
  * reads from disk that are as long as they can be.  E_IO: the bytes cannot be had. */
 NODISCARD enum status store_fault_in(const struct store_pin *pin, struct err *e);
-/* Begins to read the payloads of pinned records from disk, in the order in which they lie there, and
- * returns at once.  A hint.  Thread: any; the pins may be given back at any time. */
+/* Begins to read the payloads of pinned records from disk, in the order in which they lie there,
+ * and returns at once.  A hint.  Thread: any; the pins may be given back at any time. */
 void store_read_ahead(struct store *s, const struct store_pin *const *pins, uint32_t n_pins);
 /* Compares the checksum of chunk i, which was faulted in. */
 NODISCARD enum status store_check_chunk(const struct store_pin *pin, uint32_t i, struct err *e);

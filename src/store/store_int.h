@@ -12,6 +12,7 @@
 
 #include "os/team.h"
 #include "store/index.h"
+#include "store/seal.h"
 #include "store/segment.h"
 #include "store/table.h"
 
@@ -85,6 +86,13 @@ struct item {
     struct err e; /* of ITEM_FAILED */
 };
 
+/* The data key that new records of an owner are encrypted with. */
+#define STORE_SEALINGS_MAX 64u
+struct sealing {
+    uint64_t segment; /* it was begun with */
+    struct data_key key;
+};
+
 struct store {
     const struct os_fs *fs;
     char *dir;
@@ -107,7 +115,8 @@ struct store {
     uint64_t seen_version; /* read-only: index_version() of what the table holds */
     uint64_t *pinned_next; /* of store_keep_chains(), until the store thread takes it; NULL: none */
     uint32_t n_pinned_next;
-    struct ahead *ahead; /* NULL: nobody has asked yet */
+    struct keyring keyring; /* file_key: set at the open, then read only */
+    struct ahead *ahead;    /* NULL: nobody has asked yet */
 
     /* store thread: */
     struct segment *current;
@@ -117,6 +126,7 @@ struct store {
     uint32_t n_changes, changes_cap;
     bool is_index_lost; /* damaged: no more reads or writes; set aside at close */
     uint64_t touched_written_ms;
+    struct sealing sealings[STORE_SEALINGS_MAX];
     uint64_t *pinned; /* names of the ends of chains that eviction spares */
     uint32_t n_pinned;
     uint64_t scrub_bytes_per_s, scrub_credit, scrub_ms; /* scrub_ms: of the last call */
@@ -197,6 +207,25 @@ void follow_clear(struct store *s);
 bool follow_find(struct store *s, const struct digest *key);
 /* Read-only: loads all again when the index has changed. */
 void follow_refresh(struct store *s);
+
+/* ---- sealed.c ---- */
+/* Before recovery's end: E_DENIED when the store's data keys were wrapped by another file key. */
+NODISCARD enum status sealed_check_file_key(struct store *s, struct err *e);
+/* Encrypts an item that is to be written; *block is the caller's to free after the write. */
+void sealed_fill(struct store *s, struct item *item, const struct store_put *put, void **block);
+/* Gives a pin memory of its own, with meta decrypted.  E_DENIED, E_NOT_FOUND: no key for it. */
+NODISCARD enum status sealed_pin(struct store *s, struct store_pin *pin, const struct record *r,
+                                 const uint8_t *payload, struct err *e);
+void sealed_unpin(struct store_pin *pin); /* not encrypted: nothing happens */
+struct store_chunk_ref sealed_chunk(const struct store_pin *pin, uint32_t i);
+struct sealed_bytes {
+    const uint8_t *bytes;
+    uint64_t len;
+};
+struct sealed_bytes
+sealed_cipher(const struct store_pin *pin); /* the payload as it lies in the map */
+/* Decrypts chunk i into its place. */
+NODISCARD enum status sealed_check_chunk(const struct store_pin *pin, uint32_t i, struct err *e);
 
 /* ---- ahead.c ---- */
 void ahead_free(struct ahead *a); /* NULL is fine */
