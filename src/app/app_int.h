@@ -73,6 +73,7 @@ enum option_id {
     OPTION_STORE_MAX_BYTES,
     OPTION_STORE_MAX_WRITE_PER_DAY,
     OPTION_STORE_SCRUB_RATE,
+    OPTION_STORE_KEY_FILE,
     OPTION_STORE_READ_ONLY,
     OPTION_TAKE_OVER,
     OPTION_CTX,
@@ -179,6 +180,9 @@ void complain(const char *fmt, ...) PRINTF_LIKE(1, 2);
 int complain_err(const struct err *e); /* and EXIT_FAILED */
 /* NULL: --store none, or an eval command without --store. */
 const char *store_dir_of(const struct config *c);
+/* Reads --store-key-file: 32 bytes, or 64 hexadecimal digits.  *has_key false: it was not given. */
+NODISCARD enum status store_key_of(const struct config *c, uint8_t key[STORE_FILE_KEY_BYTES],
+                                   bool *has_key, struct err *e);
 /* path [size]: the file that -m means; NULL: none named, the embedded model. */
 NODISCARD enum status model_path_of(const struct config *c, char *path, size_t size,
                                     const char **out, struct err *e);

@@ -52,6 +52,12 @@ const struct option_row option_rows[OPTION_COUNT] = {
         {"--store-scrub-rate", "store-scrub-rate", KIND_SIZE, "SIZE", .initial = "4M",
          .used_by = FOR_SERVE,
          .doc = "bytes a second that are read again in the background to find damage; 0: none"},
+    [OPTION_STORE_KEY_FILE] =
+        {"--store-key-file", "store-key-file", KIND_TEXT, "FILE", .used_by = FOR_ENGINE | FOR_STORE,
+         .doc =
+             "encrypt what is stored from now on (AES-256-GCM) with the key in FILE: 32 bytes, or "
+             "64 hexadecimal digits (openssl rand -hex 32); pages are then decrypted into "
+             "memory instead of mapped"},
     [OPTION_STORE_READ_ONLY] =
         {"--store-read-only", "store-read-only", KIND_FLAG, .used_by = FOR_ENGINE,
          .doc = "use what is stored, add nothing; works while another process writes"},

@@ -7,6 +7,10 @@
 
 #include "app/app_int.h"
 #include "base/check.h"
+#include "base/mem.h"
+#include "os/fs.h"
+
+#define STORE_KEY_FILE_BYTES_MAX 256u
 
 #define TAKE_OVER_MS 60000u /* a server drains within 10 s */
 
@@ -33,6 +37,33 @@ const char *store_dir_of(const struct config *c)
     if ((is_eval && !v->is_given) || !v->text || strcmp(v->text, "none") == 0)
         return NULL;
     return v->text;
+}
+
+enum status store_key_of(const struct config *c, uint8_t key[STORE_FILE_KEY_BYTES], bool *has_key,
+                         struct err *e)
+{
+    const char *path = c->values[OPTION_STORE_KEY_FILE].text;
+    char *text = NULL;
+    size_t len = 0;
+    struct digest digits;
+    *has_key = false;
+    if (!path)
+        return OK;
+    enum status st = fs_read_file(os_fs_real(), path, STORE_KEY_FILE_BYTES_MAX, &text, &len, e);
+    if (st != OK)
+        return st;
+    size_t n = len;
+    while (n > 2 * STORE_FILE_KEY_BYTES && (text[n - 1] == '\n' || text[n - 1] == '\r'))
+        n--;
+    if (len == STORE_FILE_KEY_BYTES)
+        memcpy(key, text, STORE_FILE_KEY_BYTES);
+    else if (n == 2 * STORE_FILE_KEY_BYTES && digest_from_hex(&digits, text, n))
+        memcpy(key, digits.b, STORE_FILE_KEY_BYTES);
+    else
+        st = err_set(e, E_INVALID, "%s: want 32 bytes, or 64 hexadecimal digits", path);
+    *has_key = st == OK;
+    mem_free(text);
+    return st;
 }
 
 enum status model_path_of(const struct config *c, char *path, size_t size, const char **out,
@@ -145,6 +176,9 @@ enum status engine_of(const struct config *c, bool is_quiet, struct engine **out
     config_packed_dir(packed_dir, sizeof packed_dir);
     if (options.model_path && packed_dir[0])
         options.packed_dir = packed_dir;
+    st = store_key_of(c, options.store_key, &options.has_store_key, e);
+    if (st != OK)
+        return st;
     if (!options.model_path && is_quiet) /* announce() would have said it */
         fprintf(stderr, "kvasir: no -m, so this is the embedded model skald\n");
     progress_begin(&progress);

@@ -30,10 +30,16 @@ static const char *dir_of(const struct config *c)
     return dir;
 }
 
-static enum status open_to_look(const char *dir, struct store **out, struct err *e)
+static enum status open_to_look(const struct config *c, const char *dir, struct store **out,
+                                struct err *e)
 {
-    const struct store_options options = {.is_read_only = true};
-    enum status st = store_open(os_fs_real(), dir, &options, out, e);
+    uint8_t key[STORE_FILE_KEY_BYTES];
+    bool has_key;
+    enum status st = store_key_of(c, key, &has_key, e);
+    if (st != OK)
+        return st;
+    const struct store_options options = {.is_read_only = true, .file_key = has_key ? key : NULL};
+    st = store_open(os_fs_real(), dir, &options, out, e);
     if (st == E_NOT_FOUND)
         return err_set(e, E_NOT_FOUND, "%s: no store there; give --store DIR, or serve first", dir);
     return st;
@@ -108,7 +114,7 @@ int command_store_records(const struct config *c)
     struct err e = {0};
     if (!dir)
         return EXIT_USAGE;
-    if (open_to_look(dir, &s, &e) != OK)
+    if (open_to_look(c, dir, &s, &e) != OK)
         return complain_err(&e);
     struct buf out;
     struct json_writer w;
@@ -195,7 +201,7 @@ int command_store_stat(const struct config *c)
     struct err e = {0};
     if (!dir)
         return EXIT_USAGE;
-    if (open_to_look(dir, &s, &e) != OK)
+    if (open_to_look(c, dir, &s, &e) != OK)
         return complain_err(&e);
     store_stat(s, &stat);
     store_close(s);

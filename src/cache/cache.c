@@ -113,13 +113,15 @@ static const float *head_find(struct cache *c, const struct digest *chain)
     const float *found = NULL;
     if (pin.kind == RECORD_HEAD && pin.n_chunks == 1 && pin.layout == c->options.n_vocab &&
         pin.payload_len == (uint64_t)c->options.n_vocab * sizeof(float)) {
-        bool is_good = store_fault_in(&pin, &e) == OK;
+        bool is_good =
+            pin.clear ? store_verify_chunk(&pin, 0, &e) == OK : store_fault_in(&pin, &e) == OK;
         if (is_good) {
             head_keep(c, chain, (const float *)(const void *)pin.payload);
             slot = head_slot(c, &key);
             /* The copy is what counts: the mapping may lose its bytes at any moment. */
-            is_good = !slot || checksum_equal(checksum_of(slot->logits, (size_t)pin.payload_len),
-                                              store_chunk(&pin, 0).sum);
+            is_good = !slot || pin.clear ||
+                      checksum_equal(checksum_of(slot->logits, (size_t)pin.payload_len),
+                                     store_chunk(&pin, 0).sum);
             if (slot && is_good)
                 found = slot->logits;
             else if (slot)

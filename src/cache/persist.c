@@ -127,6 +127,7 @@ void persist_page(struct cache *c, struct node *n, uint32_t group)
         .depth = n->depth,
         .cost_ms = cost_of(c, group, n->n_tokens),
         .reach = reach_of(c, group),
+        .owner = store_owner_of(&n->owner),
         .meta = meta,
         .meta_len = META_PREFIX_BYTES + n->n_tokens * 4,
         .chunks = chunks,
@@ -176,6 +177,7 @@ void persist_head(struct cache *c, const struct node *parent, uint32_t depth,
         .layout = c->options.n_vocab,
         .depth = depth,
         .cost_ms = (float)c->ms_per_token,
+        .owner = store_owner_of(&parent->owner),
         .meta = meta,
         .meta_len = sizeof meta,
         .chunks = &chunk,
@@ -194,7 +196,8 @@ static void finish_page(struct cache *c, struct put_job *job)
     if (job->st == OK)
         p->is_durable = true;
     node_update_idle(c, n);
-    if (p->refs == 0 && p->where == PAGE_MEMORY && p->is_durable) {
+    if (p->refs == 0 && p->where == PAGE_MEMORY && p->is_durable &&
+        !store_encrypts(c->options.store)) {
         page_drop(c, n, job->group);
         (void)persist_map(c, n, job->group);
     }
@@ -253,6 +256,9 @@ static void attach(struct cache *c, struct node *n, uint32_t group, const struct
     p->n_verified = 0;
     c->stats.n_pages_mapped++;
     c->stats.mapped_bytes += pin->payload_len;
+    if (pin->clear) /* decrypted into memory: it counts as such, and may be dropped as such */
+        c->memory_bytes += pin->payload_len;
+    node_update_idle(c, n);
 }
 
 bool persist_map(struct cache *c, struct node *n, uint32_t group)

@@ -49,6 +49,8 @@ void page_drop(struct cache *c, struct node *n, uint32_t group)
     } else if (p->where == PAGE_MAPPED) {
         c->stats.n_pages_mapped--;
         c->stats.mapped_bytes -= p->pin.payload_len;
+        if (p->pin.clear)
+            c->memory_bytes -= p->pin.payload_len;
         store_unpin(c->options.store, &p->pin);
     }
     p->where = PAGE_NONE;
@@ -66,7 +68,7 @@ void page_unref(struct cache *c, struct node *n, uint32_t group)
     node_update_idle(c, n);
     if (p->is_bad || (c->options.groups[group].window && !p->is_kept)) {
         page_drop(c, n, group); /* out of every window and part of no resumable point */
-    } else if (p->where == PAGE_MEMORY && p->is_durable) {
+    } else if (p->where == PAGE_MEMORY && p->is_durable && !store_encrypts(c->options.store)) {
         page_drop(c, n, group); /* from now on the copy in the store's map serves */
         (void)persist_map(c, n, group);
     }
@@ -78,7 +80,8 @@ void page_unref(struct cache *c, struct node *n, uint32_t group)
 
 static bool is_droppable(const struct page *p)
 {
-    return p->where == PAGE_MEMORY && p->refs == 0 && !p->is_queued;
+    bool is_ours = p->where == PAGE_MEMORY || (p->where == PAGE_MAPPED && p->pin.clear);
+    return is_ours && p->refs == 0 && !p->is_queued;
 }
 
 static void idle_remove(struct cache *c, struct node *n)

@@ -151,7 +151,9 @@ static enum status open_store(struct engine *g, struct err *e)
     struct store_options options = {.max_bytes = g->options.store_max_bytes,
                                     .is_read_only = g->options.store_read_only,
                                     .max_write_per_day = g->options.store_max_write_per_day,
-                                    .scrub_bytes_per_s = g->options.store_scrub_rate};
+                                    .scrub_bytes_per_s = g->options.store_scrub_rate,
+                                    .file_key =
+                                        g->options.has_store_key ? g->options.store_key : NULL};
     enum status st = store_open(os_fs_real(), g->store_dir_text, &options, &g->store, e);
     if (st == E_BUSY && g->options.take_over_ms > 0)
         st = take_store(g, &options, e);

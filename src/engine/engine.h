@@ -34,6 +34,8 @@ struct engine_options {
     const char *model_path;                             /* NULL: the embedded skald */
     const char *store_dir;                              /* NULL: keep nothing on disk */
     uint64_t store_max_bytes;                           /* 0: the store's default */
+    bool has_store_key;
+    uint8_t store_key[STORE_FILE_KEY_BYTES]; /* the store is encrypted with it */
     uint64_t store_max_write_per_day, store_scrub_rate; /* 0: no ceiling; no scrubbing */
     bool store_read_only;
     /* Another process has the store: ask it to hand over, and wait for so long until it has ended;

@@ -296,15 +296,10 @@ enum status line_spans(const struct line *l, uint32_t n_tokens, uint32_t n_messa
 /* A verified copy of a chunk: the mapping may lose its bytes, the copy cannot.  NULL: damaged. */
 static void *copy_chunk(const struct store_pin *pin, uint32_t i)
 {
-    struct store_chunk_ref c = store_chunk(pin, i);
     struct err e;
-    void *copy = mem_try_new(c.len + 1, 1);
-    if (!copy || store_verify_chunk(pin, i, &e) != OK)
-        goto bad;
-    memcpy(copy, c.bytes, c.len);
-    if (checksum_equal(checksum_of(copy, c.len), c.sum))
+    void *copy = mem_try_new(store_chunk(pin, i).len + 1, 1);
+    if (copy && store_copy_chunk(pin, i, copy, &e) == OK)
         return copy;
-bad:
     mem_free(copy);
     return NULL;
 }
@@ -419,6 +414,7 @@ void part_put(struct sessions *b, const struct part_write *w, struct write_group
                                    {w->rows, (uint64_t)(p->mto - p->mfrom) * LINE_ROW_BYTES}};
     struct store_put put = {.kind = RECORD_TOKENS,
                             .key = line_key(&w->line->id, w->index),
+                            .owner = get_le64(w->tenant.b),
                             .meta = meta,
                             .meta_len = sizeof meta,
                             .chunks = chunks,

@@ -179,6 +179,7 @@ void session_put(struct sessions *b, const struct session *s, struct write_group
     CHECK(!text.failed); /* the ceilings of its strings leave room */
     struct store_put put = {.kind = RECORD_SESSION,
                             .key = session_key(&s->id),
+                            .owner = get_le64(b->tenants[s->tenant]->id.b),
                             .meta = text.ptr,
                             .meta_len = (uint32_t)text.len};
     write_put(b, g, &put);

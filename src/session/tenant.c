@@ -5,6 +5,7 @@
  * alone) chunk 0 the salt (32 bytes), chunk 1 SHA-256 of each API key It is kept twice, since
  * losing its 32 bytes would lose everything that hangs on them: a damaged copy is made again from
  * the other. */
+#include "base/endian.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/prng.h"
@@ -95,9 +96,8 @@ static struct digest *copy_digests(const struct store_pin *pin, uint32_t chunk, 
     struct digest *copy = mem_try_new(*n + 1, sizeof *copy);
     if (!copy)
         return NULL;
-    if (c.len > 0)
-        memcpy(copy, c.bytes, c.len);
-    if (!checksum_equal(checksum_of(copy, c.len), c.sum)) {
+    struct err e;
+    if (store_copy_chunk(pin, chunk, copy, &e) != OK) {
         mem_free(copy);
         return NULL;
     }
@@ -166,6 +166,7 @@ static enum status write_copy(struct sessions *b, const struct tenant *t, uint32
                                    {t->keys, t->n_keys * sizeof *t->keys}};
     struct store_put put = {.kind = RECORD_TENANT,
                             .key = tenant_key(slice_of(t->name), copy),
+                            .owner = get_le64(t->id.b),
                             .meta = meta,
                             .meta_len = (uint32_t)(TENANT_PREFIX + n),
                             .chunks = chunks,

@@ -178,6 +178,19 @@ enum status store_check_chunk(const struct store_pin *pin, uint32_t i, struct er
     return OK;
 }
 
+enum status store_copy_chunk(const struct store_pin *pin, uint32_t i, void *dst, struct err *e)
+{
+    struct store_chunk_ref c = store_chunk(pin, i);
+    enum status st = pin->clear ? store_fault_in(pin, e) : fault_in(c.bytes, c.len, e);
+    if (st == OK && pin->clear)
+        st = sealed_check_chunk(pin, i, e); /* into memory of the pin's own */
+    if (st == OK && c.len > 0)
+        memcpy(dst, c.bytes, (size_t)c.len);
+    if (st == OK && !pin->clear && !checksum_equal(checksum_of(dst, (size_t)c.len), c.sum))
+        st = err_set(e, E_CORRUPT, "chunk %u of %u: checksum", i, pin->n_chunks);
+    return st;
+}
+
 /* The file may be gone already (reclaimed while pinned): then the map is all there is. */
 enum status store_read_chunk(struct store *s, const struct store_pin *pin, uint32_t i, void *dst,
                              struct err *e)
@@ -187,12 +200,8 @@ enum status store_read_chunk(struct store *s, const struct store_pin *pin, uint3
     char path[FS_PATH_BYTES_MAX];
     struct os_file f;
     size_t n = 0;
-    if (pin->clear) {
-        enum status got = store_verify_chunk(pin, i, e);
-        if (got == OK)
-            memcpy(dst, c.bytes, (size_t)c.len);
-        return got;
-    }
+    if (pin->clear)
+        return store_copy_chunk(pin, i, dst, e);
     segment_path(s->dir, g->head.number, path, sizeof path);
     enum status st = s->fs->open(s->fs, path, FS_READ, &f, e);
     if (st == OK) {

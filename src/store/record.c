@@ -85,8 +85,8 @@ static uint64_t payload_at_of(uint32_t head_bytes, uint64_t payload_len)
 
 enum status record_shape(struct record *r, const struct store_chunk *chunks, struct err *e)
 {
-    if (r->meta_len > STORE_META_MAX)
-        return err_set(e, E_LIMIT, "%u bytes of meta, at most %u", r->meta_len, STORE_META_MAX);
+    if (r->meta_len > RECORD_META_MAX)
+        return err_set(e, E_LIMIT, "%u bytes of meta, at most %u", r->meta_len, RECORD_META_MAX);
     if (r->order_len > STORE_ORDER_MAX)
         return err_set(e, E_LIMIT, "%u bytes of order, at most %u", r->order_len, STORE_ORDER_MAX);
     if (r->n_chunks > STORE_CHUNKS_MAX)
@@ -185,7 +185,7 @@ struct record_chunk record_chunk_at(const uint8_t *table, uint32_t i, uint64_t p
  * newer or a hostile writer may have made them. */
 static bool shape_is_consistent(const struct record *r)
 {
-    if (r->order_len > STORE_ORDER_MAX || r->meta_len > STORE_META_MAX ||
+    if (r->order_len > STORE_ORDER_MAX || r->meta_len > RECORD_META_MAX ||
         r->n_chunks > STORE_CHUNKS_MAX || r->payload_len > STORE_RECORD_MAX)
         return false;
     if (r->head_bytes != head_bytes_of(r->order_len, r->meta_len, r->n_chunks))
@@ -250,7 +250,7 @@ enum status record_parse(const uint8_t *p, size_t avail, const struct record_pla
     memcpy(out->parent.b, p + AT_PARENT, DIGEST_BYTES);
     memcpy(out->family.b, p + AT_FAMILY, DIGEST_BYTES);
     /* Lengths are checked against the head before the pointers made from them are followed. */
-    if (out->order_len > STORE_ORDER_MAX || out->meta_len > STORE_META_MAX ||
+    if (out->order_len > STORE_ORDER_MAX || out->meta_len > RECORD_META_MAX ||
         out->n_chunks > STORE_CHUNKS_MAX ||
         head != head_bytes_of(out->order_len, out->meta_len, out->n_chunks))
         return err_at(e, E_CORRUPT, place->offset, "record head: lengths");

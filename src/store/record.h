@@ -9,14 +9,15 @@
 
 #include "store/store.h"
 
-#define RECORD_UNIT        4096u /* records start and end on units */
-#define RECORD_VERSION     2u    /* 1 is read; what 2 adds: docs/format-store.md, "Versions" */
+#define RECORD_META_MAX    (STORE_META_MAX + 16u) /* with the tag of an encrypted one */
+#define RECORD_UNIT        4096u                  /* records start and end on units */
+#define RECORD_VERSION     2u /* 1 is read; what 2 adds: docs/format-store.md, "Versions" */
 #define SEGMENT_VERSION    1u
 #define RECORD_FIXED_BYTES 256u /* of the head; meta follows */
 #define RECORD_CHUNK_BYTES 32u  /* a row of the chunk table */
 #define RECORD_CHUNK_ALIGN 64u
-#define RECORD_HEAD_MAX                                                            \
-    (RECORD_FIXED_BYTES + STORE_META_MAX + STORE_CHUNKS_MAX * RECORD_CHUNK_BYTES + \
+#define RECORD_HEAD_MAX                                                             \
+    (RECORD_FIXED_BYTES + RECORD_META_MAX + STORE_CHUNKS_MAX * RECORD_CHUNK_BYTES + \
      STORE_ORDER_MAX + 16u)
 /* From this payload on, the payload starts on a unit of its own: at most 1/16 is wasted, and a
  * page's bytes can be faulted in and read without its neighbours.  Smaller ones follow the head. */

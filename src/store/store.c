@@ -74,15 +74,13 @@ static struct job *job_new(enum job_kind kind)
 }
 
 /* Meta, order and the list of chunks are copied behind the job. */
-static enum status job_of_put(const struct store_put *put, bool is_sealed, struct job **out,
-                              struct err *e)
+static enum status job_of_put(const struct store_put *put, struct job **out, struct err *e)
 {
     if (!kind_is_data((unsigned)put->kind))
         return err_set(e, E_INVALID, "kind %d", (int)put->kind);
     if (put->kind == RECORD_KEY || put->reach > STORE_REACH_MAX)
         return err_set(e, E_INVALID, "kind %d, reach %u", (int)put->kind, put->reach);
-    if (put->meta_len + SEAL_TAG_BYTES > STORE_META_MAX + (is_sealed ? 0 : SEAL_TAG_BYTES) ||
-        put->n_chunks > STORE_CHUNKS_MAX)
+    if (put->meta_len > STORE_META_MAX || put->n_chunks > STORE_CHUNKS_MAX)
         return err_set(e, E_LIMIT, "%u bytes of meta, %u chunks", put->meta_len, put->n_chunks);
     size_t chunk_bytes = (size_t)put->n_chunks * sizeof *put->chunks;
     struct job *job = mem_try_new(1, sizeof *job + chunk_bytes + put->meta_len);
@@ -394,13 +392,18 @@ uint64_t store_owner_of(const struct digest *salt)
     return evict_name_of(&out);
 }
 
+bool store_encrypts(const struct store *s)
+{
+    return s->keyring.has_file_key && !s->is_read_only;
+}
+
 /* ---- writing ---- */
 static enum status put(struct store *s, const struct store_put *put, bool wait, struct err *e)
 {
     struct job *job = NULL;
     if (s->is_read_only)
         return err_set(e, E_DENIED, "%s is open read-only", s->dir);
-    enum status st = job_of_put(put, s->keyring.has_file_key, &job, e);
+    enum status st = job_of_put(put, &job, e);
     if (st != OK)
         return st;
     st = enqueue(s, job, wait, e);

@@ -14,7 +14,7 @@
 #include "base/digest.h"
 #include "os/fs.h"
 
-#define STORE_META_MAX       2048u /* bytes of meta of one record */
+#define STORE_META_MAX       2032u /* bytes of meta of one record */
 #define STORE_ORDER_MAX      256u  /* bytes of a sibling's sort key */
 #define STORE_CHUNKS_MAX     1024u /* payload chunks of one record */
 #define STORE_RECORD_MAX     (512u << 20)
@@ -111,6 +111,8 @@ struct store_pin {
     struct clear *clear; /* of an encrypted record: meta and payload lie here, in the clear; payload
                           * is filled chunk by chunk by store_check_chunk.  NULL: in the map */
 };
+/* Are new records encrypted? */
+bool store_encrypts(const struct store *s);
 /* The owner of records whose keys are made with this salt. */
 uint64_t store_owner_of(const struct digest *salt);
 /* E_NOT_FOUND: a miss, also when the header is damaged (the record is then quarantined).  Checks
@@ -137,6 +139,10 @@ NODISCARD enum status store_check_chunk(const struct store_pin *pin, uint32_t i,
 /* Faults chunk i in and compares its checksum.  E_CORRUPT or E_IO: the caller treats the record as
  * a miss and calls store_quarantine. */
 NODISCARD enum status store_verify_chunk(const struct store_pin *pin, uint32_t i, struct err *e);
+/* Faults chunk i in and copies it into dst [its len]; the copy is what was verified, so it stays right
+ * when the mapping loses its bytes.  E_CORRUPT, E_IO. */
+NODISCARD enum status store_copy_chunk(const struct store_pin *pin, uint32_t i, void *dst,
+                                       struct err *e);
 /* Reads chunk i into dst through pread, verified: for a kernel without MADV_POPULATE_READ. */
 NODISCARD enum status store_read_chunk(struct store *s, const struct store_pin *pin, uint32_t i,
                                        void *dst, struct err *e);

@@ -134,7 +134,7 @@ static void test_contradictions(void **state)
         {72, 0, 8, E_CORRUPT},          /* payload_at */
         {80, 1ull << 40, 8, E_CORRUPT}, /* payload_len */
         {104, STORE_ORDER_MAX + 1, 4, E_CORRUPT},
-        {108, STORE_META_MAX + 1, 4, E_CORRUPT},
+        {108, STORE_META_MAX + 17, 4, E_CORRUPT},
         {108, 0xffffffff, 4, E_CORRUPT},
         {112, STORE_CHUNKS_MAX + 1, 4, E_CORRUPT},
         {112, 2, 4, E_CORRUPT},          /* the head would be shorter */
