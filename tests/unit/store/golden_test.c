@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT
  * Goal: what an earlier version wrote stays readable.
- * Method: tests/golden/store/v1 is a store that this program wrote once (`golden_test --make DIR`,
- * format version 1); each version since must read the same records from it, with its index and
- * without it, and must find nothing bad in it. */
+ * Method: tests/golden/store/v1 and v2 are stores that this program wrote once (`golden_test --make
+ * DIR`, formats 1 and 2); each version since must read the same records from them, with their index
+ * and without it, and must find nothing bad in them. */
 #include "store_kit.h"
 
-#define GOLDEN "tests/golden/store/v1"
+#define GOLDEN "tests/golden/store/"
 
 static const struct store_options options = {
     .max_bytes = 8u << 20, .segment_bytes = 64u << 10, .keep_free_bytes = 1};
@@ -85,19 +85,19 @@ static void check(const char *dir)
     assert_int_equal(kit_verify(dir), 0);
 }
 
-static void copy_golden(char dir[256])
+static void copy_golden(const char *version, char dir[256])
 {
     char command[600];
     kit_dir(dir);
-    snprintf(command, sizeof command, "cp -r " GOLDEN "/. '%s' && chmod -R u+w '%s'", dir, dir);
+    snprintf(command, sizeof command, "cp -r " GOLDEN "%s/. '%s' && chmod -R u+w '%s'", version,
+             dir, dir);
     assert_int_equal(system(command), 0);
 }
 
 static void test_with_index(void **state)
 {
-    (void)state;
     char dir[256];
-    copy_golden(dir);
+    copy_golden(*state, dir);
     assert_int_equal(kit_verify(dir), 0);
     check(dir);
     kit_remove(dir);
@@ -105,9 +105,8 @@ static void test_with_index(void **state)
 
 static void test_without_index(void **state)
 {
-    (void)state;
     char dir[256], path[300];
-    copy_golden(dir);
+    copy_golden(*state, dir);
     snprintf(path, sizeof path, "%s/index.db", dir);
     assert_int_equal(unlink(path), 0);
     check(dir);
@@ -119,7 +118,11 @@ int main(int argc, char **argv)
     kit_quiet();
     if (argc == 3 && strcmp(argv[1], "--make") == 0)
         return make(argv[2]);
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_with_index),
-                                       cmocka_unit_test(test_without_index)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_prestate(test_with_index, (void *)"v1"),
+        cmocka_unit_test_prestate(test_without_index, (void *)"v1"),
+        cmocka_unit_test_prestate(test_with_index, (void *)"v2"),
+        cmocka_unit_test_prestate(test_without_index, (void *)"v2"),
+    };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
