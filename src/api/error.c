@@ -20,6 +20,7 @@ static const struct {
     [E_EXISTS] = {409, "invalid_request_error", "exists"},
     [E_BUSY] = {429, "rate_limit_error", "queue_full"},
     [E_CANCELLED] = {503, "server_error", "cancelled"},
+    [E_TIMEOUT] = {504, "server_error", "deadline_exceeded"},
     [E_CORRUPT] = {500, "server_error", NULL},
     [E_IO] = {500, "server_error", NULL},
     [E_FULL] = {507, "server_error", "no_space"},

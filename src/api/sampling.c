@@ -42,6 +42,10 @@ static const struct api_field common_rows[] = {
     {"best_of", FIELD_YES, "the value of n; others are refused", "0", NULL},
     {"ignore_eos", FIELD_YES, "go on behind the model's end token", "7", NULL},
     {"return_progress", FIELD_YES, "chunks of a stream with prompt_progress", "7", NULL},
+    {"priority", FIELD_YES, "lower goes first, -100 to 100; a second of waiting counts as one",
+     "101", NULL},
+    {"deadline_ms", FIELD_YES, "from the request's arrival; 504 deadline_exceeded then", "-1",
+     NULL},
     {"cache_prompt", FIELD_YES, "false: neither look up nor keep", "7", NULL},
 };
 const struct field_set fields_common = FIELD_SET(common_rows);
@@ -234,7 +238,7 @@ void read_model(struct fields *f, struct api_call *c)
 
 void read_common(struct fields *f, struct api_call *c, struct engine_request *r)
 {
-    int64_t n = 1;
+    int64_t n = 1, priority = 0, deadline_ms = 0;
     bool keeps_cache = true;
     read_model(f, c);
     read_max_tokens(f, r);
@@ -244,6 +248,10 @@ void read_common(struct fields *f, struct api_call *c, struct engine_request *r)
     r->n_choices = c->n_per_prompt = (uint32_t)n;
     field_bool(f, "ignore_eos", &r->ignore_eos);
     field_bool(f, "return_progress", &c->wants_progress);
+    if (field_int(f, "priority", -ENGINE_PRIORITY_MAX, ENGINE_PRIORITY_MAX, &priority))
+        r->priority = (int32_t)priority;
+    if (field_int(f, "deadline_ms", 0, UINT32_MAX, &deadline_ms))
+        r->deadline_ms = (uint32_t)deadline_ms;
     if (field_bool(f, "cache_prompt", &keeps_cache))
         r->no_cache = !keeps_cache;
 }

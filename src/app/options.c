@@ -79,6 +79,15 @@ const struct option_row option_rows[OPTION_COUNT] = {
     [OPTION_PARALLEL] = {"-np --parallel", "parallel", KIND_COUNT, "N", .most = ENGINE_PARALLEL_MAX,
                          .initial = "0", .used_by = FOR_SERVE | FOR_SCORE | BIT(EVAL_GENERATE),
                          .doc = "sequences decoded together; 0: 8 when serving, 1 in eval"},
+    [OPTION_QUEUE] = {"--queue", "queue", KIND_COUNT, "N", .least = 1, .most = ENGINE_QUEUE_MAX,
+                      .initial = "1024", .used_by = FOR_SERVE,
+                      .doc = "requests open at once, those that run included; one more is told to "
+                             "come back (429)"},
+    [OPTION_STALL_MS] = {"--stall-ms", "stall-ms", KIND_COUNT, "MS", .least = 1, .most = 60000,
+                         .initial = "60", .used_by = FOR_SERVE,
+                         .doc =
+                             "prompts are computed in pieces, so that streams beside them wait at "
+                             "most about this long for a token, or twice as long as without"},
     [OPTION_CHUNK] = {"--chunk", "chunk", KIND_COUNT, "TOKENS", .most = 1 << 20, .initial = "0",
                       .used_by = FOR_ENGINE,
                       .doc = "prompt tokens of one step; 0: the default; no result depends on it"},

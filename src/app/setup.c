@@ -135,6 +135,8 @@ static struct engine_options options_of(const struct config *c)
         .n_ctx = (uint32_t)v[OPTION_CTX].number,
         .n_threads = (uint32_t)v[OPTION_THREADS].number,
         .n_parallel = (uint32_t)v[OPTION_PARALLEL].number,
+        .n_queue = (uint32_t)v[OPTION_QUEUE].number,
+        .stall_ms = (uint32_t)v[OPTION_STALL_MS].number,
         .chunk = (uint32_t)v[OPTION_CHUNK].number,
         .speculate = speculate_of(v[OPTION_SPECULATE].number),
         .kv_type = v[OPTION_KV_TYPE].number == 0 ? KV_F16 : KV_F32,

@@ -25,6 +25,7 @@
     X(E_EXISTS, "already exists")                                                                  \
     X(E_BUSY, "busy")                           /* try again later: queue full, lock held */       \
     X(E_CANCELLED, "cancelled")                                                                    \
+    X(E_TIMEOUT, "deadline passed")                                                                \
     X(E_CORRUPT, "corrupt data")                /* bytes on disk that fail their checksum */       \
     X(E_IO, "input/output error")                                                                  \
     X(E_FULL, "no space left")                                                                     \

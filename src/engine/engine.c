@@ -290,6 +290,10 @@ static enum status start_threads(struct engine *g, struct err *e)
         return err_set(e, E_LIMIT, "--speculate %u: at most %u", g->options.speculate,
                        ENGINE_SPECULATE_MAX);
     g->info.n_parallel = g->n_slots;
+    if (g->options.n_queue == 0)
+        g->options.n_queue = ENGINE_QUEUE_MAX;
+    if (g->options.n_queue > ENGINE_QUEUE_MAX)
+        return err_set(e, E_LIMIT, "--queue %u: at most %u", g->options.n_queue, ENGINE_QUEUE_MAX);
     if (g->n_slots < ENGINE_CHOICES_MAX)
         g->n_slots = ENGINE_CHOICES_MAX; /* one request with n choices always fits */
     uint32_t n_rows = g->n_slots;
@@ -451,6 +455,9 @@ static enum status check_request(const struct engine *g, const struct engine_req
         if (r->stops[i].len == 0 || r->stops[i].len > ENGINE_STOP_BYTES_MAX)
             return err_set(e, E_INVALID, "a stop string must have 1 to %u bytes",
                            ENGINE_STOP_BYTES_MAX);
+    if (r->priority < -ENGINE_PRIORITY_MAX || r->priority > ENGINE_PRIORITY_MAX)
+        return err_set(e, E_INVALID, "priority must be from %d to %d", -ENGINE_PRIORITY_MAX,
+                       ENGINE_PRIORITY_MAX);
     const struct slice names[] = {r->session, r->response};
     for (size_t i = 0; i < ARRAY_COUNT(names); i++)
         if (names[i].len > 0 && !session_name_is_good(names[i]))

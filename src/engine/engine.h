@@ -23,6 +23,7 @@
 #define ENGINE_STOP_BYTES_MAX   1024u
 #define ENGINE_QUEUE_MAX        1024u /* requests waiting; one more is E_BUSY */
 #define ENGINE_PARALLEL_MAX     64u
+#define ENGINE_PRIORITY_MAX     100
 #define ENGINE_SESSION_NAME_MAX SESSION_NAME_BYTES_MAX
 #define ENGINE_TOKENS_ALL       UINT32_MAX /* max_tokens: to the end of the context */
 #define ENGINE_SPECULATE_MAX    16u
@@ -49,6 +50,8 @@ struct engine_options {
     /* Guessed tokens verified in one step of a sequence; 0: as many as pay, by what is measured;
      * ENGINE_SPECULATE_OFF: none.  No result depends on it. */
     uint32_t speculate;
+    uint32_t n_queue;  /* requests open at once, beyond it E_BUSY; 0: ENGINE_QUEUE_MAX */
+    uint32_t stall_ms; /* time between tokens that a prompt beside streams may cause; 0: 60 */
     enum kv_type kv_type;
     enum activations activations;
     enum isa isa;
@@ -160,7 +163,10 @@ struct engine_request {
     struct slice grammar;      /* GBNF; empty: none */
     struct slice trigger;      /* not empty: free until this text, then by the grammar, then free again */
     bool no_cache;        /* neither look up nor keep */
-    uint32_t tenant;      /* of engine_sessions: whose pages it may use; 0: the default one */
+    uint32_t tenant;      /* of engine_sessions: whose pages it may use; 0: the default one.
+                             Tenants get equal shares of steps, and so do sessions of one */
+    int32_t priority;     /* lower goes first; waiting for a second counts as much as one */
+    uint32_t deadline_ms; /* from engine_submit; E_TIMEOUT then.  0: none */
     struct slice session; /* names the chain's end; empty: unnamed */
     /* PROMPT_CHAT: what this response (or session) said comes before messages. */
     struct slice previous;

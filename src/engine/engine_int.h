@@ -23,6 +23,7 @@
 #include "engine/memo.h"
 #include "engine/packed.h"
 #include "engine/said.h"
+#include "engine/schedule.h"
 #include "engine/speculate.h"
 #include "engine/stream.h"
 #include "os/clock.h"
@@ -31,9 +32,9 @@
 #include "os/team.h"
 #include "session/control.h"
 
-#define INBOX_MAX            (4 * ENGINE_QUEUE_MAX)
-#define PROMPT_WORKERS       2u
-#define CHUNK_BESIDE_STREAMS 64u /* prefill tokens of a step while others decode */
+#define INBOX_MAX        (4 * ENGINE_QUEUE_MAX)
+#define PROMPT_WORKERS   2u
+#define STALL_MS_DEFAULT 60.0
 #define KEEP_END_AFTER_MS \
     1000.0 /* a turn longer than this gets its prompt's end on disk meanwhile */
 #define POLL_MS                50  /* an idle engine looks after finished writes this often */
@@ -81,8 +82,12 @@ struct job {
     struct choice choices[ENGINE_CHOICES_MAX];
     uint32_t n_choices; /* forked so far; 0 until it runs */
     bool is_prompt_done, is_end_kept;
+    bool is_skipped;           /* by this admission: it waits for a prefix */
     _Atomic bool is_cancelled; /* set by engine_cancel, from any thread */
     uint32_t n_restarts;
+    struct account *account; /* since the engine thread has it */
+    uint64_t waits_for;      /* id of a job that computes n_waits_for of its tokens; 0: none */
+    uint32_t n_waits_for;
     const char *why_again; /* what its sequences began again for; NULL: they did not */
     uint64_t yielded_at;   /* engine.n_retired when it gave its memory to others */
     struct err error;      /* code != OK: fails */
@@ -147,8 +152,9 @@ struct engine {
     /* the engine thread's */
     struct job *waiting, *running;
     uint64_t n_retired; /* jobs that ran and ended */
-    uint32_t n_slots;   /* choices that may run at once */
-    float *logits;      /* [n_slots + SPECULATE_ROWS_MAX][n_vocab] */
+    uint32_t n_slots;   /* choices that fit a step: n_parallel, and any one request */
+    struct schedule schedule;
+    float *logits; /* [n_slots + SPECULATE_ROWS_MAX][n_vocab] */
     size_t logits_bytes;
     struct speculation speculation;
     struct engine_stats stats;
@@ -218,6 +224,10 @@ NODISCARD enum status job_prompt_done(struct engine *g, struct job *job, const f
 /* All of a job's sequences begin again: pages were bad, or memory was short. */
 void job_release(struct engine *g, struct job *job);
 bool job_is_finished(const struct job *job);
+/* Its place among others, see schedule.h.  now_ns: clock_now_ns(). */
+struct schedule_claim job_claim(const struct job *job, uint64_t now_ns);
+/* The deadline of the request has passed. */
+bool job_is_late(const struct job *job, uint64_t now_ns);
 
 /* step.c: one batch */
 bool step_run(struct engine *g); /* false: nothing to do */

@@ -22,7 +22,7 @@ enum status job_open(struct engine *g, struct engine_request *r, struct job **ou
     job->usage.diverged_at = -1;
     job->usage.seed = r->has_seed ? r->sampling.seed : drawn_seed();
     pthread_mutex_lock(&g->open_mutex);
-    bool is_full = g->n_open >= ENGINE_QUEUE_MAX;
+    bool is_full = g->n_open >= g->options.n_queue;
     if (!is_full) {
         job->id = atomic_fetch_add(&g->next_id, 1); /* engine_cancel reads it from now on */
         job->open_next = g->open;
@@ -34,7 +34,7 @@ enum status job_open(struct engine *g, struct engine_request *r, struct job **ou
     pthread_mutex_unlock(&g->open_mutex);
     if (is_full) {
         mem_free(job);
-        return err_set(e, E_BUSY, "%u requests are waiting", ENGINE_QUEUE_MAX);
+        return err_set(e, E_BUSY, "%u requests are open already", g->options.n_queue);
     }
     *out = job;
     return OK;
@@ -72,6 +72,7 @@ void job_free(struct engine *g, struct job *job)
         CHECK(job->choices[i].sequence == NULL);
         choice_release(&job->choices[i]);
     }
+    schedule_leave(&g->schedule, job->account);
     prompt_release(&job->prompt);
     grammar_masks_free(job->masks);
     engine_request_free(job->request);
@@ -88,6 +89,26 @@ void job_fail(struct engine *g, struct job *job, const struct err *e)
     atomic_fetch_add(&g->n_errors, 1);
     deliver(job, &ev);
     job_free(g, job);
+}
+
+struct schedule_claim job_claim(const struct job *job, uint64_t now_ns)
+{
+    const struct choice *c = &job->choices[0];
+    uint32_t n = (uint32_t)job->prompt.tokens.count;
+    bool is_begun = job->n_choices > 0 && c->sequence;
+    return (struct schedule_claim){
+        .account = job->account,
+        .priority = job->request->priority,
+        .waited_ms = (double)(now_ns - job->submitted_ns) * 1e-6,
+        .n_rest = is_begun ? (uint32_t)c->tokens.count - sequence_valid(c->sequence) : n,
+        .id = job->id,
+    };
+}
+
+bool job_is_late(const struct job *job, uint64_t now_ns)
+{
+    uint32_t deadline_ms = job->request->deadline_ms;
+    return deadline_ms > 0 && now_ns - job->submitted_ns > (uint64_t)deadline_ms * 1000000u;
 }
 
 bool job_is_finished(const struct job *job)
@@ -216,19 +237,43 @@ static void sample_one(struct engine *g, struct choice *c, const float *logits)
 
 /* ---- beginning ---- */
 
+/* Tokens that both begin with. */
+static uint32_t common_prefix(const struct token_list *a, const struct token_list *b)
+{
+    size_t n = a->count < b->count ? a->count : b->count, common = 0;
+    while (common < n && a->ids[common] == b->ids[common])
+        common++;
+    return (uint32_t)common;
+}
+
+static bool is_computing(const struct job *other)
+{
+    return !other->is_prompt_done && !other->request->no_cache && !other->is_cancelled &&
+           other->n_choices > 0 && other->choices[0].sequence;
+}
+
+/* The prefix that was waited for is still being computed. */
+static bool still_waits(const struct engine *g, const struct job *job)
+{
+    for (const struct job *other = g->running; other; other = other->next)
+        if (other->id == job->waits_for)
+            return is_computing(other) &&
+                   sequence_valid(other->choices[0].sequence) < job->n_waits_for;
+    return false;
+}
+
 /* Another job is computing a prefix that this one needs and the cache does not have yet. */
-static bool must_wait(const struct engine *g, const struct job *job, uint32_t known)
+static bool must_wait(const struct engine *g, struct job *job, uint32_t known)
 {
     for (const struct job *other = g->running; other; other = other->next) {
-        if (other == job || other->is_prompt_done || other->request->no_cache ||
-            other->is_cancelled || !digest_equal(&job->owner, &other->owner))
+        if (other == job || !is_computing(other) || !digest_equal(&job->owner, &other->owner))
             continue;
-        const struct token_list *a = &job->prompt.tokens, *b = &other->prompt.tokens;
-        size_t n = a->count < b->count ? a->count : b->count, common = 0;
-        while (common < n && a->ids[common] == b->ids[common])
-            common++;
-        if (common >= (size_t)known + SHARED_PREFIX_MIN)
-            return true;
+        uint32_t common = common_prefix(&job->prompt.tokens, &other->prompt.tokens);
+        if (common < known + SHARED_PREFIX_MIN)
+            continue;
+        job->waits_for = other->id;
+        job->n_waits_for = common;
+        return true;
     }
     return false;
 }
@@ -365,6 +410,9 @@ enum status job_begin(struct engine *g, struct job *job, struct err *e)
     enum status st = check_prompt(g, job, e);
     if (st != OK)
         return st;
+    if (job->waits_for != 0 && still_waits(g, job))
+        return E_BUSY;
+    job->waits_for = 0;
     uint64_t now = clock_now_ns();
     st = init_choice(g, job, 0, e);
     struct cache_match m;

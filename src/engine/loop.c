@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * loop.c — the engine thread: takes messages, starts what waits, runs steps until nothing is left.
  * Thread law: only this thread touches cache, sequences, samplers and the model's workspace. */
+#include "base/checksum.h"
 #include "engine/engine_int.h"
 
 void engine_send(struct engine *g, struct message *m)
@@ -17,11 +18,28 @@ static void append(struct job **list, struct job *job)
     *list = job;
 }
 
+/* Requests without a session are each one of their own. */
+static uint64_t session_key(const struct job *job)
+{
+    struct slice name = job->request->session;
+    return name.len ? checksum_of(name.ptr, name.len).low << 1 : job->id << 1 | 1;
+}
+
+static void take_job(struct engine *g, struct job *job)
+{
+    struct err e;
+    if (schedule_join(&g->schedule, job->request->tenant, session_key(job), &job->account, &e) ==
+        OK)
+        append(&g->waiting, job);
+    else
+        job_fail(g, job, &e);
+}
+
 static void handle(struct engine *g, struct message *m)
 {
     switch (m->kind) {
     case MESSAGE_JOB:
-        append(&g->waiting, m->job);
+        take_job(g, m->job);
         break;
     case MESSAGE_CALL:
         m->call(g, m->arg);
@@ -32,29 +50,42 @@ static void handle(struct engine *g, struct message *m)
     mem_free(m);
 }
 
-/* Fails or finishes cancelled jobs, before they cost another step. */
-static void reap_cancelled(struct engine *g)
+static void end_choices(struct job *job)
 {
+    for (uint32_t i = 0; i < job->n_choices; i++) {
+        if (!job->choices[i].is_finished)
+            job->choices[i].finish = FINISH_CANCELLED;
+        job->choices[i].is_finished = true;
+    }
+}
+
+/* Fails or finishes jobs that are cancelled or late, before they cost another step. */
+static void reap(struct engine *g)
+{
+    uint64_t now = clock_now_ns();
     for (struct job **at = &g->waiting; *at;) {
         struct job *job = *at;
-        if (!job->is_cancelled) {
+        bool is_late = job_is_late(job, now);
+        if (!job->is_cancelled && !is_late) {
             at = &job->next;
             continue;
         }
         *at = job->next;
         struct err e;
-        err_set(&e, E_CANCELLED, "cancelled while waiting");
+        if (is_late)
+            err_set(&e, E_TIMEOUT, "the deadline of %u ms passed while waiting",
+                    job->request->deadline_ms);
+        else
+            err_set(&e, E_CANCELLED, "cancelled while waiting");
         g->stats.n_cancelled++;
         job_fail(g, job, &e);
     }
     for (struct job *job = g->running; job; job = job->next) {
-        if (!job->is_cancelled)
-            continue;
-        for (uint32_t i = 0; i < job->n_choices; i++) {
-            if (!job->choices[i].is_finished)
-                job->choices[i].finish = FINISH_CANCELLED;
-            job->choices[i].is_finished = true;
-        }
+        if (job->is_cancelled)
+            end_choices(job);
+        else if (job->error.code == OK && job_is_late(job, now))
+            err_set(&job->error, E_TIMEOUT, "the deadline of %u ms passed after %u tokens",
+                    job->request->deadline_ms, job->usage.completion_tokens);
     }
 }
 
@@ -66,21 +97,45 @@ static uint32_t slots_in_use(const struct engine *g)
     return n;
 }
 
-/* Starts waiting jobs, in order; one that shares a prefix being computed right now waits for it. */
-static void admit(struct engine *g)
+/* The waiting job that goes next among those not skipped; NULL: none. */
+static struct job **next_waiting(struct engine *g, uint64_t now)
 {
-    for (struct job **at = &g->waiting; *at;) {
-        struct job *job = *at;
-        struct err e;
-        if (slots_in_use(g) + job->request->n_choices > g->n_slots && g->running)
-            return;
+    struct job **best = NULL;
+    struct schedule_claim best_claim = {0};
+    for (struct job **at = &g->waiting; *at; at = &(*at)->next) {
+        if ((*at)->is_skipped)
+            continue;
         /* It gave way to those that run, and nobody overtakes it: two that take pages from each
          * other by turns would never end. */
+        if ((*at)->n_choices > 0)
+            return at;
+        struct schedule_claim claim = job_claim(*at, now);
+        if (!best || schedule_before(&claim, &best_claim)) {
+            best = at;
+            best_claim = claim;
+        }
+    }
+    return best;
+}
+
+/* Starts waiting jobs while there are slots; one that shares a prefix being computed right now
+ * waits for it, and others may start before it. */
+static void admit(struct engine *g)
+{
+    uint64_t now = clock_now_ns();
+    for (struct job *job = g->waiting; job; job = job->next)
+        job->is_skipped = false;
+    for (struct job **at; (at = next_waiting(g, now)) != NULL;) {
+        struct job *job = *at;
+        struct err e;
+        /* A request with more choices than --parallel runs alone. */
+        if (slots_in_use(g) + job->request->n_choices > g->info.n_parallel && g->running)
+            return;
         if (job->n_choices > 0 && g->running && job->yielded_at == g->n_retired)
             return;
         enum status st = job_begin(g, job, &e);
         if (st == E_BUSY) {
-            at = &job->next;
+            job->is_skipped = true;
             continue;
         }
         *at = job->next;
@@ -144,7 +199,7 @@ void engine_thread(void *arg)
         if (atomic_load(&g->is_closing))
             fail_all(g);
         cache_poll(g->cache);
-        reap_cancelled(g);
+        reap(g);
         retire(g);
         admit(g);
         (void)step_run(g);

@@ -149,37 +149,71 @@ static void choose_guesses(struct engine *g, uint32_t n_beside)
 
 enum gather_result { GATHERED, GATHER_AGAIN };
 
-/* Takes choices that decode (is_decode) or prefill, within the budget. */
-static enum gather_result gather(struct engine *g, struct step *s, bool is_decode, uint32_t chunk)
+/* Takes n tokens of c into the step, of which all but one may be guesses. */
+static enum gather_result gather_one(struct engine *g, struct step *s, struct choice *c, uint32_t n,
+                                     bool is_decode)
+{
+    struct err e;
+    enum status st = sequence_reserve(c->sequence, n, &e);
+    if (st == E_LIMIT && is_decode && n > 1) /* not for guesses */
+        st = sequence_reserve(c->sequence, n = 1, &e);
+    if (st == OK) {
+        add(g, s, c, n);
+        s->n_decoding += is_decode;
+        return GATHERED;
+    }
+    if (st == E_CORRUPT)
+        step_restart_all(g);
+    else
+        yield_memory(g, c->job, &e);
+    return GATHER_AGAIN;
+}
+
+/* The next token of every choice that has all but that. */
+static enum gather_result gather_decoding(struct engine *g, struct step *s)
 {
     for (struct job *job = g->running; job; job = job->next) {
         for (uint32_t i = 0; i < job->n_choices && job->error.code == OK; i++) {
             struct choice *c = &job->choices[i];
-            if (c->is_finished || !c->sequence || s->n == g->n_slots)
+            uint32_t room = MODEL_BATCH_TOKENS_MAX - s->n_tokens, n = 1 + c->n_guesses;
+            if (c->is_finished || !c->sequence || s->n == g->n_slots || tokens_left(c) > 1)
                 continue;
-            uint32_t left = tokens_left(c), room = MODEL_BATCH_TOKENS_MAX - s->n_tokens;
-            CHECK(left > 0);
-            if ((left == 1) != is_decode || room == 0)
-                continue;
-            uint32_t n = left < chunk ? left : chunk;
-            if (is_decode)
-                n += c->n_guesses;
-            n = n < room ? n : room;
-            struct err e;
-            enum status st = sequence_reserve(c->sequence, n, &e);
-            if (st == E_LIMIT && is_decode && n > 1) /* not for guesses */
-                st = sequence_reserve(c->sequence, n = 1, &e);
-            if (st == OK) {
-                add(g, s, c, n);
-                s->n_decoding += is_decode;
-            } else if (st == E_CORRUPT) {
-                step_restart_all(g);
+            if (gather_one(g, s, c, n < room ? n : room, true) == GATHER_AGAIN)
                 return GATHER_AGAIN;
-            } else {
-                yield_memory(g, job, &e);
-                return GATHER_AGAIN;
-            }
         }
+    }
+    return GATHERED;
+}
+
+/* Prompts within the budget: all of who goes first, then of the next, … */
+static enum gather_result gather_prompts(struct engine *g, struct step *s, uint32_t budget)
+{
+    struct choice *choices[ENGINE_PARALLEL_MAX];
+    uint32_t n_choices = 0;
+    uint64_t now = clock_now_ns();
+    for (struct job *job = g->running; job; job = job->next)
+        for (uint32_t i = 0; i < job->n_choices && job->error.code == OK; i++) {
+            struct choice *c = &job->choices[i];
+            if (!c->is_finished && c->sequence && tokens_left(c) > 1 &&
+                n_choices < ENGINE_PARALLEL_MAX)
+                choices[n_choices++] = c;
+        }
+    if (budget > MODEL_BATCH_TOKENS_MAX - s->n_tokens)
+        budget = MODEL_BATCH_TOKENS_MAX - s->n_tokens;
+    while (n_choices > 0 && budget > 0 && s->n < g->n_slots) {
+        uint32_t best = 0;
+        for (uint32_t i = 1; i < n_choices; i++) {
+            struct schedule_claim a = job_claim(choices[i]->job, now);
+            struct schedule_claim b = job_claim(choices[best]->job, now);
+            if (schedule_before(&a, &b))
+                best = i;
+        }
+        struct choice *c = choices[best];
+        choices[best] = choices[--n_choices];
+        uint32_t n = tokens_left(c) < budget ? tokens_left(c) : budget;
+        budget -= n;
+        if (gather_one(g, s, c, n, false) == GATHER_AGAIN)
+            return GATHER_AGAIN;
     }
     return GATHERED;
 }
@@ -197,16 +231,27 @@ static uint32_t prompt_tokens_waiting(const struct engine *g)
     return n < MODEL_BATCH_TOKENS_MAX ? n : MODEL_BATCH_TOKENS_MAX;
 }
 
+static bool any_decodes(const struct engine *g)
+{
+    for (const struct job *job = g->running; job; job = job->next)
+        for (uint32_t i = 0; i < job->n_choices; i++)
+            if (is_decoding(&job->choices[i]))
+                return true;
+    return false;
+}
+
 static enum gather_result compose(struct engine *g, struct step *s)
 {
     s->n = s->n_tokens = s->n_logits = s->n_decoding = s->n_guesses = 0;
     uint32_t chunk = g->options.chunk ? g->options.chunk : MODEL_BATCH_TOKENS_MAX;
-    uint32_t beside = chunk < CHUNK_BESIDE_STREAMS ? chunk : CHUNK_BESIDE_STREAMS;
+    double stall_ms = g->options.stall_ms ? (double)g->options.stall_ms : STALL_MS_DEFAULT;
+    if (any_decodes(g))
+        chunk = schedule_chunk(&g->schedule, stall_ms, chunk);
     uint32_t waiting = prompt_tokens_waiting(g);
-    choose_guesses(g, waiting < beside ? waiting : beside);
-    if (gather(g, s, true, 1) == GATHER_AGAIN)
+    choose_guesses(g, waiting < chunk ? waiting : chunk);
+    if (gather_decoding(g, s) == GATHER_AGAIN)
         return GATHER_AGAIN;
-    return gather(g, s, false, s->n > 0 ? beside : chunk);
+    return gather_prompts(g, s, chunk);
 }
 
 static enum status before_layer(void *arg, uint32_t layer, uint32_t worker, uint32_t n_workers)
@@ -336,6 +381,7 @@ static void take_part(struct engine *g, struct step *s, uint32_t index)
     const struct model_sequence *run = &s->runs[index];
     struct choice *c = p->choice;
     struct job *job = c->job;
+    schedule_charge(job->account, run->n_tokens);
     uint32_t n_sure = run->n_tokens - (run->n_logits > 1 ? run->n_logits - 1 : 0);
     struct err e;
     enum status st = sequence_append(c->sequence, run->tokens, n_sure, &e);
@@ -386,9 +432,11 @@ bool step_run(struct engine *g)
     enum status st = step_forward(g, s.runs, s.sequences, s.n, g->logits, &e);
     if (st == OK) {
         take_results(g, &s);
-        struct speculate_step step = {g->stats.n_steps, s.n_decoding,
-                                      s.n_tokens - s.n_decoding - s.n_guesses};
-        speculate_learn(&g->speculation, step, s.n_guesses, (double)(clock_now_ns() - start));
+        double ns = (double)(clock_now_ns() - start);
+        uint32_t n_prompt_tokens = s.n_tokens - s.n_decoding - s.n_guesses;
+        struct speculate_step step = {g->stats.n_steps, s.n_decoding, n_prompt_tokens};
+        speculate_learn(&g->speculation, step, s.n_guesses, ns);
+        schedule_learn(&g->schedule, s.n_decoding, n_prompt_tokens, ns);
     } else if (st == E_CORRUPT) {
         step_restart_all(g);
     } else {

@@ -362,7 +362,7 @@ static void maps_each_status(void **state)
         int http;
     } cases[] = {{E_INVALID, 400},   {E_SYNTAX, 400},    {E_UNSUPPORTED, 400}, {E_LIMIT, 400},
                  {E_CONTEXT, 400},   {E_NOT_FOUND, 404}, {E_EXISTS, 409},      {E_BUSY, 429},
-                 {E_CANCELLED, 503}, {E_CORRUPT, 500},   {E_IO, 500},          {E_FULL, 507},
+                 {E_CANCELLED, 503}, {E_TIMEOUT, 504}, {E_CORRUPT, 500},   {E_IO, 500},          {E_FULL, 507},
                  {E_NOMEM, 503},     {E_DENIED, 403}};
     assert_int_equal(sizeof cases / sizeof *cases, STATUS_COUNT - 1);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {

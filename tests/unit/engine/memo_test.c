@@ -30,8 +30,7 @@ static void kit_open(struct kit *k, bool no_replay)
         tokenizer_load(k->gguf, &k->tokenizer, &e) != OK ||
         store_open(os_fs_real(), k->dir, &so, &k->store, &e) != OK)
         fail_msg("%s", e.msg);
-    struct memo_options o = {
-        .tokenizer = k->tokenizer, .store = k->store, .no_replay = no_replay};
+    struct memo_options o = {.tokenizer = k->tokenizer, .store = k->store, .no_replay = no_replay};
     assert_int_equal(memo_new(&o, &k->memo, &e), OK);
 }
 
