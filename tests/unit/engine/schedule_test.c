@@ -256,7 +256,8 @@ static void test_queue_limit(void **state)
 
 static void dawdle(void *arg, struct rig_answer *a)
 {
-    (void)arg, (void)a;
+    (void)a;
+    sem_post(arg);
     clock_sleep_ms(20);
 }
 
@@ -268,10 +269,14 @@ static void test_deadline(void **state)
         rig_engine((struct engine_options){.model_path = TINY("llama-Q4_0"), .n_parallel = 1});
     uint32_t *t = rig_tokens(3, 400, 400);
     struct rig_answer *running = rig_answer_new(), *waiting = rig_answer_new();
+    sem_t token;
+    sem_init(&token, 0, 0);
     running->on_text = dawdle;
+    running->on_text_arg = &token;
     struct engine_request *r = rig_request(g, t, 300, 200);
-    r->deadline_ms = 300;
+    r->deadline_ms = 1000;
     rig_submit(g, r, running);
+    sem_wait(&token); /* it has the only slot */
     r = rig_request(g, t + 50, 100, 5);
     r->deadline_ms = 50;
     rig_submit(g, r, waiting);
@@ -281,6 +286,7 @@ static void test_deadline(void **state)
     assert_int_equal(waiting->n[0], 0);
     assert_int_equal(running->error.code, E_TIMEOUT);
     assert_in_range(running->n[0], 1, 100);
+    sem_destroy(&token);
     struct rig_answer *again = rig_answer_new();
     rig_submit(g, rig_request(g, t, 300, 1), again);
     rig_wait(again);
