@@ -103,11 +103,13 @@ struct api_call {
     bool is_stream, wants_usage; /* wants_usage: a chunk of its own at the end of a stream */
     bool wants_progress;         /* of a stream: chunks that tell how far the prompt is */
     enum tool_choice tool_choice;
-    struct slice tool_name; /* TOOLS_NAMED, in the request's arena */
-    bool is_single_call;    /* at most one call in a reply */
-    bool finds_tools;       /* tools were given and may be called */
-    bool keeps_reasoning;   /* as text, where it stands */
-    bool reads_turns;       /* a chat: reasoning and calls are told from text */
+    struct slice tool_name;    /* TOOLS_NAMED, in the request's arena */
+    bool is_single_call;       /* at most one call in a reply */
+    const struct json *schema; /* of the answer, or NULL */
+    struct slice suffix;       /* of the prompt: what the model's turn begins with */
+    bool finds_tools;          /* tools were given and may be called */
+    bool keeps_reasoning;      /* as text, where it stands */
+    bool reads_turns;          /* a chat: reasoning and calls are told from text */
     struct turn_format format;
     bool keeps_turns;
     struct digest conversation; /* turns.c: as the client sees it */
@@ -188,6 +190,12 @@ void read_effort(struct fields *f, const char *name, const struct json *effort,
 /* The form of the answer: {"type": …}. */
 void read_format(struct fields *f, const char *name, const struct json *format, struct api_call *c,
                  struct engine_request *r);
+/* response_format, json_schema, grammar. */
+extern const struct field_set fields_format;
+void read_formats(struct fields *f, struct api_call *c, struct engine_request *r);
+/* The grammar of the answer, or of calls: c->schema, c->tool_choice. */
+void set_constraint(struct fields *f, const struct api_context *context, struct api_call *c,
+                    struct engine_request *r);
 /* What c->tool_choice asks for, checked against r->tools. */
 void read_tool_use_rules(struct fields *f, struct api_call *c, const struct engine_request *r);
 

@@ -70,6 +70,10 @@ static enum status read_body(struct slice body, const struct api_context *contex
     c->dialect->read(&f, context, c, r);
     if (f.status == OK && r->kind == PROMPT_CHAT)
         set_turns(context, c, r);
+    if (f.status == OK)
+        set_constraint(&f, context, c, r);
+    if (f.status == OK && r->arena.failed)
+        field_fail(&f, E_LIMIT, "tools", "the request is too large");
     return f.status;
 }
 

@@ -216,10 +216,7 @@ static const struct api_field own_fields[] = {
     {"continue_final_message", FIELD_YES, "the reply goes on with the last message", "7", NULL},
     {"add_generation_prompt", FIELD_YES, "", "7", NULL},
     {"parallel_tool_calls", FIELD_YES, "false: one call at most", "7", NULL},
-    {"response_format", FIELD_YES, "text; others are refused", "{\"type\":\"json_object\"}", NULL},
     {"modalities", FIELD_YES, "[\"text\"]; others are refused", "[\"audio\"]", NULL},
-    {"grammar", FIELD_REFUSED, "", "\"root ::= x\"", NULL},
-    {"json_schema", FIELD_REFUSED, "", "{\"type\":\"object\"}", NULL},
     {"functions", FIELD_REFUSED, "use tools", "[{\"name\":\"f\"}]", NULL},
     {"function_call", FIELD_REFUSED, "use tool_choice", "\"auto\"", "\"none\""},
     {"audio", FIELD_REFUSED, "", "{\"voice\":\"alloy\"}", NULL},
@@ -227,14 +224,16 @@ static const struct api_field own_fields[] = {
     {"web_search_options", FIELD_REFUSED, "", "{\"search_context_size\":\"low\"}", NULL},
 };
 static const struct field_set own = FIELD_SET(own_fields);
-static const struct field_set *const all_fields[] = {
-    &own, &fields_common, &fields_sampling, &fields_openai_inert, &fields_llama_refused, NULL};
+static const struct field_set *const all_fields[] = {&own,
+                                                     &fields_format,
+                                                     &fields_common,
+                                                     &fields_sampling,
+                                                     &fields_openai_inert,
+                                                     &fields_llama_refused,
+                                                     NULL};
 
-static void read_formats(struct fields *f, struct api_call *c, struct engine_request *r)
+static void read_modalities(struct fields *f)
 {
-    const struct json *format = field(f, "response_format");
-    if (format)
-        read_format(f, "response_format", format, c, r);
     const struct json *modalities = field(f, "modalities");
     bool is_text = modalities && modalities->kind == JSON_ARRAY && modalities->count == 1 &&
                    json_is_text(&modalities->items[0], "text");
@@ -259,6 +258,7 @@ static void read_chat(struct fields *f, const struct api_context *context, struc
     read_tools(f, r);
     read_tool_choice(f, c);
     read_tool_use_rules(f, c, r);
+    read_modalities(f);
     read_formats(f, c, r);
     read_variables(f, r);
     read_logprobs(f, c, r);

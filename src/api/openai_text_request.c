@@ -74,6 +74,20 @@ static struct slice copy_slice(struct arena *a, struct slice s)
     return (struct slice){text ? text : "", text ? s.len : 0};
 }
 
+/* NULL: no memory, and the arena says so. */
+static const struct json *copy_json(struct arena *a, const struct json *v)
+{
+    struct buf b;
+    struct json *copy = NULL;
+    struct err e;
+    buf_init(&b, JSON_BYTES_MAX);
+    json_write(&b, v, (struct json_style){.is_compact = true});
+    if (b.failed || json_parse(buf_slice(&b), a, &copy, &e) != OK)
+        a->failed = true;
+    buf_release(&b);
+    return copy;
+}
+
 enum status api_call_prompt(const struct api_call *c, uint32_t prompt,
                             const struct engine_request *first, struct engine_request *r,
                             struct api_error *error)
@@ -88,6 +102,9 @@ enum status api_call_prompt(const struct api_call *c, uint32_t prompt,
     read_prompt(&f, &c->prompts[prompt], UINT32_MAX, r);
     if (r->kind == PROMPT_TEXT)
         r->text = copy_slice(&r->arena, r->text);
+    r->grammar = copy_slice(&r->arena, first->grammar);
+    if (first->schema)
+        r->schema = copy_json(&r->arena, first->schema);
     for (uint32_t i = 0; i < r->n_stops; i++)
         r->stops[i] = copy_slice(&r->arena, first->stops[i]);
     if (r->sampling.n_bias) {
@@ -135,13 +152,15 @@ static const struct api_field own_fields[] = {
     {"echo", FIELD_YES, "not with logprobs", "7", NULL},
     {"logprobs", FIELD_YES, "0 to 20", "-1", NULL},
     {"suffix", FIELD_REFUSED, "models here go on at the end only", "\"end\"", NULL},
-    {"response_format", FIELD_REFUSED, "", "{\"type\":\"json_object\"}", "{\"type\":\"text\"}"},
-    {"grammar", FIELD_REFUSED, "", "\"root ::= x\"", NULL},
-    {"json_schema", FIELD_REFUSED, "", "{\"type\":\"object\"}", NULL},
 };
 static const struct field_set own = FIELD_SET(own_fields);
-static const struct field_set *const all_fields[] = {
-    &own, &fields_common, &fields_sampling, &fields_openai_inert, &fields_llama_refused, NULL};
+static const struct field_set *const all_fields[] = {&own,
+                                                     &fields_format,
+                                                     &fields_common,
+                                                     &fields_sampling,
+                                                     &fields_openai_inert,
+                                                     &fields_llama_refused,
+                                                     NULL};
 
 static void read_text(struct fields *f, const struct api_context *context, struct api_call *c,
                       struct engine_request *r)
@@ -149,6 +168,7 @@ static void read_text(struct fields *f, const struct api_context *context, struc
     int64_t n = 0;
     bool is_echo = false;
     read_prompts(f, context, c, r);
+    read_formats(f, c, r);
     if (field_int(f, "logprobs", 0, SAMPLER_TOP_LOGPROBS_MAX, &n)) {
         c->wants_logprobs = true;
         c->n_top_logprobs = (uint32_t)n;

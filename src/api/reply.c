@@ -245,6 +245,7 @@ static void begin_turns(struct api_call *c, uint32_t prompt, struct slice tail)
     for (uint32_t i = 0; i < c->n_per_prompt; i++) {
         turn_release(&c->choices[prompt * c->n_per_prompt + i].turn);
         turn_init(&c->choices[prompt * c->n_per_prompt + i].turn, &options);
+        turn_feed(&c->choices[prompt * c->n_per_prompt + i].turn, c->suffix);
     }
 }
 

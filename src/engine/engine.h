@@ -43,10 +43,10 @@ struct engine_options {
      * 0: E_BUSY. */
     uint32_t take_over_ms;
     const char *packed_dir; /* side files of repacked weights (packed.h); NULL: none */
-    uint32_t n_ctx;      /* 0: the model's, or what memory allows */
-    uint32_t n_threads;  /* 0: usable processors */
-    uint32_t n_parallel; /* sequences decoded together; 0: 8 */
-    uint32_t chunk;      /* prefill tokens of one step; 0: default */
+    uint32_t n_ctx;         /* 0: the model's, or what memory allows */
+    uint32_t n_threads;     /* 0: usable processors */
+    uint32_t n_parallel;    /* sequences decoded together; 0: 8 */
+    uint32_t chunk;         /* prefill tokens of one step; 0: default */
     /* Guessed tokens verified in one step of a sequence; 0: as many as pay, by what is measured;
      * ENGINE_SPECULATE_OFF: none.  No result depends on it. */
     uint32_t speculate;
@@ -143,6 +143,7 @@ struct engine_request {
     const struct json *messages, *tools; /* tools may be NULL */
     const struct json *variables;        /* extra template variables (object) or NULL */
     bool add_generation_prompt, continue_final_message;
+    struct slice suffix; /* behind what the template gives: the model's turn begins with it */
     /* PROMPT_TEXT: special tokens in the text are recognised, BOS added as the metadata says */
     struct slice text;
     /* PROMPT_TOKENS: as they are */
@@ -155,13 +156,15 @@ struct engine_request {
     uint32_t n_choices;  /* ≥ 1 */
     struct slice stops[ENGINE_STOPS_MAX];
     uint32_t n_stops;
-    bool show_special;    /* control tokens are part of the reply's text */
-    bool ignore_eos; /* not with a schema or grammar, which say where a text may end */
+    bool show_special; /* control tokens are part of the reply's text */
+    bool ignore_eos;   /* not with a schema or grammar, which say where a text may end */
     /* What the answer may be: at most one of the two.  E_INVALID, E_UNSUPPORTED, E_SYNTAX and
      * E_LIMIT of grammar.h come as EVENT_ERROR. */
-    const struct json *schema; /* a JSON schema; NULL: none */
-    struct slice grammar;      /* GBNF; empty: none */
-    struct slice trigger;      /* not empty: free until this text, then by the grammar, then free again */
+    const struct json *schema;      /* a JSON schema; NULL: none */
+    const struct json *schema_else; /* instead of one that is not supported; NULL: that fails */
+    struct slice grammar;           /* GBNF; empty: none */
+    struct slice
+        trigger;          /* not empty: free until this text, then by the grammar, then free again */
     bool no_cache;        /* neither look up nor keep */
     uint32_t tenant;      /* of engine_sessions: whose pages it may use; 0: the default one.
                              Tenants get equal shares of steps, and so do sessions of one */

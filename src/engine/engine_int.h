@@ -58,7 +58,7 @@ struct choice {
     struct sequence *sequence; /* NULL while waiting to begin (again) */
     struct sampler *sampler;
     struct guard guard;
-    struct err guard_error; /* why it drew TOKEN_NONE */
+    struct err guard_error;   /* why it drew TOKEN_NONE */
     struct token_list tokens; /* prompt + generated */
     uint32_t n_generated;
     struct stream stream;
@@ -75,7 +75,7 @@ struct job {
     uint64_t id;
     struct engine_request *request;
     struct prompt prompt;
-    struct digest owner; /* salt of its pages: the tenant's, or an imported session's own */
+    struct digest owner;         /* salt of its pages: the tenant's, or an imported session's own */
     struct grammar_masks *masks; /* NULL: unconstrained */
     struct engine_usage usage;
     uint64_t submitted_ns, ready_ns, begun_ns, decode_ns;
@@ -168,9 +168,11 @@ NODISCARD enum status identity_of_model(struct engine *g, const struct model *m,
 struct digest identity_root(const struct engine *g);
 
 /* side.c: the repacked weights in a file */
-const void *side_find(void *engine, const struct model *m, uint64_t n); /* model_options.find_packed */
+const void *side_find(void *engine, const struct model *m,
+                      uint64_t n);   /* model_options.find_packed */
 void side_publish(struct engine *g); /* on a thread of its own, where nothing was found */
-/* After a step: did the file lose bytes meanwhile?  Then the step is void and side_mend packs anew. */
+/* After a step: did the file lose bytes meanwhile?  Then the step is void and side_mend packs anew.
+ */
 bool side_is_torn(struct engine *g);
 NODISCARD enum status side_mend(struct engine *g, struct err *e);
 void side_settle(struct engine *g); /* before model_free: waits for the publisher */

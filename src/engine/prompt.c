@@ -228,6 +228,7 @@ enum status prompt_build(struct engine *g, const struct engine_request *r,
         buf_init(&text, PROMPT_BYTES_MAX);
         struct digest said_owner = prompt_owner(g, owner);
         st = replay_render(g, r, &said_owner, &text, &n_replayed, e);
+        buf_add_slice(&text, r->suffix);
         if (st == OK && text.failed)
             st = err_set(e, E_LIMIT, "the prompt is longer than %u MiB", PROMPT_BYTES_MAX >> 20);
         if (st == OK)
@@ -265,8 +266,11 @@ static void build_job(struct engine *g, struct job *job)
     if (st == OK)
         st = prompt_build(g, job->request, &job->owner, &job->prompt, &e);
     const struct engine_request *r = job->request;
-    if (st == OK && (r->schema || r->grammar.len))
+    if (st == OK && (r->schema || r->grammar.len)) {
         st = constraints_get(g->constraints, r->schema, r->grammar, &job->masks, &e);
+        if (st != OK && st != E_NOMEM && r->schema_else)
+            st = constraints_get(g->constraints, r->schema_else, r->grammar, &job->masks, &e);
+    }
     job->ready_ns = clock_now_ns();
     struct message *m = st == OK ? mem_try_new(1, sizeof *m) : NULL;
     if (st == OK && !m)

@@ -221,6 +221,73 @@ static void reads_tools_and_variables(void **state)
     assert_true(request->continue_final_message && !request->add_generation_prompt);
 }
 
+static void expect_json(const struct json *v, const char *expected)
+{
+    struct buf b;
+    buf_init(&b, 1 << 16);
+    assert_non_null(v);
+    json_write(&b, v, (struct json_style){.is_compact = true});
+    assert_string_equal(b.ptr, expected);
+    buf_release(&b);
+}
+
+#define CALL_OF(name, arguments)                                       \
+    "{\"type\":\"object\",\"properties\":{\"name\":{\"const\":\"" name \
+    "\"},\"arguments\":" arguments                                     \
+    "},\"required\":[\"name\",\"arguments\"],\"additionalProperties\":false}"
+
+static void makes_grammars_of_formats_and_tools(void **state)
+{
+    (void)state;
+    static const char tools[] =
+        ",\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"f\",\"parameters\":{\"type\":"
+        "\"object\",\"properties\":{\"a\":{\"$ref\":\"#/$defs/A\"}},\"$defs\":{\"A\":{\"type\":"
+        "\"string\"}}}}},{\"type\":\"function\",\"function\":{\"name\":\"g\"}}]";
+    char body[1024];
+    expect_ok(API_CHAT, CHAT(",\"response_format\":{\"type\":\"json_object\"}"));
+    expect_json(request->schema, "{\"type\":\"object\"}");
+    assert_int_equal(request->trigger.len, 0);
+    expect_ok(API_CHAT, CHAT(",\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{"
+                             "\"name\":\"x\",\"schema\":{\"type\":\"integer\"}}}"));
+    expect_json(request->schema, "{\"type\":\"integer\"}");
+    expect_ok(API_TEXT, TEXT(",\"grammar\":\"root ::= \\\"x\\\"\""));
+    assert_true(slice_is(request->grammar, "root ::= \"x\""));
+    /* Calls: free until the mark, then one of the tools; definitions go to the root. */
+    snprintf(body, sizeof body, CHAT("%s"), tools);
+    expect_ok(API_CHAT, body);
+    assert_true(slice_is(request->trigger, "<tool_call>\n"));
+    assert_int_equal(request->suffix.len, 0);
+    expect_json(
+        request->schema,
+        "{\"anyOf\":[" CALL_OF(
+            "f",
+            "{\"type\":\"object\",\"properties\":{\"a\":{\"$ref\":\"#/$defs/A\"}},"
+            "\"$defs\":{\"A\":{\"type\":\"string\"}}}") "," CALL_OF("g",
+                                                                    "{\"type\":\"object\"}") "],\"$"
+                                                                                             "defs"
+                                                                                             "\":{"
+                                                                                             "\"A\""
+                                                                                             ":{"
+                                                                                             "\"typ"
+                                                                                             "e\":"
+                                                                                             "\"str"
+                                                                                             "ing\""
+                                                                                             "}}}");
+    expect_json(request->schema_else,
+                "{\"anyOf\":[" CALL_OF("f", "{\"type\":\"object\"}") "," CALL_OF(
+                    "g", "{\"type\":\"object\"}") "]}");
+    snprintf(body, sizeof body,
+             CHAT("%s,\"tool_choice\":{\"type\":\"function\",\"function\":{\"name\":\"g\"}}"),
+             tools);
+    expect_ok(API_CHAT, body);
+    assert_true(slice_is(request->suffix, "<tool_call>\n"));
+    assert_int_equal(request->trigger.len, 0);
+    expect_json(request->schema, "{\"anyOf\":[" CALL_OF("g", "{\"type\":\"object\"}") "]}");
+    snprintf(body, sizeof body, CHAT("%s,\"tool_choice\":\"none\""), tools);
+    expect_ok(API_CHAT, body);
+    assert_null(request->schema);
+}
+
 static void ignores_what_it_does_not_know(void **state)
 {
     (void)state;
@@ -277,19 +344,21 @@ static void refuses_chats_by_name(void **state)
         {CHAT(",\"logit_bias\":[[1]]"), "logit_bias", "entries"},
         {CHAT(",\"top_logprobs\":2"), "top_logprobs", "logprobs"},
         {CHAT(",\"logprobs\":true,\"top_logprobs\":21"), "top_logprobs", "21"},
-        {CHAT(",\"response_format\":{\"type\":\"json_object\"}"), "response_format", "supported"},
+        {CHAT(",\"response_format\":{\"type\":\"xml\"}"), "response_format", "json_object"},
         {CHAT(",\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{}}"),
-         "response_format", "supported"},
+         "response_format", "schema"},
         {CHAT(",\"tool_choice\":\"required\""), "tool_choice", "needs tools"},
         {CHAT(",\"tool_choice\":{\"type\":\"function\",\"function\":{\"name\":\"f\"}}"),
          "tool_choice", "needs tools"},
         {CHAT(",\"tool_choice\":\"any\""), "tool_choice", "auto, none"},
         {CHAT(",\"tools\":{}"), "tools", "array"},
+        {CHAT(",\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"f\"}}],"
+              "\"response_format\":{\"type\":\"json_object\"}"),
+         "tools", "form"},
+        {CHAT(",\"json_schema\":{},\"grammar\":\"root ::= x\""), "grammar", "excludes"},
         {CHAT(",\"tools\":[{\"type\":\"web_search\"}]"), "tools[0]", "web_search"},
         {CHAT(",\"tools\":[{\"type\":\"function\"}]"), "tools[0]", "name"},
         {CHAT(",\"functions\":[{\"name\":\"f\"}]"), "functions", "supported"},
-        {CHAT(",\"grammar\":\"root ::= x\""), "grammar", "supported"},
-        {CHAT(",\"json_schema\":{\"type\":\"object\"}"), "json_schema", "supported"},
         {CHAT(",\"modalities\":[\"text\",\"audio\"]"), "modalities", "text"},
         {CHAT(",\"chat_template_kwargs\":[]"), "chat_template_kwargs", "object"},
         {CHAT(",\"continue_final_message\":true,\"add_generation_prompt\":true"),
@@ -387,6 +456,7 @@ int main(void)
         T(reads_logprobs),
         T(reads_messages),
         T(reads_tools_and_variables),
+        T(makes_grammars_of_formats_and_tools),
         T(ignores_what_it_does_not_know),
         T(refuses_chats_by_name),
         T(reads_prompts),
