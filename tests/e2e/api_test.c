@@ -310,7 +310,7 @@ static void bad_requests_are_refused_in_openais_shape(void **state)
         {"POST", "/v1/chat/completions",
          "{\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}],\"tools\":[{\"type\":\"function\","
          "\"function\":{\"name\":\"f\"}}],"
-         "\"tool_choice\":\"required\"}",
+         "\"response_format\":{\"type\":\"json_object\"}}",
          400},
         {"POST", "/v1/chat/completions",
          "{\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}],\"logit_bias\":{\"x\":1}}", 400},
