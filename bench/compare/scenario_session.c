@@ -134,6 +134,7 @@ struct context_run {
     struct talk prompt, answered; /* up to the question; with its answer */
     double cold_first_ms;
     int64_t cold_tokens;
+    bool is_not_reused; /* after the first restart */
 };
 
 static bool context_cold(struct context_run *g)
@@ -192,6 +193,8 @@ static bool context_again(struct context_run *g, enum context_case which)
     if (is_ok) {
         if (which != SAME_PROCESS)
             cell_check_reuse(&c, g->cold_tokens, g->cold_first_ms);
+        if (which == AFTER_DROPPED)
+            g->is_not_reused = (c.flags & FLAG_NOT_REUSED) != 0;
         cell_add(g->r, &c);
     }
     answer_release(&a);
@@ -205,7 +208,14 @@ static void context_length(struct run *r, struct system *s, enum scenario_id id,
     g.how = cell_how(r, tokens + 2 * r->options->answer_tokens + 96);
     bool is_ok = context_cold(&g) && context_again(&g, SAME_PROCESS);
     for (int i = AFTER_DROPPED; is_ok && i <= REPEAT_WARM; i++) {
-        if ((s->can & (CAN_KEEP | CAN_RESTART)) == (CAN_KEEP | CAN_RESTART)) {
+        bool is_same_again = (i == AFTER_WARM || i == REPEAT_DROPPED) && g.is_not_reused;
+        if (is_same_again) {
+            struct sample c = cell(r, s, id, context_cases[i], tokens);
+            c.outcome = OUTCOME_SKIPPED;
+            snprintf(c.note, sizeof c.note,
+                     "its restore was not reused, so this would compute the prompt again");
+            results_add(r->results, &c);
+        } else if ((s->can & (CAN_KEEP | CAN_RESTART)) == (CAN_KEEP | CAN_RESTART)) {
             is_ok = context_again(&g, (enum context_case)i);
         } else {
             struct sample c = cell(r, s, id, context_cases[i], tokens);
