@@ -53,7 +53,8 @@ const struct option_row option_rows[OPTION_COUNT] = {
          .used_by = FOR_SERVE,
          .doc = "bytes a second that are read again in the background to find damage; 0: none"},
     [OPTION_STORE_KEY_FILE] =
-        {"--store-key-file", "store-key-file", KIND_TEXT, "FILE", .used_by = FOR_ENGINE | FOR_STORE,
+        {"--store-key-file", "store-key-file", KIND_TEXT, "FILE",
+         .used_by = FOR_ENGINE | FOR_SESSION | BIT(STORE_GC),
          .doc =
              "encrypt what is stored from now on (AES-256-GCM) with the key in FILE: 32 bytes, or "
              "64 hexadecimal digits (openssl rand -hex 32); pages are then decrypted into "

@@ -41,11 +41,17 @@ static enum status open_store(const struct config *c, bool is_read_only, struct 
                               struct err *e)
 {
     const char *dir = store_dir_of(c);
-    const struct store_options options = {.is_read_only = is_read_only};
+    uint8_t key[STORE_FILE_KEY_BYTES];
+    bool has_key;
     *o = (struct opened){0};
     if (access(dir, F_OK) != 0)
         return err_set(e, E_NOT_FOUND, "%s: no store there; give --store DIR, or serve first", dir);
-    enum status st = store_open(os_fs_real(), dir, &options, &o->store, e);
+    enum status st = store_key_of(c, key, &has_key, e);
+    if (st != OK)
+        return st;
+    const struct store_options options = {.is_read_only = is_read_only,
+                                          .file_key = has_key ? key : NULL};
+    st = store_open(os_fs_real(), dir, &options, &o->store, e);
     const struct sessions_options so = {.store = o->store, .is_read_only = is_read_only};
     if (st == OK)
         st = sessions_open(&so, &o->sessions, e);

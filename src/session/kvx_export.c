@@ -217,14 +217,13 @@ static uint8_t *copy_page(struct writer *w, const struct digest *key, const uint
     for (uint32_t i = 0; i < pin.n_chunks; i++)
         n += store_chunk(&pin, i).len;
     uint8_t *out = pin.kind == RECORD_PAGE && n <= KVX_FRAME_MAX ? mem_try_new(n, 1) : NULL;
-    bool is_good = out && store_fault_in(&pin, &e) == OK;
+    bool is_good = out && store_fault_in(&pin, &e) == OK; /* in one piece, before the chunks */
     uint8_t *at = out + KVX_PAGE_HEAD + (size_t)pin.n_chunks * 8;
     for (uint32_t i = 0; is_good && i < pin.n_chunks; i++) {
-        struct store_chunk_ref c = store_chunk(&pin, i);
-        memcpy(at, c.bytes, c.len);
-        is_good = checksum_equal(checksum_of(at, c.len), c.sum);
-        put_le64(out + KVX_PAGE_HEAD + (size_t)i * 8, c.len);
-        at += c.len;
+        uint64_t len = store_chunk(&pin, i).len;
+        is_good = store_copy_chunk(&pin, i, at, &e) == OK;
+        put_le64(out + KVX_PAGE_HEAD + (size_t)i * 8, len);
+        at += len;
     }
     for (uint32_t i = 0; is_good && i < 4; i++)
         put_le32(out + 4 * i, place[i]);

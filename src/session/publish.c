@@ -46,6 +46,7 @@ static enum status copy_page(struct way *w, uint32_t group, const struct digest 
                             .parent = w->public_chain,
                             .layout = pin.layout,
                             .depth = page,
+                            .owner = store_owner_of(&w->public_owner),
                             .meta = pin.meta,
                             .meta_len = pin.meta_len,
                             .n_chunks = pin.n_chunks};
@@ -56,8 +57,7 @@ static enum status copy_page(struct way *w, uint32_t group, const struct digest 
     for (uint32_t i = 0; is_good && i < pin.n_chunks; i++) {
         struct store_chunk_ref c = store_chunk(&pin, i);
         uint8_t *copy = bytes + (c.bytes - pin.payload);
-        memcpy(copy, c.bytes, c.len);
-        is_good = checksum_equal(checksum_of(copy, c.len), c.sum);
+        is_good = store_copy_chunk(&pin, i, copy, &why) == OK;
         chunks[i] = (struct store_chunk){copy, c.len};
     }
     if (is_good && !store_has(w->b->store, &put.key)) {

@@ -82,8 +82,14 @@ static enum status open_key(struct store *s, uint64_t number, uint8_t out[SEAL_K
 enum status sealed_check_file_key(struct store *s, struct err *e)
 {
     uint8_t key[SEAL_KEY_BYTES];
-    if (!s->keyring.has_file_key)
-        return OK;
+    if (!s->keyring.has_file_key) {
+        /* Without it tenants and their salts cannot be read: new ones in their place would be the
+         * end of all that was kept under the old. */
+        if (s->is_read_only || s->stat.n_records[RECORD_KEY] == 0)
+            return OK;
+        return err_set(e, E_DENIED, "%s is encrypted: it is written to with its key file only",
+                       s->dir);
+    }
     for (uint32_t i = 0; i < s->keyring.n; i++) {
         enum status st = open_key(s, s->keyring.keys[i].number, key, e);
         OPENSSL_cleanse(key, sizeof key);
@@ -251,7 +257,12 @@ enum status sealed_pin(struct store *s, struct store_pin *pin, const struct reco
         const struct store_chunk_ref *last = &c->chunks[r->n_chunks - 1];
         pin->payload_len = (uint64_t)(last->bytes - c->payload) + last->len;
     }
-    return OK;
+    /* Small records are read whole by whoever asks for one. */
+    for (uint32_t i = 0; i < r->n_chunks && st == OK && !kind_is_kv(r->kind); i++)
+        st = sealed_check_chunk(pin, i, e);
+    if (st != OK)
+        sealed_unpin(pin);
+    return st;
 }
 
 void sealed_unpin(struct store_pin *pin)
@@ -274,8 +285,12 @@ struct sealed_bytes sealed_cipher(const struct store_pin *pin)
 
 enum status sealed_check_chunk(const struct store_pin *pin, uint32_t i, struct err *e)
 {
-    const struct clear *c = pin->clear;
+    struct clear *c = pin->clear;
     struct record_chunk row = record_chunk_at(c->r.table, i, c->r.payload_len);
+    uint64_t len = c->chunks[i].len;
     uint8_t *dst = c->payload + (c->chunks[i].bytes - c->payload);
-    return seal_decrypt(c->key, &c->r, i, c->cipher + row.at, c->chunks[i].len, dst, e);
+    enum status st = seal_decrypt(c->key, &c->r, i, c->cipher + row.at, len, dst, e);
+    if (st == OK)
+        c->chunks[i].sum = checksum_of(dst, (size_t)len); /* store_chunk() speaks of these bytes */
+    return st;
 }

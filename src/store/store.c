@@ -319,7 +319,7 @@ static enum status open_store(const struct os_fs *fs, const char *dir,
     }
     if (st == OK)
         st = recover_open(s, e);
-    if (st == OK)
+    if (st == OK && !is_rebuild)
         st = sealed_check_file_key(s, e);
     s->touched_written_ms = (uint64_t)clock_unix_ms();
     if (st == OK && !s->is_read_only)

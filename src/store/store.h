@@ -41,7 +41,8 @@ struct store_options {
     uint64_t segment_bytes;     /* 0: the default; tests use small ones */
     uint64_t max_write_per_day; /* bytes of pages and heads written in one UTC day; 0: no ceiling */
     const uint8_t *file_key; /* [STORE_FILE_KEY_BYTES]: new records are encrypted, old ones can be
-                              * read; NULL: encrypted ones are misses.  Copied */
+                              * read.  NULL: encrypted ones are misses, and a store that has some
+                              * opens read-only alone (E_DENIED).  Copied */
     uint64_t scrub_bytes_per_s; /* read again in the background to find damage; 0: nothing is */
 };
 

@@ -209,7 +209,8 @@ bool follow_find(struct store *s, const struct digest *key);
 void follow_refresh(struct store *s);
 
 /* ---- sealed.c ---- */
-/* Before recovery's end: E_DENIED when the store's data keys were wrapped by another file key. */
+/* E_DENIED: the store's data keys were wrapped by another file key; or there are some, none was given,
+ * and the store is open for writing. */
 NODISCARD enum status sealed_check_file_key(struct store *s, struct err *e);
 /* Encrypts an item that is to be written; *block is the caller's to free after the write. */
 void sealed_fill(struct store *s, struct item *item, const struct store_put *put, void **block);

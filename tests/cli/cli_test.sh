@@ -166,8 +166,8 @@ out_has '"disk":401,"computed":0'
 [ "${cold%%,\"cached\"*}" = "$(sed 's/,"cached".*//' "$tmp/out")" ] || miss "store: resumed otherwise"
 run 0 store stat --store "$tmp/kv";        out_has "page"
 run 0 store stat --json --store "$tmp/kv"; out_has '"live_bytes"'
-run 0 store ls --store "$tmp/kv";          out_has "head"
-run 0 store ls --json --store "$tmp/kv";   out_has '"kind":"page"'
+run 0 store ls --records --store "$tmp/kv";          out_has "head"
+run 0 store ls --records --json --store "$tmp/kv";   out_has '"kind":"page"'
 run 0 store verify --store "$tmp/kv";      out_has "0 bad"
 
 echo "# talking"

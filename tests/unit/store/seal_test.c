@@ -195,15 +195,21 @@ static void test_without_the_key(void **state)
     kit_dir(dir);
     struct store_options options = with_key(file_key), keyless = with_key(NULL),
                          wrong = with_key(other_key);
-    struct store *s = kit_open(dir, &options);
+    struct store *s = kit_open(dir, &keyless);
+    put_all(s, N / 2, N); /* in the clear, before there was a key */
+    store_close(s);
+    s = kit_open(dir, &options);
     put_all(s, 0, N / 2);
     store_close(s);
+    assert_int_equal(store_open(os_fs_real(), dir, &keyless, &s, &e), E_DENIED);
+    keyless.is_read_only = true;
     s = kit_open(dir, &keyless);
     for (uint32_t i = 0; i < N / 2; i++) {
         struct digest key = key_of(i);
         assert_int_equal(store_get(s, &key, &pin, &e), E_NOT_FOUND);
     }
-    put_all(s, N / 2, N); /* in the clear, beside them */
+    for (uint32_t i = N / 2; i < N; i++)
+        must_have(s, i, false);
     store_stat(s, &stat);
     assert_int_equal(stat.n_quarantined, 0);
     store_close(s);
