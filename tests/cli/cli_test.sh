@@ -182,7 +182,7 @@ out_is "I am skald, a tiny recall model."
 run 0 chat --temperature 0 --store "$tmp/kv" --session s --timings <"$tmp/in"
 [ "$(wc -l <"$tmp/kv/chats/s.jsonl")" = 4 ] || miss "chat: the session holds $(wc -l <"$tmp/kv/chats/s.jsonl") messages, expected 4"
 run 0 store ls --store "$tmp/kv"
-grep -qE '^session  20[0-9]{2}-.* tokens  s  \(' "$tmp/out" || miss "store ls: no session s: $(head -n 3 "$tmp/out")"
+grep -qE '^20[0-9]{2}-.* tokens .* s  \(' "$tmp/out" || miss "store ls: no session s: $(head -n 3 "$tmp/out")"
 run 0 models
 out_has "skald"
 
