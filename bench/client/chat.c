@@ -168,12 +168,30 @@ static void read_text(struct reading *g, uint32_t index, const struct json *v)
         g->is_hung_up = true;
 }
 
+/* More of the last call's arguments, which stand before the three bytes "}] at the end. */
+static void add_arguments(struct chat_choice *choice, struct slice piece)
+{
+    struct buf *b = &choice->calls;
+    b->len -= 3;
+    size_t quote = b->len;
+    json_write_string(b, piece);
+    if (b->failed)
+        return;
+    memmove(b->ptr + quote, b->ptr + quote + 1, b->len - quote - 1);
+    b->len--;
+    buf_add_text(b, "}]");
+}
+
 static void read_calls(struct reading *g, uint32_t index, const struct json *calls)
 {
     struct chat_choice *choice = &g->reply->choices[index];
     for (size_t i = 0; calls && calls->kind == JSON_ARRAY && i < calls->count; i++) {
         const struct json *fn = json_get(&calls->items[i], "function");
         const struct json *name = json_get(fn, "name"), *arguments = json_get(fn, "arguments");
+        if (!name && choice->n_calls && arguments && arguments->kind == JSON_STRING) {
+            add_arguments(choice, arguments->text);
+            continue;
+        }
         if (!name || name->kind != JSON_STRING || !arguments || arguments->kind != JSON_STRING) {
             wrong(g, "a tool call without name and arguments");
             return;
