@@ -2,6 +2,7 @@
  * automaton.c — nondeterministic automata, and finite ones by hand, by product, by complement. */
 #include "grammar/automaton.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/check.h"
@@ -29,6 +30,37 @@ static bool grow(void **items, uint32_t count, uint32_t *cap, size_t size, uint3
     *items = more;
     *cap = wanted;
     return true;
+}
+
+/* ---- what the readers share ---- */
+static int by_lo(const void *a, const void *b)
+{
+    const struct code_range *x = a, *y = b;
+    return (x->lo > y->lo) - (x->lo < y->lo);
+}
+
+uint32_t ranges_invert(struct code_range *ranges, uint32_t n, struct code_range *gaps)
+{
+    uint32_t at = 0, n_gaps = 0;
+    if (n)
+        qsort(ranges, n, sizeof *ranges, by_lo);
+    for (uint32_t i = 0; i < n; i++) {
+        if (ranges[i].lo > at)
+            gaps[n_gaps++] = (struct code_range){at, ranges[i].lo - 1};
+        if (ranges[i].hi + 1 > at)
+            at = ranges[i].hi + 1;
+    }
+    if (at <= CODE_POINT_MAX)
+        gaps[n_gaps++] = (struct code_range){at, CODE_POINT_MAX};
+    return n_gaps;
+}
+
+int hex_value(char c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    c |= 32;
+    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
 /* ---- nfa ---- */

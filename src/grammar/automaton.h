@@ -16,6 +16,13 @@
 #define AUTOMATON_EDGES_MAX  (1u << 20)
 #define STATE_NONE           UINT32_MAX
 
+struct code_range {
+    uint32_t lo, hi;
+};
+/* gaps [n + 1] = the code points outside ranges [n], which are put into order; returns how many. */
+uint32_t ranges_invert(struct code_range *ranges, uint32_t n, struct code_range *gaps);
+int hex_value(char c); /* of a hex digit in either case; −1: it is none */
+
 /* ---- with choice: easy to build ---- */
 enum nfa_kind {
     NFA_SYMBOL,   /* consumes one symbol of lo..hi */

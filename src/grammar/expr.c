@@ -94,10 +94,10 @@ const struct expr *expr_never(struct arena *a)
     return expr_new(a, EXPR_NEVER);
 }
 
-const struct expr *expr_class(struct arena *a, const struct expr_range *ranges, uint32_t n)
+const struct expr *expr_class(struct arena *a, const struct code_range *ranges, uint32_t n)
 {
     struct expr *x = expr_new(a, EXPR_CLASS);
-    struct expr_range *copy = arena_alloc(a, n + 1, sizeof *copy);
+    struct code_range *copy = arena_alloc(a, n + 1, sizeof *copy);
     if (!x || !copy)
         return NULL;
     memcpy(copy, ranges, n * sizeof *copy);

@@ -26,9 +26,6 @@ enum expr_kind {
     EXPR_BYTES,  /* ASCII that the automaton accepts */
     EXPR_GRAPH   /* ways through nodes 0..n_nodes−1, from 0 to 1 */
 };
-struct expr_range {
-    uint32_t lo, hi;
-};
 struct expr_edge {
     uint32_t from, to;
     const struct expr *what;
@@ -36,7 +33,7 @@ struct expr_edge {
 struct expr {
     enum expr_kind kind;
     struct slice text;
-    const struct expr_range *ranges;
+    const struct code_range *ranges;
     const struct expr *const *items;
     uint32_t n; /* of ranges, items, edges */
     uint32_t least, most;
@@ -68,7 +65,7 @@ NODISCARD const struct dfa *rules_keep(struct rules *r, struct dfa *d);
 const struct expr *expr_text(struct arena *a, struct slice text); /* text is copied */
 const struct expr *expr_lit(struct arena *a, const char *text);   /* not copied */
 const struct expr *expr_never(struct arena *a);
-const struct expr *expr_class(struct arena *a, const struct expr_range *ranges, uint32_t n);
+const struct expr *expr_class(struct arena *a, const struct code_range *ranges, uint32_t n);
 const struct expr *expr_list(struct arena *a, enum expr_kind kind, const struct expr *const *items,
                              uint32_t n); /* SEQUENCE or CHOICE; items are copied */
 const struct expr *expr_repeat(struct arena *a, const struct expr *what, uint32_t least,

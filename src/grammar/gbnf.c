@@ -78,13 +78,10 @@ static enum status read_hex(struct reader *r, uint32_t digits, uint32_t *cp)
 {
     *cp = 0;
     for (uint32_t i = 0; i < digits; i++, r->at++) {
-        char c = peek(r);
-        if (c >= '0' && c <= '9')
-            *cp = *cp * 16 + (uint32_t)(c - '0');
-        else if ((c | 32) >= 'a' && (c | 32) <= 'f')
-            *cp = *cp * 16 + (uint32_t)((c | 32) - 'a' + 10);
-        else
+        int digit = hex_value(peek(r));
+        if (digit < 0)
             return fail(r, E_SYNTAX, "a hex digit is missing");
+        *cp = *cp * 16 + (uint32_t)digit;
     }
     return *cp <= CODE_POINT_MAX ? OK : fail(r, E_SYNTAX, "no such code point");
 }
@@ -173,27 +170,12 @@ static enum status list_add(struct reader *r, struct list *l, const void *item, 
 }
 
 /* ---- classes ---- */
-static int by_lo(const void *a, const void *b)
+static const struct expr *inverted(struct reader *r, struct code_range *ranges, uint32_t n)
 {
-    const struct expr_range *x = a, *y = b;
-    return (x->lo > y->lo) - (x->lo < y->lo);
-}
-
-static const struct expr *inverted(struct reader *r, struct expr_range *ranges, uint32_t n)
-{
-    struct expr_range *gaps = mem_try_new((size_t)n + 1, sizeof *gaps);
+    struct code_range *gaps = mem_try_new((size_t)n + 1, sizeof *gaps);
     if (!gaps)
         return NULL;
-    qsort(ranges, n, sizeof *ranges, by_lo);
-    uint32_t at = 0, n_gaps = 0;
-    for (uint32_t i = 0; i < n; i++) {
-        if (ranges[i].lo > at)
-            gaps[n_gaps++] = (struct expr_range){at, ranges[i].lo - 1};
-        if (ranges[i].hi + 1 > at)
-            at = ranges[i].hi + 1;
-    }
-    if (at <= CODE_POINT_MAX)
-        gaps[n_gaps++] = (struct expr_range){at, CODE_POINT_MAX};
+    uint32_t n_gaps = ranges_invert(ranges, n, gaps);
     const struct expr *out = expr_class(&r->rules.arena, gaps, n_gaps);
     mem_free(gaps);
     return out;
@@ -207,7 +189,7 @@ static enum status read_class(struct reader *r, const struct expr **out)
     bool is_inverted = peek(r) == '^';
     r->at += is_inverted;
     while (st == OK && peek(r) != ']') {
-        struct expr_range range = {0};
+        struct code_range range = {0};
         st = read_char(r, &range.lo);
         range.hi = range.lo;
         if (st == OK && peek(r) == '-' && r->at + 1 < r->text.len &&
@@ -224,7 +206,7 @@ static enum status read_class(struct reader *r, const struct expr **out)
     if (st == OK) {
         *out = is_inverted
                    ? inverted(r, l.items, l.n)
-                   : expr_class(&r->rules.arena, l.items ? l.items : &(struct expr_range){0}, l.n);
+                   : expr_class(&r->rules.arena, l.items ? l.items : &(struct code_range){0}, l.n);
         if (!*out)
             st = err_set(r->e, E_NOMEM, "grammar: out of memory");
     }
@@ -248,7 +230,7 @@ static enum status read_group(struct reader *r, const struct expr **out)
 
 static enum status read_part(struct reader *r, const struct expr **out)
 {
-    static const struct expr_range any = {0, CODE_POINT_MAX};
+    static const struct code_range any = {0, CODE_POINT_MAX};
     char c = peek(r);
     if (c == '"')
         return read_text(r, out);

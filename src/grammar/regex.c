@@ -8,9 +8,6 @@
 
 #define RANGES_MAX 512u
 
-struct range {
-    uint32_t lo, hi;
-};
 struct parser {
     struct nfa n;
     struct slice text;
@@ -57,7 +54,7 @@ static enum status fail(struct parser *p, enum status st, const char *what)
 
 /* ---- sets of code points ---- */
 struct set {
-    struct range r[RANGES_MAX];
+    struct code_range r[RANGES_MAX];
     uint32_t n;
 };
 
@@ -65,30 +62,18 @@ static bool set_add(struct set *s, uint32_t lo, uint32_t hi)
 {
     if (s->n == RANGES_MAX)
         return false;
-    s->r[s->n++] = (struct range){lo, hi};
+    s->r[s->n++] = (struct code_range){lo, hi};
     return true;
 }
 
-/* The gaps between the ranges of s [by insertion sort: sets are short]. */
 static bool set_invert(struct set *s)
 {
-    for (uint32_t i = 1; i < s->n; i++)
-        for (uint32_t j = i; j > 0 && s->r[j].lo < s->r[j - 1].lo; j--) {
-            struct range swap = s->r[j];
-            s->r[j] = s->r[j - 1];
-            s->r[j - 1] = swap;
-        }
-    struct set gaps = {.n = 0};
-    uint32_t at = 0;
-    for (uint32_t i = 0; i < s->n; i++) {
-        if (s->r[i].lo > at && !set_add(&gaps, at, s->r[i].lo - 1))
-            return false;
-        if (s->r[i].hi + 1 > at)
-            at = s->r[i].hi + 1;
-    }
-    if (at <= CODE_POINT_MAX && !set_add(&gaps, at, CODE_POINT_MAX))
+    struct code_range gaps[RANGES_MAX + 1];
+    uint32_t n = ranges_invert(s->r, s->n, gaps);
+    if (n > RANGES_MAX)
         return false;
-    *s = gaps;
+    memcpy(s->r, gaps, n * sizeof *gaps);
+    s->n = n;
     return true;
 }
 
@@ -103,7 +88,7 @@ static bool set_join(struct set *s, const struct set *other)
 /* \d \w \s and their complements; ECMA-262: ASCII for the first two, Unicode space for the last. */
 static bool class_of_letter(char letter, struct set *s)
 {
-    static const struct range space[] = {
+    static const struct code_range space[] = {
         {9, 13},          {32, 32},         {0xA0, 0xA0},     {0x1680, 0x1680}, {0x2000, 0x200A},
         {0x2028, 0x2029}, {0x202F, 0x202F}, {0x205F, 0x205F}, {0x3000, 0x3000}, {0xFEFF, 0xFEFF}};
     s->n = 0;
@@ -137,14 +122,10 @@ static bool take_hex(struct parser *p, uint32_t digits, uint32_t *value)
     for (uint32_t i = 0; i < digits; i++) {
         if (p->at >= p->text.len)
             return false;
-        char c = p->text.ptr[p->at++];
-        uint32_t d = c >= '0' && c <= '9'   ? (uint32_t)(c - '0')
-                     : c >= 'a' && c <= 'f' ? (uint32_t)(c - 'a' + 10)
-                     : c >= 'A' && c <= 'F' ? (uint32_t)(c - 'A' + 10)
-                                            : 16;
-        if (d == 16)
+        int d = hex_value(p->text.ptr[p->at++]);
+        if (d < 0)
             return false;
-        *value = *value * 16 + d;
+        *value = *value * 16 + (uint32_t)d;
     }
     return true;
 }

@@ -34,23 +34,15 @@ static enum status check_keywords(struct schema *s, const struct json *schema)
 }
 
 /* ---- references ---- */
-static int hex_digit(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    c |= 32;
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 /* One part of a JSON pointer (RFC 6901) in a URI fragment: %XX, then ~1 and ~0. */
 static bool unescape(struct slice part, char *out, size_t size, size_t *len)
 {
     size_t n = 0;
     for (size_t i = 0; i < part.len; i++) {
         char c = part.ptr[i];
-        if (c == '%' && i + 2 < part.len && hex_digit(part.ptr[i + 1]) >= 0 &&
-            hex_digit(part.ptr[i + 2]) >= 0) {
-            c = (char)(hex_digit(part.ptr[i + 1]) * 16 + hex_digit(part.ptr[i + 2]));
+        if (c == '%' && i + 2 < part.len && hex_value(part.ptr[i + 1]) >= 0 &&
+            hex_value(part.ptr[i + 2]) >= 0) {
+            c = (char)(hex_value(part.ptr[i + 1]) * 16 + hex_value(part.ptr[i + 2]));
             i += 2;
         } else if (c == '~' && i + 1 < part.len &&
                    (part.ptr[i + 1] == '0' || part.ptr[i + 1] == '1')) {

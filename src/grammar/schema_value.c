@@ -27,7 +27,7 @@ static const struct expr *shared(struct schema *s, uint32_t *rule, const char *n
 static const struct expr *space_body(struct schema *s)
 {
     struct arena *a = &s->rules.arena;
-    static const struct expr_range blank[] = {{'\t', '\t'}, {' ', ' '}};
+    static const struct code_range blank[] = {{'\t', '\t'}, {' ', ' '}};
     const struct expr *indent = expr_repeat(a, expr_class(a, blank, 2), 0, 40);
     const struct expr *ways[] = {expr_lit(a, ""), expr_lit(a, " "),
                                  EXPR_SEQ(a, expr_lit(a, "\n"), indent)};
@@ -43,16 +43,16 @@ const struct expr *schema_space(struct schema *s)
 static const struct expr *string_body(struct schema *s)
 {
     struct arena *a = &s->rules.arena;
-    static const struct expr_range plain[] = {
+    static const struct code_range plain[] = {
         {0x20, '"' - 1}, {'"' + 1, '\\' - 1}, {'\\' + 1, CODE_POINT_MAX}};
-    static const struct expr_range letter[] = {{'"', '"'}, {'/', '/'}, {'\\', '\\'}, {'b', 'b'},
+    static const struct code_range letter[] = {{'"', '"'}, {'/', '/'}, {'\\', '\\'}, {'b', 'b'},
                                                {'f', 'f'}, {'n', 'n'}, {'r', 'r'},   {'t', 't'}};
-    static const struct expr_range hex[] = {{'0', '9'}, {'A', 'F'}, {'a', 'f'}};
-    static const struct expr_range not_d[] = {
+    static const struct code_range hex[] = {{'0', '9'}, {'A', 'F'}, {'a', 'f'}};
+    static const struct code_range not_d[] = {
         {'0', '9'}, {'A', 'C'}, {'E', 'F'}, {'a', 'c'}, {'e', 'f'}};
-    static const struct expr_range d[] = {{'D', 'D'}, {'d', 'd'}}, low[] = {{'0', '7'}};
-    static const struct expr_range first[] = {{'8', '9'}, {'A', 'B'}, {'a', 'b'}};
-    static const struct expr_range second[] = {{'C', 'F'}, {'c', 'f'}};
+    static const struct code_range d[] = {{'D', 'D'}, {'d', 'd'}}, low[] = {{'0', '7'}};
+    static const struct code_range first[] = {{'8', '9'}, {'A', 'B'}, {'a', 'b'}};
+    static const struct code_range second[] = {{'C', 'F'}, {'c', 'f'}};
     const struct expr *x = expr_class(a, hex, 3), *slash_u = expr_lit(a, "\\u");
     const struct expr *ways[] = {
         expr_class(a, plain, 3), EXPR_SEQ(a, expr_lit(a, "\\"), expr_class(a, letter, 8)),
