@@ -289,7 +289,7 @@ static double read_chain(const char *dir, const struct store_options *options, d
     uint64_t start = clock_now_ns();
     for (uint32_t i = 0; i < N_PAGES; i++) {
         struct digest k = key_of(1, i);
-        if (store_get(s, &k, &pins[i], &e) != OK)
+        if (store_get_unread(s, &k, PAGE_BYTES, &pins[i], &e) != OK)
             die("get", &e);
         list[i] = &pins[i];
     }

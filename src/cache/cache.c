@@ -171,7 +171,8 @@ static struct node *load_best(struct walk *w, struct node *parent, const struct 
     struct digest chain = key_chain(c, owner, parent_chain, tokens, n);
     struct digest key = key_page(c, 0, &chain);
     w->hash_ns += clock_now_ns() - start;
-    struct node *best = persist_load(c, parent, owner, &key);
+    struct node *best = n == PAGE_TOKENS ? persist_load_full(c, parent, owner, tokens, &chain, &key)
+                                         : persist_load(c, parent, owner, &key);
     if (best && is_present(best, 0)) {
         *common = n;
         return best;

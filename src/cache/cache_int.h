@@ -176,7 +176,16 @@ void persist_head(struct cache *c, const struct node *parent, uint32_t depth,
                   const struct digest *chain, const float *logits);
 /* Maps the stored page of a node; false: the store has none (or a bad one). */
 bool persist_map(struct cache *c, struct node *n, uint32_t group);
-/* The stored page under `chain`, as a new child of parent; NULL: none. */
+/* The stored page of exactly these tokens (PAGE_TOKENS of them), as a child of parent; NULL: none.
+ */
+struct node *persist_load_full(struct cache *c, struct node *parent, const struct digest *owner,
+                               const uint32_t *tokens, const struct digest *chain,
+                               const struct digest *key);
+/* Faults a mapped page in; one that was not read until now is compared with what it should be.
+ * E_CORRUPT, E_IO. */
+NODISCARD enum status persist_fault_in(const struct cache *c, struct node *n, uint32_t group,
+                                       struct err *e);
+/* The stored page under `page_key`, as a new child of parent; NULL: none. */
 struct node *persist_load(struct cache *c, struct node *parent, const struct digest *owner,
                           const struct digest *page_key);
 

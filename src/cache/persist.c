@@ -261,24 +261,66 @@ static void attach(struct cache *c, struct node *n, uint32_t group, const struct
     node_update_idle(c, n);
 }
 
+static bool is_page_of(const struct cache *c, const struct store_pin *pin, const struct node *n,
+                       uint32_t group)
+{
+    return is_page(c, pin, group) && get_le32(pin->meta + 4) == n->n_tokens &&
+           memcmp(pin->meta + META_PREFIX_BYTES, n->tokens, n->n_tokens * 4) == 0 &&
+           digest_equal(&pin->chain, &n->chain);
+}
+
+/* Of a page whose tokens are known the key says all: it is read, and compared with what it should
+ * be, when it is about to be used (verify.c).  Tails are copied at once, and read at once. */
+static enum status get_page(struct cache *c, const struct digest *key, uint32_t group,
+                            uint32_t n_tokens, struct store_pin *pin)
+{
+    struct err e;
+    return n_tokens == PAGE_TOKENS ? store_get_unread(c->options.store, key,
+                                                      c->options.groups[group].page_bytes, pin, &e)
+                                   : store_get(c->options.store, key, pin, &e);
+}
+
 bool persist_map(struct cache *c, struct node *n, uint32_t group)
 {
     if (!c->options.store)
         return false;
     struct digest key = key_page(c, group, &n->chain);
     struct store_pin pin;
-    struct err e;
-    if (store_get(c->options.store, &key, &pin, &e) != OK) {
+    if (get_page(c, &key, group, n->n_tokens, &pin) != OK) {
         n->pages[group].is_durable = false; /* evicted meanwhile, or damaged */
         return false;
     }
-    if (!is_page(c, &pin, group) || get_le32(pin.meta + 4) != n->n_tokens ||
-        memcmp(pin.meta + META_PREFIX_BYTES, n->tokens, n->n_tokens * 4) != 0) {
+    if (!pin.is_unread && !is_page_of(c, &pin, n, group)) {
         store_unpin(c->options.store, &pin);
         return false;
     }
     attach(c, n, group, &pin);
     return true;
+}
+
+enum status persist_fault_in(const struct cache *c, struct node *n, uint32_t group, struct err *e)
+{
+    struct store_pin *pin = &n->pages[group].pin;
+    bool was_unread = pin->is_unread;
+    enum status st = store_fault_in(pin, e);
+    if (st == OK && was_unread && !is_page_of(c, pin, n, group))
+        st = err_set(e, E_CORRUPT, "not the page that its key names");
+    return st;
+}
+
+struct node *persist_load_full(struct cache *c, struct node *parent, const struct digest *owner,
+                               const uint32_t *tokens, const struct digest *chain,
+                               const struct digest *key)
+{
+    struct node *n = node_find_child(parent, owner, tokens, PAGE_TOKENS);
+    if (!n) {
+        if (!store_has(c->options.store, key))
+            return NULL;
+        n = node_add_child(c, parent, owner, tokens, PAGE_TOKENS, chain);
+    }
+    if (!n || (n->pages[0].where == PAGE_NONE && !persist_map(c, n, 0)))
+        return NULL;
+    return n;
 }
 
 struct node *persist_load(struct cache *c, struct node *parent, const struct digest *owner,

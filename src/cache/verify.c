@@ -35,7 +35,7 @@ enum status verify_page(struct cache *c, struct node *n, uint32_t group, struct 
     uint32_t n_layers = c->options.groups[group].n_layers;
     if (p->where != PAGE_MAPPED || p->n_verified == n_layers)
         return OK;
-    enum status st = store_fault_in(&p->pin, e);
+    enum status st = persist_fault_in(c, n, group, e);
     if (st == OK && n->n_tokens < PAGE_TOKENS)
         st = store_check_chunk(&p->pin, 0, e);
     else
@@ -122,9 +122,8 @@ enum status cache_before_layer(struct cache *c, uint32_t group, uint32_t slot, u
     struct err e;
     uint64_t start = clock_now_ns();
     for (uint32_t i = worker; slot == 0 && i < c->n_verify; i += n_workers) {
-        struct page *p = &c->verify[i].node->pages[c->verify[i].group];
-        if (is_mine(c, i, group, slot) && store_fault_in(&p->pin, &e) != OK)
-            mark_bad(c, p);
+        if (is_mine(c, i, group, slot) && persist_fault_in(c, c->verify[i].node, group, &e) != OK)
+            mark_bad(c, &c->verify[i].node->pages[group]);
     }
     uint64_t faulted = clock_now_ns();
     for (uint32_t i = worker; i < c->n_verify; i += n_workers) {

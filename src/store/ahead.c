@@ -153,8 +153,10 @@ void store_read_ahead(struct store *s, const struct store_pin *const *pins, uint
         struct sealed_bytes bytes = {pins[i]->payload, pins[i]->payload_len};
         if (pins[i]->clear)
             bytes = sealed_cipher(pins[i]);
-        uint64_t from = (uint64_t)(bytes.bytes - g->map);
-        x[i] = (struct extent){g, from / AHEAD_PAGE_BYTES * AHEAD_PAGE_BYTES, from + bytes.len};
+        uint64_t from = (uint64_t)(bytes.bytes - g->map), to = from + bytes.len;
+        if (pins[i]->is_unread)
+            from = pins[i]->at;
+        x[i] = (struct extent){g, from / AHEAD_PAGE_BYTES * AHEAD_PAGE_BYTES, to};
     }
     qsort(x, n_pins, sizeof *x, by_place);
     submit(a, x, merge(x, n_pins));

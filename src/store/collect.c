@@ -150,7 +150,7 @@ static enum status move_records(struct store *s, uint32_t slot, struct load *l, 
         pthread_mutex_unlock(&s->lock);
         struct record r;
         struct err why;
-        st = read_head(s, g, (uint64_t)entry->unit * RECORD_UNIT,
+        st = read_head(g, (uint64_t)entry->unit * RECORD_UNIT,
                        (uint64_t)entry->n_units * RECORD_UNIT, &key, &r, &why);
         if (st == OK && is_quarantined)
             st = err_set(&why, E_CORRUPT, "quarantined");

@@ -534,7 +534,7 @@ static void forget_sibling(struct store *s, const struct index_row *row, uint32_
     struct record r;
     struct err why;
     if (kind_is_kv(row->kind) &&
-        read_head(s, s->segments[slot], row->offset, row->bytes, &row->key, &r, &why) == OK)
+        read_head(s->segments[slot], row->offset, row->bytes, &row->key, &r, &why) == OK)
         change_sibling(s, CHANGE_SIBLING_REMOVE, &r);
 }
 

@@ -13,12 +13,17 @@
 #define NEIGHBOUR_TRIES 8u /* rows looked at for one that still lives */
 #define GET_TRIES_MAX   4u /* a record may move while it is looked up */
 
-enum status read_head(const struct store *s, const struct segment *g, uint64_t offset,
-                      uint64_t bytes, const struct digest *key, struct record *out, struct err *e)
+static bool is_inside(const struct segment *g, uint64_t offset, uint64_t bytes)
 {
-    struct record_place place = {s->id, g->head.number, offset};
-    if (offset < RECORD_UNIT || bytes < RECORD_UNIT || offset > g->head.capacity ||
-        bytes > g->head.capacity - offset)
+    return offset >= RECORD_UNIT && bytes >= RECORD_UNIT && offset <= g->head.capacity &&
+           bytes <= g->head.capacity - offset;
+}
+
+enum status read_head(const struct segment *g, uint64_t offset, uint64_t bytes,
+                      const struct digest *key, struct record *out, struct err *e)
+{
+    struct record_place place = {g->head.store, g->head.number, offset};
+    if (!is_inside(g, offset, bytes))
         return err_at(e, E_CORRUPT, offset, "a record outside its segment");
     size_t avail = bytes < RECORD_HEAD_MAX ? (size_t)bytes : RECORD_HEAD_MAX;
     enum status st = record_parse(g->map + offset, avail, &place, out, e);
@@ -31,6 +36,7 @@ struct found {
     struct segment *g; /* held */
     uint64_t offset, bytes, sequence;
     unsigned kind;
+    bool is_sealed; /* encrypted */
 };
 
 static bool find_held(struct store *s, const struct digest *key, struct found *f)
@@ -41,9 +47,12 @@ static bool find_held(struct store *s, const struct digest *key, struct found *f
     if (id != TABLE_NONE) {
         const struct entry *entry = table_at(&s->table, id);
         if (!entry->is_quarantined) {
-            *f = (struct found){s->segments[entry->slot], (uint64_t)entry->unit * RECORD_UNIT,
-                                (uint64_t)entry->n_units * RECORD_UNIT, entry->sequence,
-                                entry->kind};
+            *f = (struct found){s->segments[entry->slot],
+                                (uint64_t)entry->unit * RECORD_UNIT,
+                                (uint64_t)entry->n_units * RECORD_UNIT,
+                                entry->sequence,
+                                entry->kind,
+                                entry->data_key != 0};
             segment_hold(f->g);
             is_found = true;
         }
@@ -68,6 +77,7 @@ static void pin_from(struct store_pin *pin, const struct record *r, const struct
         .payload = f->g->map + f->offset + r->payload_at,
         .payload_len = r->payload_len,
         .hold = f->g,
+        .at = f->offset,
     };
 }
 
@@ -89,7 +99,7 @@ enum status store_get(struct store *s, const struct digest *key, struct store_pi
         struct record r;
         if (!find_fresh(s, key, &f))
             return err_set(e, E_NOT_FOUND, "no such record");
-        enum status st = read_head(s, f.g, f.offset, f.bytes, key, &r, &why);
+        enum status st = read_head(f.g, f.offset, f.bytes, key, &r, &why);
         if (st == OK && r.sequence == f.sequence && r.kind == f.kind) {
             pin_from(pin, &r, &f);
             if (r.data_key == 0)
@@ -119,6 +129,62 @@ enum status store_get(struct store *s, const struct digest *key, struct store_pi
     return err_set(e, E_NOT_FOUND, "moved too often");
 }
 
+/* ---- unread: trusted until it is used ----
+ * A cold chain has its heads all over the disk, each behind a page of payload: read one after the
+ * other they cost a wait each, and the first page could not be used before the last one's was in.
+ * A payload of RECORD_PAYLOAD_UNIT_MIN bytes or more begins and ends on a unit, so where it lies
+ * follows from its length and the record's. */
+static uint64_t payload_units(uint64_t payload_len)
+{
+    return (payload_len + RECORD_UNIT - 1) / RECORD_UNIT * RECORD_UNIT;
+}
+
+enum status store_get_unread(struct store *s, const struct digest *key, uint64_t payload_len,
+                             struct store_pin *pin, struct err *e)
+{
+    struct found f;
+    if (payload_len < STORE_UNREAD_MIN)
+        return store_get(s, key, pin, e);
+    *pin = (struct store_pin){0};
+    if (!find_fresh(s, key, &f))
+        return err_set(e, E_NOT_FOUND, "no such record");
+    uint64_t payload = payload_units(payload_len);
+    if (f.is_sealed || !is_inside(f.g, f.offset, f.bytes) || f.bytes < payload + RECORD_UNIT) {
+        segment_drop(f.g);
+        return store_get(s, key, pin, e);
+    }
+    *pin = (struct store_pin){
+        .key = *key,
+        .kind = (enum record_kind)f.kind,
+        .sequence = f.sequence,
+        .payload = f.g->map + f.offset + f.bytes - payload,
+        .payload_len = payload_len,
+        .hold = f.g,
+        .at = f.offset,
+        .is_unread = true,
+    };
+    return OK;
+}
+
+/* The head of an unread pin, which was faulted in. */
+static enum status read_now(struct store_pin *pin, struct err *e)
+{
+    struct segment *g = pin->hold;
+    uint64_t payload_at = (uint64_t)(pin->payload - g->map) - pin->at;
+    struct record r;
+    enum status st =
+        read_head(g, pin->at, payload_at + payload_units(pin->payload_len), &pin->key, &r, e);
+    if (st == OK &&
+        (r.sequence != pin->sequence || r.kind != (unsigned)pin->kind || r.data_key != 0 ||
+         r.payload_at != payload_at || r.payload_len != pin->payload_len))
+        st = err_set(e, E_CORRUPT, "not the record that the index names");
+    if (st != OK)
+        return st;
+    struct found f = {.g = g, .offset = pin->at};
+    pin_from(pin, &r, &f);
+    return OK;
+}
+
 bool store_has(struct store *s, const struct digest *key)
 {
     struct found f;
@@ -138,7 +204,7 @@ void store_unpin(struct store *s, struct store_pin *pin)
 
 struct store_chunk_ref store_chunk(const struct store_pin *pin, uint32_t i)
 {
-    CHECK(i < pin->n_chunks);
+    CHECK(!pin->is_unread && i < pin->n_chunks);
     if (pin->clear)
         return sealed_chunk(pin, i);
     struct record_chunk c =
@@ -152,19 +218,28 @@ static enum status fault_in(const void *p, uint64_t bytes, struct err *e)
     return st == E_UNSUPPORTED ? OK : st; /* without it a bad page gives zeros: os/fault.h */
 }
 
-enum status store_fault_in(const struct store_pin *pin, struct err *e)
+static enum status fault_in_cipher(const struct store_pin *pin, struct err *e)
 {
-    if (pin->clear) {
-        struct sealed_bytes cipher = sealed_cipher(pin);
-        return fault_in(cipher.bytes, cipher.len, e);
-    }
-    return fault_in(pin->payload, pin->payload_len, e);
+    struct sealed_bytes cipher = sealed_cipher(pin);
+    return fault_in(cipher.bytes, cipher.len, e);
+}
+
+enum status store_fault_in(struct store_pin *pin, struct err *e)
+{
+    if (pin->clear)
+        return fault_in_cipher(pin, e);
+    if (!pin->is_unread)
+        return fault_in(pin->payload, pin->payload_len, e);
+    const struct segment *g = pin->hold;
+    const uint8_t *start = g->map + pin->at;
+    enum status st = fault_in(start, (uint64_t)(pin->payload - start) + pin->payload_len, e);
+    return st == OK ? read_now(pin, e) : st;
 }
 
 enum status store_verify_chunk(const struct store_pin *pin, uint32_t i, struct err *e)
 {
     struct store_chunk_ref c = store_chunk(pin, i);
-    enum status st = pin->clear ? store_fault_in(pin, e) : fault_in(c.bytes, c.len, e);
+    enum status st = pin->clear ? fault_in_cipher(pin, e) : fault_in(c.bytes, c.len, e);
     return st == OK ? store_check_chunk(pin, i, e) : st;
 }
 
@@ -181,7 +256,7 @@ enum status store_check_chunk(const struct store_pin *pin, uint32_t i, struct er
 enum status store_copy_chunk(const struct store_pin *pin, uint32_t i, void *dst, struct err *e)
 {
     struct store_chunk_ref c = store_chunk(pin, i);
-    enum status st = pin->clear ? store_fault_in(pin, e) : fault_in(c.bytes, c.len, e);
+    enum status st = pin->clear ? fault_in_cipher(pin, e) : fault_in(c.bytes, c.len, e);
     if (st == OK && pin->clear)
         st = sealed_check_chunk(pin, i, e); /* into memory of the pin's own */
     if (st == OK && c.len > 0)

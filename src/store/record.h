@@ -22,6 +22,7 @@
 /* From this payload on, the payload starts on a unit of its own: at most 1/16 is wasted, and a
  * page's bytes can be faulted in and read without its neighbours.  Smaller ones follow the head. */
 #define RECORD_PAYLOAD_UNIT_MIN (64u << 10)
+_Static_assert(STORE_UNREAD_MIN >= RECORD_PAYLOAD_UNIT_MIN, "see read.c, unread");
 
 /* Kinds that only the store writes; the others are enum record_kind. */
 enum { RECORD_TOMBSTONE = 64, RECORD_MARK = 65 };

@@ -434,7 +434,7 @@ static void index_in_place(struct store *s, const struct finding *f)
     struct segment *g = s->segments[f->slot];
     struct item item = {.state = ITEM_SYNCED, .segment = g, .last_used_ms = f->row.last_used_ms};
     struct err why;
-    if (read_head(s, g, f->row.offset, f->row.bytes, &f->row.key, &item.r, &why) != OK) {
+    if (read_head(g, f->row.offset, f->row.bytes, &f->row.key, &item.r, &why) != OK) {
         log_warn("store", "record not indexed: %s", why.msg);
         return;
     }
@@ -454,7 +454,7 @@ static void copy_finding(struct store *s, const struct finding *f, uint64_t *byt
     struct segment *g = s->segments[f->slot];
     struct item item = {.segment = g, .last_used_ms = f->row.last_used_ms, .is_copy = true};
     struct err why;
-    if (read_head(s, g, f->row.offset, f->row.bytes, &f->row.key, &item.r, &why) != OK)
+    if (read_head(g, f->row.offset, f->row.bytes, &f->row.key, &item.r, &why) != OK)
         return;
     struct store_chunk *chunks = mem_try_new(item.r.n_chunks ? item.r.n_chunks : 1, sizeof *chunks);
     if (!chunks)

@@ -109,6 +109,9 @@ struct store_pin {
                              * from 64 KiB on; smaller payloads share the head's 4 KiB */
     uint64_t payload_len;
     void *hold;
+    uint64_t at;    /* of the record in its segment */
+    bool is_unread; /* given by store_get_unread: of meta, chain, parent, layout, depth and chunks
+                     * nothing is known before store_fault_in */
     struct clear *clear; /* of an encrypted record: meta and payload lie here, in the clear; payload
                           * is filled chunk by chunk by store_check_chunk.  NULL: in the map */
 };
@@ -120,6 +123,13 @@ uint64_t store_owner_of(const struct digest *salt);
  * the header's checksum, not the payload's. */
 NODISCARD enum status store_get(struct store *s, const struct digest *key, struct store_pin *pin,
                                 struct err *e);
+/* The same without a look at the record, so without a wait for the disk, for who knows what the
+ * payload's size must be: where the record lies is in memory, what it is, is checked by
+ * store_fault_in.  Records that are encrypted or smaller than STORE_UNREAD_MIN are read as by
+ * store_get. */
+#define STORE_UNREAD_MIN (64u << 10)
+NODISCARD enum status store_get_unread(struct store *s, const struct digest *key,
+                                       uint64_t payload_len, struct store_pin *pin, struct err *e);
 bool store_has(struct store *s, const struct digest *key);
 void store_unpin(struct store *s, struct store_pin *pin);
 /* Offset, length and checksum of chunk i of a pinned record. */
@@ -130,8 +140,10 @@ struct store_chunk_ref {
 };
 struct store_chunk_ref store_chunk(const struct store_pin *pin, uint32_t i);
 /* Faults a record's whole payload in, in one piece: one system call instead of one a chunk, and
- * reads from disk that are as long as they can be.  E_IO: the bytes cannot be had. */
-NODISCARD enum status store_fault_in(const struct store_pin *pin, struct err *e);
+ * reads from disk that are as long as they can be.  E_IO: the bytes cannot be had.  Of an unread
+ * pin the head comes with it and is checked: E_CORRUPT, it is not the record that was asked for
+ * (the caller treats it as a miss and calls store_quarantine). */
+NODISCARD enum status store_fault_in(struct store_pin *pin, struct err *e);
 /* Begins to read the payloads of pinned records from disk, in the order in which they lie there,
  * and returns at once.  A hint.  Thread: any; the pins may be given back at any time. */
 void store_read_ahead(struct store *s, const struct store_pin *const *pins, uint32_t n_pins);
@@ -140,8 +152,8 @@ NODISCARD enum status store_check_chunk(const struct store_pin *pin, uint32_t i,
 /* Faults chunk i in and compares its checksum.  E_CORRUPT or E_IO: the caller treats the record as
  * a miss and calls store_quarantine. */
 NODISCARD enum status store_verify_chunk(const struct store_pin *pin, uint32_t i, struct err *e);
-/* Faults chunk i in and copies it into dst [its len]; the copy is what was verified, so it stays right
- * when the mapping loses its bytes.  E_CORRUPT, E_IO. */
+/* Faults chunk i in and copies it into dst [its len]; the copy is what was verified, so it stays
+ * right when the mapping loses its bytes.  E_CORRUPT, E_IO. */
 NODISCARD enum status store_copy_chunk(const struct store_pin *pin, uint32_t i, void *dst,
                                        struct err *e);
 /* Reads chunk i into dst through pread, verified: for a kernel without MADV_POPULATE_READ. */

@@ -209,8 +209,8 @@ bool follow_find(struct store *s, const struct digest *key);
 void follow_refresh(struct store *s);
 
 /* ---- sealed.c ---- */
-/* E_DENIED: the store's data keys were wrapped by another file key; or there are some, none was given,
- * and the store is open for writing. */
+/* E_DENIED: the store's data keys were wrapped by another file key; or there are some, none was
+ * given, and the store is open for writing. */
 NODISCARD enum status sealed_check_file_key(struct store *s, struct err *e);
 /* Encrypts an item that is to be written; *block is the caller's to free after the write. */
 void sealed_fill(struct store *s, struct item *item, const struct store_put *put, void **block);
@@ -243,8 +243,7 @@ NODISCARD enum status verify_entry(const struct store *s, const struct os_file *
 /* ---- read.c ---- */
 struct index_row row_of(const struct store *s, const struct entry *entry);
 /* The head of an entry, checked, in the map; pointers stay valid while `g` is held. */
-NODISCARD enum status read_head(const struct store *s, const struct segment *g, uint64_t offset,
-                                uint64_t bytes, const struct digest *key, struct record *out,
-                                struct err *e);
+NODISCARD enum status read_head(const struct segment *g, uint64_t offset, uint64_t bytes,
+                                const struct digest *key, struct record *out, struct err *e);
 
 #endif

@@ -216,7 +216,7 @@ static void test_forks(void **state)
 static void test_small_memory(void **state)
 {
     (void)state;
-    struct rig r = {.max_bytes = 40u * 4 * RIG_CHUNK};
+    struct rig r = {.max_bytes = 40u * 8 * RIG_CHUNK};
     rig_open(&r);
     for (uint32_t i = 0; i < 30; i++) {
         uint32_t *t = rig_tokens(100 + i % 5, 1500);
@@ -242,7 +242,7 @@ static void test_small_memory(void **state)
 static void test_evicted_is_not_diverged(void **state)
 {
     (void)state;
-    struct rig r = {.max_bytes = 12u * 4 * RIG_CHUNK};
+    struct rig r = {.max_bytes = 12u * 8 * RIG_CHUNK};
     rig_open(&r);
     uint32_t *t = rig_tokens(1, 600), *u = rig_tokens(2, 300);
     t[0] = 1;
@@ -292,7 +292,7 @@ static void test_chain_without_cache(void **state)
 static void test_ends_leave_first(void **state)
 {
     (void)state;
-    struct rig r = {.max_bytes = 12u * 4 * RIG_CHUNK};
+    struct rig r = {.max_bytes = 12u * 8 * RIG_CHUNK};
     rig_open(&r);
     uint32_t *t = rig_tokens(1, 640), *u = rig_tokens(2, 256);
     t[0] = 1;
@@ -310,7 +310,7 @@ static void test_ends_leave_first(void **state)
 static void test_latest_used_stay(void **state)
 {
     (void)state;
-    struct rig r = {.is_windowed = true, .max_bytes = 17u * 10 * RIG_CHUNK};
+    struct rig r = {.is_windowed = true, .max_bytes = 17u * 14 * RIG_CHUNK};
     rig_open(&r);
     uint32_t *t[4];
     for (uint32_t i = 0; i < 4; i++) {
@@ -398,6 +398,60 @@ static void test_refused_tail_is_written_later(void **state)
     mem_free(t);
 }
 
+/* Flips a bit in the heads of page records of this depth. */
+static uint32_t damage_heads(const char *dir, uint32_t depth)
+{
+    char path[128];
+    uint8_t unit[4096];
+    uint32_t n = 0;
+    snprintf(path, sizeof path, "%s/segments/%016x.seg", dir, 1u);
+    FILE *f = fopen(path, "r+b");
+    assert_non_null(f);
+    for (long at = 0; fseek(f, at, SEEK_SET) == 0 && fread(unit, sizeof unit, 1, f) == 1;
+         at += 4096) {
+        if (memcmp(unit, "kvasirRC", 8) != 0 || unit[10] != RECORD_PAGE ||
+            memcmp(unit + 96, &depth, 4) != 0)
+            continue;
+        unit[200] ^= 1;
+        assert_int_equal(fseek(f, at + 200, SEEK_SET), 0);
+        assert_int_equal(fwrite(unit + 200, 1, 1, f), 1);
+        n++;
+    }
+    assert_int_equal(fclose(f), 0);
+    return n;
+}
+
+/* The look-up of a full page reads nothing of it: a damaged head is met when the page is about to
+ * be used, and then it is a miss like any other damage. */
+static void test_damaged_head_of_unread_page(void **state)
+{
+    struct rig r = {.is_windowed = *(bool *)*state};
+    rig_temp_dir(&r);
+    rig_open(&r);
+    uint32_t *t = rig_tokens(1, 600);
+    rig_request(&r, t, 600, 64, NULL, 0);
+    rig_flush(&r);
+    rig_close(&r);
+    assert_true(damage_heads(r.dir, 3) >= 1);
+    rig_open(&r);
+    t[590] ^= 1;
+    struct rig_run run = rig_request(&r, t, 600, 64, NULL, 0); /* checks all KV that it sees */
+    assert_int_equal(run.disk + run.memory, run.resume);
+    assert_true(run.resume <= 3 * 64);
+    struct cache_stats stats;
+    cache_stats(r.cache, &stats);
+    assert_int_equal(stats.n_bad_pages, 1);
+    rig_flush(&r);
+    rig_close(&r);
+    rig_open(&r); /* it was computed and written again */
+    t[595] ^= 1;
+    run = rig_request(&r, t, 600, 64, NULL, 0);
+    assert_true(run.disk >= 512);
+    rig_close(&r);
+    rig_remove_dir(&r);
+    mem_free(t);
+}
+
 /* Random conversations: grow, branch, repeat, restart; every page seen is checked by the rig. */
 static void test_random_tree(void **state)
 {
@@ -451,6 +505,8 @@ int main(void)
         cmocka_unit_test_prestate(test_restart, &no),
         cmocka_unit_test_prestate(test_restart, &yes),
         cmocka_unit_test(test_memory_returns),
+        cmocka_unit_test_prestate(test_damaged_head_of_unread_page, &no),
+        cmocka_unit_test_prestate(test_damaged_head_of_unread_page, &yes),
         cmocka_unit_test_prestate(test_random_tree, &no),
         cmocka_unit_test_prestate(test_random_tree, &yes),
     };

@@ -47,7 +47,8 @@ static inline void rig_open(struct rig *r)
     }
     struct cache_options o = {
         .n_groups = r->is_windowed ? 2 : 1,
-        .groups = {{0, 2, RIG_CHUNK, 4 * RIG_CHUNK}, {RIG_WINDOW, 3, RIG_CHUNK, 6 * RIG_CHUNK}},
+        /* Pages of 64 KiB are mapped unread, those of the windowed group are read at once. */
+        .groups = {{0, 4, RIG_CHUNK, 8 * RIG_CHUNK}, {RIG_WINDOW, 3, RIG_CHUNK, 6 * RIG_CHUNK}},
         .n_kv_heads = RIG_HEADS,
         .head_dim = RIG_DIM,
         .element_bytes = 4,
@@ -94,7 +95,7 @@ static inline void rig_hashes(const uint32_t *tokens, uint32_t n, uint32_t *out)
 static inline uint32_t rig_layers(const struct rig *r, uint32_t group)
 {
     (void)r;
-    return group == 0 ? 2 : 3;
+    return group == 0 ? 4 : 3;
 }
 
 /* Slot `slot` of a page: K of (layer, head, dim) and V of the same. */

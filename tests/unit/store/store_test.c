@@ -452,6 +452,51 @@ static void test_close_makes_durable(void **state)
     kit_remove(dir);
 }
 
+/* A pin without a look at the record: what is wrong is found when it is faulted in. */
+static void test_unread(void **state)
+{
+    (void)state;
+    char dir[256];
+    struct err e;
+    struct store_pin pin;
+    struct kit_record large = {
+        .kind = RECORD_PAGE, .number = 1, .n_chunks = 3, .chunk_bytes = 40000, .depth = 4};
+    struct kit_record tiny = {.kind = RECORD_PAGE, .number = 2, .n_chunks = 1, .chunk_bytes = 100};
+    kit_dir(dir);
+    struct store *s = kit_open(dir, &(struct store_options){.keep_free_bytes = 1});
+    kit_must_put(s, &large);
+    kit_must_put(s, &tiny);
+    struct digest key = kit_key(&large), other = kit_key(&tiny), none = kit_digest("none", 0, 0);
+    assert_int_equal(store_get_unread(s, &key, 120000, &pin, &e), OK);
+    assert_true(pin.is_unread && digest_equal(&pin.key, &key));
+    const struct store_pin *list[] = {&pin};
+    store_read_ahead(s, list, 1);
+    const uint8_t *payload = pin.payload;
+    assert_int_equal(store_fault_in(&pin, &e), OK);
+    assert_true(!pin.is_unread && pin.payload == payload && pin.depth == 4);
+    assert_true(kit_pin_equals(&pin, &large, 0));
+    assert_int_equal(store_check_chunk(&pin, 2, &e), OK);
+    store_unpin(s, &pin);
+    /* Another length than it has: within the same units, units fewer, more than the record. */
+    static const uint64_t wrong[] = {119999, 122880, 70000};
+    for (size_t i = 0; i < 3; i++) {
+        assert_int_equal(store_get_unread(s, &key, wrong[i], &pin, &e), OK);
+        assert_int_equal(store_fault_in(&pin, &e), E_CORRUPT);
+        assert_true(pin.is_unread);
+        store_unpin(s, &pin);
+    }
+    assert_int_equal(store_get_unread(s, &key, 1u << 20, &pin, &e), OK);
+    assert_false(pin.is_unread); /* read at once: the caller sees what it is */
+    store_unpin(s, &pin);
+    assert_int_equal(store_get_unread(s, &other, 100, &pin, &e), OK);
+    assert_true(!pin.is_unread && kit_pin_equals(&pin, &tiny, 0));
+    store_unpin(s, &pin);
+    assert_int_equal(store_get_unread(s, &none, 120000, &pin, &e), E_NOT_FOUND);
+    assert_int_equal(store_get_unread(s, &none, 100, &pin, &e), E_NOT_FOUND);
+    store_close(s);
+    kit_remove(dir);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -466,6 +511,7 @@ int main(void)
         cmocka_unit_test(test_each_newest_first),
         cmocka_unit_test(test_queue_is_bounded),
         cmocka_unit_test(test_close_makes_durable),
+        cmocka_unit_test(test_unread),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
