@@ -37,7 +37,9 @@ enum api_serves {
     API_SESSION,
     API_SESSION_DELETE,
     API_SESSION_CHANGE, /* the path's last word says how */
-    API_HEALTH,
+    API_METRICS,
+    API_HEALTH, /* may it be sent requests? */
+    API_ALIVE,  /* does it answer at all? */
     API_PAGE,
     API_SERVES_COUNT
 };
@@ -56,6 +58,8 @@ const struct api_endpoint *api_endpoint_find(struct slice method, struct slice p
                                              struct slice *id, const char **allow);
 /* In whose shape to complain about a path, served or not. */
 const struct api_dialect *api_dialect_of_path(struct slice path);
+/* "OpenAI", "Anthropic", …: of replies, for counting. */
+const char *api_dialect_family(const struct api_dialect *dialect);
 /* docs/api/conformance.md: each endpoint and each of its fields. */
 void api_conformance_write(struct buf *out);
 
@@ -66,6 +70,7 @@ struct api_error {
     const char *code; /* "context_length_exceeded", …, or NULL */
     char param[96];   /* the field that is to blame, or "" */
     char message[360];
+    uint32_t retry_after_s;       /* with 429 and 503: when it may be worth a try; 0: unknown */
     uint32_t n_prompt, n_context; /* with context_length_exceeded: both numbers; else 0 */
 };
 /* Fills *x (param may be NULL) and returns st. */
@@ -127,7 +132,8 @@ NODISCARD enum status api_reply_event(struct api_call *c, uint32_t prompt,
                                       const struct engine_event *ev, struct buf *out);
 /* What all prompts cost so far. */
 const struct engine_usage *api_reply_usage(const struct api_call *c);
-/* X-KV-* and the request's id: of a stream what is known at EVENT_STARTED, else all of it. */
+/* X-KV-*, and the reply's id where the dialect has a header for it: of a stream what is known at
+ * EVENT_STARTED, else all of it. */
 void api_reply_headers(const struct api_call *c,
                        void (*add)(void *arg, const char *name, const char *value), void *arg);
 void api_count_write(struct buf *out, const struct api_call *c, uint32_t n_tokens);

@@ -156,7 +156,7 @@ struct api_dialect {
     const char *family;    /* rows of one table in docs */
     const char *id_prefix; /* of replies */
     const char *call_id_prefix;
-    const char *request_id_header;
+    const char *request_id_header; /* beside X-Request-Id, or NULL */
     const char *stream_type;
     void (*read)(struct fields *f, const struct api_context *context, struct api_call *c,
                  struct engine_request *r);

@@ -5,8 +5,5 @@
 
 static const struct field_set *const no_fields[] = {NULL};
 
-const struct api_dialect dialect_kvasir = {.name = "sessions",
-                                           .family = "kvasir",
-                                           .request_id_header = "x-request-id",
-                                           .error = openai_error,
-                                           .fields = no_fields};
+const struct api_dialect dialect_kvasir = {
+    .name = "sessions", .family = "kvasir", .error = openai_error, .fields = no_fields};

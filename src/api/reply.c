@@ -410,7 +410,8 @@ void api_reply_headers(const struct api_call *c,
                  {"X-KV-Prefill-Ms", u->prefill_ms, c->n_done == c->n_prompts},
                  {"X-KV-Decode-Ms", u->decode_ms, c->n_done == c->n_prompts}};
     char text[32];
-    add(arg, c->dialect->request_id_header, c->id);
+    if (c->dialect->request_id_header)
+        add(arg, c->dialect->request_id_header, c->id);
     for (size_t i = 0; i < ARRAY_COUNT(counts); i++) {
         snprintf(text, sizeof text, "%u", counts[i].value);
         add(arg, counts[i].name, text);

@@ -12,7 +12,13 @@
 
 static const struct api_endpoint endpoints[] = {
     {"GET", "/", API_PAGE, CHAT, true, "a page that says what runs here, with a small chat"},
-    {"GET", "/health", API_HEALTH, CHAT, true, "`{\"status\":\"ok\"}`; 503 while the server stops"},
+    {"GET", "/health", API_HEALTH, OWN, true, "`{\"status\":\"ok\"}`; 503 while the server stops"},
+    {"GET", "/v1/health", API_HEALTH, OWN, true, "the same, as llama-server has it"},
+    {"GET", "/health/ready", API_HEALTH, OWN, true, "the same"},
+    {"GET", "/health/live", API_ALIVE, OWN, true, "200 as long as it answers"},
+    {"GET", "/health/startup", API_ALIVE, OWN, true,
+     "the same: it listens once its model is loaded"},
+    {"GET", "/metrics", API_METRICS, OWN, false, "Prometheus's text format; docs/operations.md"},
     {"GET", "/v1/models", API_MODELS, CHAT, false, "the models that requests may name"},
     {"GET", "/v1/models/{id}", API_MODEL, CHAT, false, "one of them"},
     {"POST", "/v1/chat/completions", API_GENERATE, CHAT, false, "messages in, a message out"},
@@ -48,8 +54,11 @@ static const struct api_endpoint endpoints[] = {
 static const struct {
     const char *prefix;
     const struct api_dialect *dialect;
-} shapes[] = {
-    {"/v1/messages", ANTHROPIC}, {"/v1/sessions", OWN}, {"/v1/cache/explain", OWN}, {"", CHAT}};
+} shapes[] = {{"/v1/messages", ANTHROPIC},
+              {"/v1/sessions", OWN},
+              {"/v1/cache/explain", OWN},
+              {"/health", OWN},
+              {"", CHAT}};
 
 static const struct slice PART = {"{id}", 4};
 
@@ -97,6 +106,11 @@ const struct api_dialect *api_dialect_of_path(struct slice path)
     while (!slice_starts(path, slice_of(shapes[i].prefix)))
         i++;
     return shapes[i].dialect;
+}
+
+const char *api_dialect_family(const struct api_dialect *dialect)
+{
+    return dialect->family;
 }
 
 /* ---- docs/api/conformance.md ---- */

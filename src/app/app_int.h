@@ -115,6 +115,7 @@ enum option_id {
     OPTION_JSON,
     OPTION_CONFIG,
     OPTION_LOG_LEVEL,
+    OPTION_LOG_FORMAT,
     OPTION_COUNT
 };
 
@@ -153,6 +154,8 @@ struct config {
     struct option_value values[OPTION_COUNT];
     const char *const *arguments;
     uint32_t n_arguments;
+    int n_words; /* that it was read from, so that it can be read again */
+    char **words;
     char *file_text; /* the config file; text values of it point here */
     char default_store[4096];
 };
@@ -161,6 +164,7 @@ struct config {
 NODISCARD enum status config_read(struct config *c, const struct command *command, int argc,
                                   char **argv, bool *wants_help, struct err *e);
 void config_release(struct config *c);
+void config_set_log(const struct config *c); /* its level */
 bool config_uses(const struct command *command, enum option_id id);
 
 /* kvasir's folder for data, "" when neither XDG_DATA_HOME nor HOME is set; models_dir likewise

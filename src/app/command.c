@@ -309,10 +309,8 @@ static int run_command(const struct command *command, int argc, char **argv)
         help_command(stdout, command);
         code = EXIT_DONE;
     } else {
-        const struct option_value *level = &c.values[OPTION_LOG_LEVEL];
-        log_set_level(!level->is_given && command == &commands[COMMAND_SERVE]
-                          ? LOG_INFO
-                          : (enum log_level)level->number);
+        log_set_format((enum log_format)c.values[OPTION_LOG_FORMAT].number);
+        config_set_log(&c);
         code = command->run(&c);
     }
     config_release(&c);

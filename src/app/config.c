@@ -9,6 +9,7 @@
 
 #include "app/app_int.h"
 #include "base/check.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "os/fs.h"
 
@@ -327,7 +328,7 @@ static void set_defaults(struct config *c)
 enum status config_read(struct config *c, const struct command *command, int argc, char **argv,
                         bool *wants_help, struct err *e)
 {
-    *c = (struct config){.command = command};
+    *c = (struct config){.command = command, .n_words = argc, .words = argv};
     *wants_help = false;
     struct words w = {argc, 0, argv, mem_new((size_t)argc + 1, sizeof *w.arguments)};
     c->arguments = w.arguments;
@@ -350,4 +351,12 @@ void config_release(struct config *c)
     mem_free((void *)c->arguments);
     mem_free(c->file_text);
     *c = (struct config){0};
+}
+
+void config_set_log(const struct config *c)
+{
+    const struct option_value *level = &c->values[OPTION_LOG_LEVEL];
+    bool is_quiet_by_default = c->command != &commands[COMMAND_SERVE];
+    log_set_level(level->is_given || is_quiet_by_default ? (enum log_level)level->number
+                                                         : LOG_INFO);
 }

@@ -31,9 +31,10 @@ const struct option_row option_rows[OPTION_COUNT] = {
          .doc = "ask clients for this key; visible to other users in ps, so prefer --api-key-file"},
     [OPTION_API_KEY_FILE] = {"--api-key-file", "api-key-file", KIND_TEXT, "FILE",
                              .used_by = FOR_SERVE,
-                             .doc = "ask clients for one of the keys in FILE; a line is KEY or KEY "
-                                    "TENANT, and tenants share "
-                                    "nothing"},
+                             .doc =
+                                 "ask clients for one of the keys in FILE; a line is KEY [TENANT] "
+                                 "[admin] [requests=N] [tokens=N] [concurrent=N]; tenants share "
+                                 "nothing; read again at SIGHUP"},
     [OPTION_ALLOW_ORIGIN] =
         {"--allow-origin", "allow-origin", KIND_TEXT, "ORIGIN", .used_by = FOR_SERVE,
          .doc = "web pages of other sites that may call, one origin or *; default none"},
@@ -177,5 +178,10 @@ const struct option_row option_rows[OPTION_COUNT] = {
     [OPTION_LOG_LEVEL] = {"--log-level", "log-level", KIND_CHOICE, "LEVEL",
                           .choices = "error warn info debug", .initial = "warn",
                           .used_by = FOR_ENGINE | FOR_STORE,
-                          .doc = "what is told on stderr; serve: info unless set"},
+                          .doc = "what is told on stderr; serve: info unless set, and SIGHUP reads "
+                                 "it again from the file"},
+    [OPTION_LOG_FORMAT] = {"--log-format", "log-format", KIND_CHOICE, "FORMAT",
+                           .choices = "text json", .initial = "text",
+                           .used_by = FOR_ENGINE | FOR_STORE,
+                           .doc = "lines of key=value, or a JSON object a line"},
 };

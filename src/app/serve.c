@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "app/app_int.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "server/server.h"
 
@@ -27,6 +28,20 @@ static enum status split_keys(const char *text, char **copy, const char **keys, 
     return OK;
 }
 
+/* What may change while it runs: the log's level, by the file. */
+static void on_reload(void *arg)
+{
+    const struct config *old = arg;
+    struct config c;
+    struct err e = {0};
+    bool wants_help;
+    if (config_read(&c, old->command, old->n_words, old->words, &wants_help, &e) == OK)
+        config_set_log(&c);
+    else
+        log_error("app", "options are not read again: %s", e.msg);
+    config_release(&c);
+}
+
 int command_serve(const struct config *c)
 {
     const struct option_value *v = c->values;
@@ -40,6 +55,8 @@ int command_serve(const struct config *c)
     options.api_keys = keys;
     options.api_key_file = v[OPTION_API_KEY_FILE].text;
     options.alias = v[OPTION_ALIAS].text;
+    options.reload = on_reload;
+    options.reload_arg = (void *)(uintptr_t)c;
     options.allow_origin = v[OPTION_ALLOW_ORIGIN].text;
     enum status st = split_keys(v[OPTION_API_KEY].text, &copy, keys, &options.n_api_keys, &e);
     if (st == OK)

@@ -146,6 +146,7 @@ struct cache_stats {
     uint64_t n_nodes, n_pages_memory, memory_bytes, n_pages_mapped, mapped_bytes;
     uint64_t n_bad_pages, n_put_failed, n_evicted;
     uint64_t new_kv_bytes; /* KV of tokens computed since the start, all layers */
+    uint64_t read_bytes;   /* of stored pages taken into use since the start */
 };
 void cache_stats(const struct cache *c, struct cache_stats *out);
 

@@ -256,6 +256,7 @@ static void attach(struct cache *c, struct node *n, uint32_t group, const struct
     p->n_verified = 0;
     c->stats.n_pages_mapped++;
     c->stats.mapped_bytes += pin->payload_len;
+    c->stats.read_bytes += pin->payload_len;
     if (pin->clear) /* decrypted into memory: it counts as such, and may be dropped as such */
         c->memory_bytes += pin->payload_len;
     node_update_idle(c, n);

@@ -575,6 +575,7 @@ static void call_stats(struct engine *g, void *arg)
     out->pages_mapped_bytes = c.mapped_bytes;
     out->n_chains = c.n_nodes;
     out->new_kv_bytes = c.new_kv_bytes;
+    out->read_bytes = c.read_bytes;
     out->n_bad_pages = c.n_bad_pages;
     out->has_store = g->store != NULL;
     if (g->store)

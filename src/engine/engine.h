@@ -32,11 +32,11 @@
 struct engine;
 
 struct engine_options {
-    const char *model_path;                             /* NULL: the embedded skald */
-    const char *store_dir;                              /* NULL: keep nothing on disk */
-    uint64_t store_max_bytes;                           /* 0: the store's default */
+    const char *model_path;   /* NULL: the embedded skald */
+    const char *store_dir;    /* NULL: keep nothing on disk */
+    uint64_t store_max_bytes; /* 0: the store's default */
     bool has_store_key;
-    uint8_t store_key[STORE_FILE_KEY_BYTES]; /* the store is encrypted with it */
+    uint8_t store_key[STORE_FILE_KEY_BYTES];            /* the store is encrypted with it */
     uint64_t store_max_write_per_day, store_scrub_rate; /* 0: no ceiling; no scrubbing */
     bool store_read_only;
     /* Another process has the store: ask it to hand over, and wait for so long until it has ended;
@@ -164,11 +164,11 @@ struct engine_request {
     const struct json *schema_else; /* instead of one that is not supported; NULL: that fails */
     struct slice grammar;           /* GBNF; empty: none */
     struct slice
-        trigger;          /* not empty: free until this text, then by the grammar, then free again */
-    bool no_cache;        /* neither look up nor keep */
-    uint32_t tenant;      /* of engine_sessions: whose pages it may use; 0: the default one.
-                             Tenants get equal shares of steps, and so do sessions of one */
-    int32_t priority;     /* lower goes first; waiting for a second counts as much as one */
+        trigger;      /* not empty: free until this text, then by the grammar, then free again */
+    bool no_cache;    /* neither look up nor keep */
+    uint32_t tenant;  /* of engine_sessions: whose pages it may use; 0: the default one.
+                         Tenants get equal shares of steps, and so do sessions of one */
+    int32_t priority; /* lower goes first; waiting for a second counts as much as one */
     uint32_t deadline_ms; /* from engine_submit; E_TIMEOUT then.  0: none */
     struct slice session; /* names the chain's end; empty: unnamed */
     /* PROMPT_CHAT: what this response (or session) said comes before messages. */
@@ -215,7 +215,7 @@ NODISCARD enum status engine_render(const struct engine *g, const struct engine_
 NODISCARD enum status engine_count_tokens(struct engine *g, const struct engine_request *r,
                                           uint32_t *n, struct err *e);
 
-/* What of r's prompt is known, where it leaves that, and why: JSON, docs/api/cache.md.  is_operator:
+/* What of r's prompt is known, where it leaves that, and why: JSON, docs/api/cache.md. is_operator:
  * other tenants' sessions may be spoken of. */
 NODISCARD enum status engine_explain(struct engine *g, const struct engine_request *r,
                                      bool is_operator, struct buf *out, struct err *e);
@@ -241,6 +241,7 @@ NODISCARD enum status engine_score(struct engine *g, const struct engine_score *
                                    struct engine_usage *usage, struct err *e);
 
 /* ---- statistics ---- */
+#define ENGINE_STEP_BUCKETS 8u /* steps of 1, 2, 4 … 64 sequences at most, and of more */
 struct engine_stats {
     uint64_t n_requests, n_running, n_waiting, n_cancelled, n_errors;
     uint64_t prompt_tokens, memory_tokens, disk_tokens, computed_tokens, completion_tokens;
@@ -248,8 +249,11 @@ struct engine_stats {
     uint64_t n_pages_memory, pages_memory_bytes; /* anonymous KV pages */
     uint64_t n_pages_mapped, pages_mapped_bytes; /* attended in place in the store's map */
     uint64_t n_steps, n_chains;
-    uint64_t new_kv_bytes; /* KV of all tokens computed since start */
-    uint64_t n_bad_pages;  /* pages that failed verification since start */
+    uint64_t step_sequences[ENGINE_STEP_BUCKETS]; /* steps by how many sequences they ran */
+    uint64_t n_step_sequences, n_step_tokens;     /* summed over steps */
+    uint64_t read_bytes;                          /* of stored pages taken into use since start */
+    uint64_t new_kv_bytes;                        /* KV of all tokens computed since start */
+    uint64_t n_bad_pages;                         /* pages that failed verification since start */
     bool has_store;
     struct store_stat store;
 };

@@ -261,6 +261,18 @@ static enum status before_layer(void *arg, uint32_t layer, uint32_t worker, uint
                               n_workers);
 }
 
+static void count_step(struct engine_stats *s, const struct model_sequence *runs, uint32_t n)
+{
+    uint32_t bucket = 0;
+    while (bucket + 1 < ENGINE_STEP_BUCKETS && n > 1u << bucket)
+        bucket++;
+    s->n_steps++;
+    s->step_sequences[bucket]++;
+    s->n_step_sequences += n;
+    for (uint32_t i = 0; i < n; i++)
+        s->n_step_tokens += runs[i].n_tokens;
+}
+
 enum status step_forward(struct engine *g, struct model_sequence *runs,
                          struct sequence *const *sequences, uint32_t n, float *logits,
                          struct err *e)
@@ -282,7 +294,7 @@ enum status step_forward(struct engine *g, struct model_sequence *runs,
     bool is_side_torn = side_is_torn(g); /* it may fault */
     bool has_fault = os_fault_count() != faults;
     cache_verify_end(g->cache, sequences, n, has_fault, &n_bad);
-    g->stats.n_steps++;
+    count_step(&g->stats, runs, n);
     enum status mended = is_side_torn ? side_mend(g, e) : OK;
     if (mended != OK)
         return mended;

@@ -327,6 +327,9 @@ enum MHD_Result exchange_queue(struct http_exchange *x)
     for (uint32_t i = 0; i < x->n_reply_headers; i++)
         (void)MHD_add_response_header(r, x->reply_headers[i].name.ptr,
                                       x->reply_headers[i].value.ptr);
+    if (x->status >= (int)HTTP_STATUS_FIRST && x->status < (int)HTTP_STATUS_END)
+        atomic_fetch_add_explicit(&x->server->replies[x->status - (int)HTTP_STATUS_FIRST], 1,
+                                  memory_order_relaxed);
     enum MHD_Result result = MHD_queue_response(x->connection, (unsigned)x->status, r);
     MHD_destroy_response(r);
     return result;

@@ -52,6 +52,14 @@ uint16_t http_server_port(const struct http_server *s);
 /* "127.0.0.1", "[::1]": the address that was bound, as it stands in a URL. */
 const char *http_server_host(const struct http_server *s);
 bool http_server_is_loopback(const struct http_server *s);
+#define HTTP_STATUS_FIRST 100u
+#define HTTP_STATUS_END   600u
+struct http_counts {
+    uint64_t
+        replies[HTTP_STATUS_END - HTTP_STATUS_FIRST]; /* by status; streams by how they began */
+    uint64_t n_connections;                           /* open now */
+};
+void http_server_counts(const struct http_server *s, struct http_counts *out);
 /* No new connections from now on: *fd is a descriptor of the listening socket, the caller's, for
  * another process to go on with; what comes meanwhile waits in the kernel.  Replies from now on end
  * their connections.  E_IO. */

@@ -83,6 +83,7 @@ struct http_server {
     atomic_bool is_stopping;
     atomic_bool is_handing_over; /* replies end their connections */
     atomic_uint_fast64_t bodies_bytes;
+    atomic_uint_fast64_t replies[HTTP_STATUS_END - HTTP_STATUS_FIRST];
 
     struct ring *requests; /* exchanges for the workers */
     struct os_thread **workers;

@@ -322,6 +322,15 @@ bool http_server_is_loopback(const struct http_server *s)
     return s->is_loopback;
 }
 
+void http_server_counts(const struct http_server *s, struct http_counts *out)
+{
+    for (size_t i = 0; i < ARRAY_COUNT(out->replies); i++)
+        out->replies[i] = atomic_load_explicit(&s->replies[i], memory_order_relaxed);
+    const union MHD_DaemonInfo *info =
+        MHD_get_daemon_info(s->daemon, MHD_DAEMON_INFO_CURRENT_CONNECTIONS);
+    out->n_connections = info ? info->num_connections : 0;
+}
+
 static void quiesce(struct http_server *s)
 {
     if (s->quiet_fd < 0)

@@ -16,8 +16,10 @@ static const struct api_dialect *dialect_of(struct slice body)
     return api_endpoint_find(SLICE_LIT("POST"), path, &id, &allow)->dialect;
 }
 
-void explain(struct server *s, struct http_exchange *x)
+void explain(const struct visit *v)
 {
+    struct server *s = v->server;
+    struct http_exchange *x = v->x;
     const struct api_dialect *dialect = dialect_of(http_body(x));
     struct api_error error = {0};
     struct api_call *call = NULL;
@@ -30,7 +32,7 @@ void explain(struct server *s, struct http_exchange *x)
                        : api_error_set(&error, E_NOMEM, NULL, "out of memory");
     if (st == OK) {
         struct err e = {.pos = ERR_NO_POS};
-        r->tenant = admit_tenant(s, x);
+        r->tenant = v->tenant;
         st = engine_explain(s->engine, r, false, &out, &e);
         if (st != OK)
             api_error_from(&error, &e);

@@ -24,6 +24,7 @@ struct part {
     uint32_t prompt;
     bool has_id; /* under generation->mutex */
     uint64_t id;
+    uint64_t token_ns[ENGINE_CHOICES_MAX]; /* of the choice's last token; under events */
 };
 
 struct generation {
@@ -41,6 +42,9 @@ struct generation {
     bool is_cut;       /* nothing more can be written */
     bool was_cancelled;
     uint64_t start_ns;
+    bool has_token;
+    struct server_key *key;            /* held; NULL: none */
+    char request_id[REQUEST_ID_BYTES]; /* of the visit */
 
     pthread_mutex_t mutex; /* guards is_cancelled and the parts' ids */
     bool is_cancelled;
@@ -55,6 +59,7 @@ static void generation_unref(struct generation *g)
     if (atomic_fetch_sub(&g->refs, 1) != 1)
         return;
     api_call_free(g->call);
+    key_unref(g->key);
     buf_release(&g->out);
     pthread_mutex_destroy(&g->mutex);
     pthread_mutex_destroy(&g->events);
@@ -177,13 +182,44 @@ static void answer_whole(struct generation *g)
 
 static void log_end(const struct generation *g, const struct engine_usage *u, const char *how)
 {
-    log_info(
-        "server",
-        "%s id=%s stream=%d prompt=%u memory=%u disk=%u computed=%u completion=%u queue_ms=%.1f "
-        "lookup_ms=%.2f prefill_ms=%.1f decode_ms=%.1f total_ms=%.1f",
-        how, api_call_id(g->call), api_call_is_stream(g->call), u->prompt_tokens, u->memory_tokens,
-        u->disk_tokens, u->computed_tokens, u->completion_tokens, u->queue_ms, u->lookup_ms,
-        u->prefill_ms, u->decode_ms, clock_ms_since(g->start_ns));
+    log_info("server",
+             "%s request=%s id=%s stream=%d prompt=%u memory=%u disk=%u computed=%u completion=%u "
+             "queue_ms=%.1f "
+             "lookup_ms=%.2f prefill_ms=%.1f decode_ms=%.1f total_ms=%.1f",
+             how, g->request_id, api_call_id(g->call), api_call_is_stream(g->call),
+             u->prompt_tokens, u->memory_tokens, u->disk_tokens, u->computed_tokens,
+             u->completion_tokens, u->queue_ms, u->lookup_ms, u->prefill_ms, u->decode_ms,
+             clock_ms_since(g->start_ns));
+}
+
+static uint32_t count_open(struct server *s)
+{
+    pthread_mutex_lock(&s->mutex);
+    uint32_t n = s->n_running;
+    pthread_mutex_unlock(&s->mutex);
+    return n;
+}
+
+static void set_retry_after(struct server *s, struct api_error *error)
+{
+    if (error->http == 429 && error->retry_after_s == 0)
+        error->retry_after_s = metrics_retry_after_s(&s->metrics, count_open(s));
+}
+
+/* What it was, for the operator and for its key's account. */
+static void count(struct generation *g)
+{
+    struct metrics *m = &g->server->metrics;
+    const struct engine_usage *u = api_reply_usage(g->call);
+    uint64_t now = clock_now_ns();
+    enum outcome outcome = g->has_failed      ? OUTCOME_FAILED
+                           : g->was_cancelled ? OUTCOME_CANCELLED
+                           : g->is_cut        ? OUTCOME_FAILED
+                                              : OUTCOME_DONE;
+    metrics_end(m, api_dialect_family(api_call_dialect(g->call)), outcome, now);
+    histogram_add(&m->request, now - g->start_ns);
+    histogram_add(&m->queue, (uint64_t)(u->queue_ms * 1e6));
+    key_end(g->key, now, (uint64_t)u->computed_tokens + u->completion_tokens);
 }
 
 /* All parts have ended.  Gives the exchange back: g may be gone afterwards. */
@@ -192,9 +228,11 @@ static void answer(struct generation *g)
     const struct engine_usage *usage = api_reply_usage(g->call);
     struct api_error error;
     if (g->has_failed) {
-        log_info("server", "failed id=%s status=%d total_ms=%.1f: %s", api_call_id(g->call),
-                 g->error.http, clock_ms_since(g->start_ns), g->error.message);
+        log_info("server", "failed request=%s id=%s status=%d total_ms=%.1f: %s", g->request_id,
+                 api_call_id(g->call), g->error.http, clock_ms_since(g->start_ns),
+                 g->error.message);
         error = g->error;
+        set_retry_after(g->server, &error);
         answer_error(g, &error);
     } else if (g->was_cancelled) {
         log_end(g, usage, "cancelled");
@@ -250,8 +288,22 @@ static void finish(struct generation *g)
 {
     struct server *s = g->server;
     list_remove(g);
+    count(g);
     answer(g);
     count_end(s);
+}
+
+static void time_token(struct part *part, const struct engine_event *ev)
+{
+    struct generation *g = part->generation;
+    struct metrics *m = &g->server->metrics;
+    uint64_t now = clock_now_ns(), *last = &part->token_ns[ev->choice];
+    if (!g->has_token)
+        histogram_add(&m->first_token, now - g->start_ns);
+    else if (*last)
+        histogram_add(&m->between_tokens, now - *last);
+    g->has_token = true;
+    *last = now;
 }
 
 static void on_event(void *arg, const struct engine_event *ev)
@@ -263,6 +315,8 @@ static void on_event(void *arg, const struct engine_event *ev)
     pthread_mutex_lock(&g->events);
     if (ev->kind == EVENT_FINISHED && ev->finish == FINISH_CANCELLED)
         g->was_cancelled = true;
+    if (ev->kind == EVENT_TEXT && ev->token != TOKEN_NONE)
+        time_token(part, ev);
     if (ev->kind == EVENT_ERROR) {
         struct api_error error;
         api_error_event(&error, ev);
@@ -291,18 +345,20 @@ static bool on_turn_key(void *arg, uint32_t choice, struct digest *key)
 }
 
 /* ---- the request ---- */
-static struct generation *generation_new(struct server *s, struct http_exchange *x,
-                                         struct api_call *call)
+static struct generation *generation_new(const struct visit *v, struct api_call *call)
 {
     uint32_t n = api_call_n_prompts(call);
     struct generation *g = mem_try_new(1, sizeof *g + n * sizeof *g->parts);
     if (!g)
         return NULL;
-    g->server = s;
+    g->server = v->server;
     atomic_init(&g->refs, 2);
-    g->x = x;
+    g->x = v->x;
     g->call = call;
-    g->start_ns = clock_now_ns();
+    g->start_ns = v->start_ns;
+    g->key = v->key;
+    key_ref(g->key);
+    memcpy(g->request_id, v->request_id, sizeof g->request_id);
     g->n_parts = g->n_open = n;
     for (uint32_t i = 0; i < n; i++)
         g->parts[i] = (struct part){.generation = g, .prompt = i};
@@ -390,8 +446,11 @@ struct api_context server_context(const struct server *s)
                                 .now_unix_s = clock_unix_s()};
 }
 
-void count_tokens(struct server *s, struct http_exchange *x, const struct api_dialect *dialect)
+void count_tokens(const struct visit *v)
 {
+    struct server *s = v->server;
+    struct http_exchange *x = v->x;
+    const struct api_dialect *dialect = v->endpoint->dialect;
     struct api_error error = {0};
     struct api_call *call = NULL;
     struct api_context context = server_context(s);
@@ -404,7 +463,7 @@ void count_tokens(struct server *s, struct http_exchange *x, const struct api_di
           : api_error_set(&error, E_NOMEM, NULL, "out of memory");
     if (st == OK) {
         struct err e = {.pos = ERR_NO_POS};
-        r->tenant = admit_tenant(s, x);
+        r->tenant = v->tenant;
         st = engine_count_tokens(s->engine, r, &n, &e);
         if (st != OK)
             api_error_from(&error, &e);
@@ -420,8 +479,25 @@ void count_tokens(struct server *s, struct http_exchange *x, const struct api_di
         route_error(x, dialect, &error);
 }
 
-void generate(struct server *s, struct http_exchange *x, const struct api_dialect *dialect)
+/* A request that its key's limits let in, or the reason why not. */
+static enum status begin_for_key(const struct visit *v, struct api_error *error)
 {
+    const char *what;
+    uint32_t retry_after_s;
+    if (key_begin(v->key, clock_now_ns(), &what, &retry_after_s))
+        return OK;
+    atomic_fetch_add(&v->server->metrics.n_refused_by_key, 1);
+    api_error_set(error, E_BUSY, NULL, "%s are used up; try again in %u s", what, retry_after_s);
+    error->code = "rate_limit_exceeded";
+    error->retry_after_s = retry_after_s;
+    return E_BUSY;
+}
+
+void generate(const struct visit *v)
+{
+    struct server *s = v->server;
+    struct http_exchange *x = v->x;
+    const struct api_dialect *dialect = v->endpoint->dialect;
     struct api_error error = {0};
     struct api_call *call = NULL;
     struct generation *g = NULL;
@@ -433,7 +509,6 @@ void generate(struct server *s, struct http_exchange *x, const struct api_dialec
         return;
     }
     struct slice session = http_header(x, "X-Session-Id");
-    uint32_t tenant = admit_tenant(s, x);
     requests[0] = engine_request_new(s->engine);
     enum status st = requests[0] ? api_call_new(dialect, http_body(x), session, &context,
                                                 requests[0], &call, &error)
@@ -442,17 +517,24 @@ void generate(struct server *s, struct http_exchange *x, const struct api_dialec
     if (st == OK)
         st = make_requests(s, call, requests, &error);
     for (uint32_t i = 0; i < API_PROMPTS_MAX && requests[i]; i++)
-        requests[i]->tenant = tenant;
+        requests[i]->tenant = v->tenant;
     if (st == OK) {
-        g = generation_new(s, x, call);
+        g = generation_new(v, call);
         if (!g)
             st = api_error_set(&error, E_NOMEM, NULL, "out of memory");
     }
+    if (st == OK)
+        st = begin_for_key(v, &error);
     if (st == OK) {
         submit(g, requests);
         return;
     }
-    api_call_free(call);
+    if (g) { /* neither exchange nor submitter know of it; the call goes with it */
+        generation_unref(g);
+        generation_unref(g);
+    } else {
+        api_call_free(call);
+    }
     for (uint32_t i = 0; i < API_PROMPTS_MAX && requests[i]; i++)
         engine_request_free(requests[i]);
     route_error(x, dialect, &error);

@@ -12,18 +12,17 @@ static bool is_response_id(struct slice id)
 }
 
 /* *out: the answer of the session room, appended to b. */
-static enum status command(struct server *s, const struct http_exchange *x, const char *op,
-                           struct slice id, struct buf *b, struct err *e)
+static enum status command(const struct visit *v, const char *op, struct buf *b, struct err *e)
 {
     struct json_member members[] = {
         {SLICE_LIT("op"), {.kind = JSON_STRING, .text = slice_of(op)}},
-        {SLICE_LIT("name"), {.kind = JSON_STRING, .text = id}},
+        {SLICE_LIT("name"), {.kind = JSON_STRING, .text = v->id}},
         {SLICE_LIT("history"), {.kind = JSON_BOOL, .boolean = true}},
     };
     struct json request = {.kind = JSON_OBJECT, .count = 3, .members = members};
-    if (!is_response_id(id))
+    if (!is_response_id(v->id))
         return err_set(e, E_NOT_FOUND, "no response of this id is stored");
-    return sessions_command(engine_sessions(s->engine), admit_tenant(s, x), &request, b, e);
+    return sessions_command(engine_sessions(v->server->engine), v->tenant, &request, b, e);
 }
 
 static void refuse(struct http_exchange *x, const struct err *e)
@@ -33,24 +32,25 @@ static void refuse(struct http_exchange *x, const struct err *e)
     route_error(x, api_dialect_of_path(http_path(x)), &error);
 }
 
-void responses_show(struct server *s, struct http_exchange *x, struct slice id)
+void responses_show(const struct visit *visit)
 {
     struct buf shown, out;
     struct arena a;
     struct json *v = NULL;
     struct err e = {0};
     struct api_error error;
-    struct api_context context = server_context(s);
+    struct http_exchange *x = visit->x;
+    struct api_context context = server_context(visit->server);
     buf_init(&shown, ANSWER_BYTES_MAX);
     buf_init(&out, ANSWER_BYTES_MAX);
     arena_init(&a, ARENA_BYTES);
-    enum status st = command(s, x, "show", id, &shown, &e);
+    enum status st = command(visit, "show", &shown, &e);
     if (st == OK)
         st = json_parse(buf_slice(&shown), &a, &v, &e);
     buf_release(&shown);
     if (st != OK) {
         refuse(x, &e);
-    } else if (api_response_write(&out, &context, id, v, &error) != OK) {
+    } else if (api_response_write(&out, &context, visit->id, v, &error) != OK) {
         route_error(x, api_dialect_of_path(http_path(x)), &error);
     } else {
         http_reply(x, 200, "application/json", &out);
@@ -59,17 +59,17 @@ void responses_show(struct server *s, struct http_exchange *x, struct slice id)
     arena_release(&a);
 }
 
-void responses_remove(struct server *s, struct http_exchange *x, struct slice id)
+void responses_remove(const struct visit *v)
 {
     struct buf b;
     struct err e = {0};
     buf_init(&b, ANSWER_BYTES_MAX);
-    if (command(s, x, "delete", id, &b, &e) != OK) {
+    if (command(v, "delete", &b, &e) != OK) {
         buf_release(&b);
-        refuse(x, &e);
+        refuse(v->x, &e);
         return;
     }
     buf_clear(&b);
-    api_response_write_deleted(&b, id);
-    http_reply(x, 200, "application/json", &b);
+    api_response_write_deleted(&b, v->id);
+    http_reply(v->x, 200, "application/json", &b);
 }

@@ -1,25 +1,12 @@
 /* SPDX-License-Identifier: MIT
  * route.c — each row of api's table to the function that serves it.  Runs on http's workers. */
+#include <inttypes.h>
+#include <stdio.h>
+
 #include "base/log.h"
+#include "base/prng.h"
+#include "os/clock.h"
 #include "server/server_int.h"
-
-/* A request on its way to who serves it. */
-struct visit {
-    struct server *server;
-    struct http_exchange *x;
-    const struct api_endpoint *endpoint;
-    struct slice id; /* what stands for {id} in the path */
-};
-
-static void serve_generate(const struct visit *v)
-{
-    generate(v->server, v->x, v->endpoint->dialect);
-}
-
-static void serve_count(const struct visit *v)
-{
-    count_tokens(v->server, v->x, v->endpoint->dialect);
-}
 
 static void reply_json(struct http_exchange *x, int status, struct buf *body)
 {
@@ -33,6 +20,14 @@ static void serve_health(const struct visit *v)
     buf_init(&b, 1024);
     buf_add_text(&b, is_draining ? "{\"status\":\"draining\"}\n" : "{\"status\":\"ok\"}\n");
     reply_json(v->x, is_draining ? 503 : 200, &b);
+}
+
+static void serve_alive(const struct visit *v)
+{
+    struct buf b;
+    buf_init(&b, 1024);
+    buf_add_text(&b, "{\"status\":\"ok\"}\n");
+    reply_json(v->x, 200, &b);
 }
 
 static void serve_models(const struct visit *v)
@@ -57,16 +52,39 @@ static void serve_model(const struct visit *v)
     reply_json(v->x, 200, &b);
 }
 
+/* The numbers are of all tenants together. */
+static bool may_administer(const struct visit *v)
+{
+    struct api_error error;
+    if (v->is_admin)
+        return true;
+    api_error_http(&error, 403, "other_tenants",
+                   "an admin key is needed here, or, where none is set, one of the tenant default");
+    route_error(v->x, v->endpoint->dialect, &error);
+    return false;
+}
+
+static void serve_metrics(const struct visit *v)
+{
+    struct server *s = v->server;
+    struct engine_stats stats;
+    struct http_counts http;
+    struct buf b;
+    if (!may_administer(v))
+        return;
+    engine_stats(s->engine, &stats);
+    http_server_counts(s->http, &http);
+    buf_init(&b, 1 << 20);
+    metrics_write(&b, &s->metrics, &stats, s->info, &http);
+    http_reply(v->x, 200, "text/plain; version=0.0.4; charset=utf-8", &b);
+}
+
 static void serve_stats(const struct visit *v)
 {
     struct engine_stats stats;
     struct buf b;
-    if (admit_tenant(v->server, v->x) != 0) { /* the numbers are of all tenants together */
-        struct api_error error;
-        api_error_http(&error, 403, "other_tenants", "only keys of the tenant default see these");
-        route_error(v->x, v->endpoint->dialect, &error);
+    if (!may_administer(v))
         return;
-    }
     engine_stats(v->server->engine, &stats);
     buf_init(&b, 1 << 20);
     api_stats_write(&b, &stats);
@@ -88,55 +106,22 @@ static void serve_page(const struct visit *v)
     http_reply(v->x, 200, "text/html; charset=utf-8", &b);
 }
 
-static void serve_explain(const struct visit *v)
-{
-    explain(v->server, v->x);
-}
-
-static void serve_sessions(const struct visit *v)
-{
-    sessions_list(v->server, v->x);
-}
-
-static void serve_session(const struct visit *v)
-{
-    sessions_show(v->server, v->x, v->id);
-}
-
-static void serve_session_delete(const struct visit *v)
-{
-    sessions_remove(v->server, v->x, v->id);
-}
-
-static void serve_session_change(const struct visit *v)
-{
-    sessions_post(v->server, v->x, v->id);
-}
-
-static void serve_response(const struct visit *v)
-{
-    responses_show(v->server, v->x, v->id);
-}
-
-static void serve_response_delete(const struct visit *v)
-{
-    responses_remove(v->server, v->x, v->id);
-}
-
 static void (*const functions[API_SERVES_COUNT])(const struct visit *) = {
-    [API_EXPLAIN] = serve_explain,
-    [API_SESSIONS] = serve_sessions,
-    [API_SESSION] = serve_session,
-    [API_SESSION_DELETE] = serve_session_delete,
-    [API_SESSION_CHANGE] = serve_session_change,
-    [API_GENERATE] = serve_generate,
-    [API_COUNT] = serve_count,
-    [API_RESPONSE] = serve_response,
-    [API_RESPONSE_DELETE] = serve_response_delete,
+    [API_EXPLAIN] = explain,
+    [API_SESSIONS] = sessions_list,
+    [API_SESSION] = sessions_show,
+    [API_SESSION_DELETE] = sessions_remove,
+    [API_SESSION_CHANGE] = sessions_post,
+    [API_GENERATE] = generate,
+    [API_COUNT] = count_tokens,
+    [API_RESPONSE] = responses_show,
+    [API_RESPONSE_DELETE] = responses_remove,
     [API_MODELS] = serve_models,
     [API_MODEL] = serve_model,
     [API_STATS] = serve_stats,
+    [API_METRICS] = serve_metrics,
     [API_HEALTH] = serve_health,
+    [API_ALIVE] = serve_alive,
     [API_PAGE] = serve_page,
 };
 
@@ -147,8 +132,11 @@ void route_error(struct http_exchange *x, const struct api_dialect *dialect,
     buf_init(&b, 16384);
     api_error_write(&b, dialect, error);
     buf_add_char(&b, '\n');
-    if (error->http == 429 || error->http == 503)
-        http_add_header(x, "Retry-After", "1");
+    if (error->http == 429 || error->http == 503) {
+        char text[16];
+        snprintf(text, sizeof text, "%u", error->retry_after_s ? error->retry_after_s : 1);
+        http_add_header(x, "Retry-After", text);
+    }
     if (error->http == 401)
         http_add_header(x, "WWW-Authenticate", "Bearer");
     reply_json(x, error->http, &b);
@@ -178,9 +166,30 @@ static void refuse_route(struct http_exchange *x, const struct api_dialect *dial
     route_error(x, dialect, &error);
 }
 
+/* The client's own, if it has nothing that a log or a header could not hold, else one of ours. */
+static void set_request_id(struct visit *v)
+{
+    struct slice given = http_header(v->x, "X-Request-Id");
+    bool is_good = given.len > 0 && given.len < sizeof v->request_id;
+    for (size_t i = 0; i < given.len && is_good; i++) {
+        char c = given.ptr[i];
+        is_good = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+                  (c && strchr("-_.:@/+=~", c));
+    }
+    if (is_good) {
+        snprintf(v->request_id, sizeof v->request_id, SLICE_FMT, SLICE_ARG(given));
+    } else {
+        uint64_t r[2];
+        prng_entropy(r, sizeof r);
+        snprintf(v->request_id, sizeof v->request_id, "req_%016" PRIx64 "%08" PRIx64, r[0],
+                 r[1] & 0xFFFFFFFFu);
+    }
+    http_add_header(v->x, "X-Request-Id", v->request_id);
+}
+
 void route_handle(void *arg, struct http_exchange *x)
 {
-    struct visit v = {.server = arg, .x = x};
+    struct visit v = {.server = arg, .x = x, .start_ns = clock_now_ns()};
     struct server *s = arg;
     struct api_error error;
     char origin[256];
@@ -189,6 +198,7 @@ void route_handle(void *arg, struct http_exchange *x)
     struct slice method = http_method(x), path = http_path(x);
     const struct api_dialect *dialect = api_dialect_of_path(path);
     v.endpoint = api_endpoint_find(method, path, &v.id, &allow);
+    set_request_id(&v);
     bool may = admit_host(s, x, &error) && admit_origin(s, x, origin, &error);
     if (may && origin[0]) {
         http_add_header(x, "Access-Control-Allow-Origin", origin);
@@ -199,13 +209,16 @@ void route_handle(void *arg, struct http_exchange *x)
         return;
     }
     if (may && !(v.endpoint && v.endpoint->is_public))
-        may = admit_key(s, x, &error);
+        may = admit_key(&v, &error);
     if (!may) {
-        log_debug("server", "refused path=%.*s status=%d", SLICE_ARG(path), error.http);
+        log_debug("server", "refused request=%s path=%.*s status=%d", v.request_id, SLICE_ARG(path),
+                  error.http);
         route_error(x, dialect, &error);
     } else if (!v.endpoint) {
         refuse_route(x, dialect, allow);
     } else {
+        log_debug("server", "serving request=%s path=%s", v.request_id, v.endpoint->path);
         functions[v.endpoint->serves](&v);
     }
+    key_unref(v.key);
 }

@@ -26,6 +26,7 @@ struct server_options server_defaults(void)
 
 static void server_free(struct server *s)
 {
+    keys_release(&s->keys);
     pthread_cond_destroy(&s->ended);
     pthread_mutex_destroy(&s->mutex);
     mem_free(s->allow_origin);
@@ -44,6 +45,7 @@ static struct server *server_new(const struct server_options *options, struct en
     pthread_mutex_init(&s->mutex, NULL);
     pthread_cond_init(&s->ended, &attr);
     pthread_condattr_destroy(&attr);
+    keys_init(&s->keys);
     s->engine = g;
     s->info = engine_info(g);
     const char *name = options->alias ? options->alias : s->info->model_name;
@@ -74,7 +76,8 @@ enum status server_start(const struct server_options *options, struct engine *g,
     o.handle = route_handle;
     o.arg = s;
     snprintf(s->bind_host, sizeof s->bind_host, "%s", o.host);
-    enum status st = admit_load_keys(s, options, e);
+    enum status st = server_reload(s, options, e);
+    s->keys.is_needed = s->keys.n > 0;
     if (st == OK)
         st = http_server_start(&o, &s->http, e);
     if (st != OK) {
@@ -83,10 +86,15 @@ enum status server_start(const struct server_options *options, struct engine *g,
     }
     snprintf(s->url, sizeof s->url, "http://%s:%u", http_server_host(s->http),
              http_server_port(s->http));
-    if (!http_server_is_loopback(s->http) && s->n_keys == 0)
+    if (!http_server_is_loopback(s->http) && !s->keys.is_needed)
         log_warn("server", "open to the network without an API key url=%s", s->url);
     *out = s;
     return OK;
+}
+
+enum status server_reload(struct server *s, const struct server_options *options, struct err *e)
+{
+    return keys_load(&s->keys, options, engine_sessions(s->engine), e);
 }
 
 const char *server_url(const struct server *s)
@@ -181,6 +189,17 @@ static void drain(struct server *s, const sigset_t *signals, uint32_t drain_ms)
             break;
 }
 
+static void reload(struct server *s, const struct server_options *options)
+{
+    struct err e = {0};
+    if (options->reload)
+        options->reload(options->reload_arg);
+    if (server_reload(s, options, &e) == OK)
+        log_info("server", "reloaded keys=%u", s->keys.n);
+    else
+        log_error("server", "not reloaded, the old keys stay: %s", e.msg);
+}
+
 enum status server_run(const struct server_options *options, struct engine *g, struct err *e)
 {
     sigset_t signals;
@@ -188,6 +207,7 @@ enum status server_run(const struct server_options *options, struct engine *g, s
     sigemptyset(&signals);
     sigaddset(&signals, SIGINT);
     sigaddset(&signals, SIGTERM);
+    sigaddset(&signals, SIGHUP);
     /* Blocked before threads are made, so that they arrive in sigwaitinfo alone. */
     pthread_sigmask(SIG_BLOCK, &signals, NULL);
     signal(SIGPIPE, SIG_IGN);
@@ -199,9 +219,12 @@ enum status server_run(const struct server_options *options, struct engine *g, s
     printf("kvasir: listening on %s\n", server_url(s));
     fflush(stdout);
     int which;
-    do
+    do {
         which = sigwaitinfo(&signals, NULL);
-    while (which < 0 && errno == EINTR);
+        if (which == SIGHUP)
+            reload(s, options);
+    } while (which == SIGHUP || (which < 0 && errno == EINTR));
+    sigdelset(&signals, SIGHUP); /* of no meaning any more */
     log_info("server", "stopping signal=%d drain_ms=%u", which, options->drain_ms);
     engine_on_hand_over(g, NULL, NULL);
     drain(s, &signals, options->drain_ms);

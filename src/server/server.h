@@ -21,8 +21,10 @@ struct server_options {
     uint16_t port;               /* 0: a free one */
     const char *const *api_keys; /* [n_api_keys]; none here and in the file: open to all */
     uint32_t n_api_keys;
-    const char *api_key_file; /* a line: KEY, or KEY TENANT; # begins a comment; NULL: none */
-    const char *alias;        /* the model's name for clients; NULL: the engine's */
+    /* A line: KEY [TENANT] [admin] [requests=N] [tokens=N] [concurrent=N], by the minute but for
+     * the last; # begins a comment; NULL: none.  Read again at SIGHUP. */
+    const char *api_key_file;
+    const char *alias; /* the model's name for clients; NULL: the engine's */
     const char
         *allow_origin; /* web pages of other sites that may call: "*" or one origin; NULL: only
                           this server's own page, pages on localhost, and desktop programs */
@@ -30,6 +32,9 @@ struct server_options {
     uint32_t max_connections; /* 0: http's default */
     int listen_fd;            /* > 0: a socket that listens already; taken */
     uint32_t drain_ms;        /* how long running requests may go on after SIGTERM */
+    /* At SIGHUP, beside reading the keys again, e.g. for the log's level.  May be NULL. */
+    void (*reload)(void *arg);
+    void *reload_arg;
 };
 struct server_options server_defaults(void);
 
@@ -38,11 +43,15 @@ NODISCARD enum status server_start(const struct server_options *options, struct 
                                    struct server **out, struct err *e);
 /* "http://127.0.0.1:8080" */
 const char *server_url(const struct server *s);
+/* Reads the keys again; on failure the old ones stay. */
+NODISCARD enum status server_reload(struct server *s, const struct server_options *options,
+                                    struct err *e);
 /* Refuses new requests with 503, lets running ones go on for drain_ms, then cancels them. */
 void server_stop(struct server *s, uint32_t drain_ms);
 
-/* Starts, prints "kvasir: listening on URL" to stdout, waits for SIGTERM or SIGINT, drains (a
- * second signal hurries it) and stops.  Call it from the main thread; blocks these signals. */
+/* Starts, prints "kvasir: listening on URL" to stdout, waits for SIGTERM or SIGINT (SIGHUP:
+ * reloads), drains (a second signal hurries it) and stops.  Call it from the main thread; blocks
+ * these signals. */
 NODISCARD enum status server_run(const struct server_options *options, struct engine *g,
                                  struct err *e);
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT
- * server_int.h — inner door: the server, and one running generation. */
+ * server_int.h — inner door: the server, a visit, and one running generation. */
 #ifndef KVASIR_SERVER_SERVER_INT_H
 #define KVASIR_SERVER_SERVER_INT_H
 
@@ -8,7 +8,11 @@
 
 #include "api/api.h"
 #include "http/http.h"
+#include "server/keys.h"
+#include "server/metrics.h"
 #include "server/server.h"
+
+#define REQUEST_ID_BYTES 129u
 
 struct generation;
 
@@ -20,12 +24,8 @@ struct server {
     char *allow_origin;
     char url[96];
     char bind_host[256];
-    struct server_key {
-        struct digest hash; /* SHA-256, so that comparing tells nothing */
-        uint32_t tenant;
-        char tenant_name[SESSION_NAME_BYTES_MAX + 1];
-    } keys[SERVER_KEYS_MAX];
-    uint32_t n_keys;
+    struct keys keys;
+    struct metrics metrics;
 
     pthread_mutex_t mutex; /* guards all below; held over no call into engine or http */
     pthread_cond_t ended;
@@ -36,16 +36,26 @@ struct server {
     atomic_uint n_seen;          /* requests, to tell when they have ceased */
 };
 
+/* A request on its way to who serves it. */
+struct visit {
+    struct server *server;
+    struct http_exchange *x;
+    const struct api_endpoint *endpoint;
+    struct slice id;        /* what stands for {id} in the path */
+    struct server_key *key; /* held for the visit; NULL: the server asks for none */
+    uint32_t tenant;        /* whose pages and sessions */
+    bool is_admin; /* may see what is of all tenants together, and change what they share */
+    char request_id[REQUEST_ID_BYTES];
+    uint64_t start_ns;
+};
+
 /* admit.c: may this request come in?  False: *x says why not. */
 bool admit_host(const struct server *s, const struct http_exchange *x, struct api_error *error);
 /* Also tells which Access-Control-Allow-Origin to send; "" for none. */
 bool admit_origin(const struct server *s, const struct http_exchange *x, char allow[256],
                   struct api_error *error);
-bool admit_key(const struct server *s, const struct http_exchange *x, struct api_error *error);
-/* Whose pages and sessions: the key's tenant.  Of a request that came in. */
-uint32_t admit_tenant(const struct server *s, const struct http_exchange *x);
-NODISCARD enum status admit_load_keys(struct server *s, const struct server_options *options,
-                                      struct err *e);
+/* Sets key, tenant and is_admin. */
+bool admit_key(struct visit *v, struct api_error *error);
 
 /* route.c */
 void route_handle(void *server, struct http_exchange *x);
@@ -53,23 +63,23 @@ void route_error(struct http_exchange *x, const struct api_dialect *dialect,
                  const struct api_error *error);
 
 /* responses.c: stored ones */
-void responses_show(struct server *s, struct http_exchange *x, struct slice id);
-void responses_remove(struct server *s, struct http_exchange *x, struct slice id);
+void responses_show(const struct visit *v);
+void responses_remove(const struct visit *v);
 
 /* generate.c */
 struct api_context server_context(const struct server *s);
-void generate(struct server *s, struct http_exchange *x, const struct api_dialect *dialect);
-void count_tokens(struct server *s, struct http_exchange *x, const struct api_dialect *dialect);
+void generate(const struct visit *v);
+void count_tokens(const struct visit *v);
 void generate_cancel_all(struct server *s);
 
 /* explain.c */
-void explain(struct server *s, struct http_exchange *x);
+void explain(const struct visit *v);
 
 /* sessions.c */
-void sessions_list(struct server *s, struct http_exchange *x);
-void sessions_show(struct server *s, struct http_exchange *x, struct slice name);
-void sessions_remove(struct server *s, struct http_exchange *x, struct slice name);
-void sessions_post(struct server *s, struct http_exchange *x, struct slice name);
+void sessions_list(const struct visit *v);
+void sessions_show(const struct visit *v);
+void sessions_remove(const struct visit *v);
+void sessions_post(const struct visit *v);
 
 /* page.c */
 struct slice page_html(void);

@@ -19,13 +19,14 @@ static const struct api_dialect *dialect_of(const struct http_exchange *x)
     return api_dialect_of_path(http_path(x));
 }
 
-static void answer(struct server *s, struct http_exchange *x, const struct json *request)
+static void answer(const struct visit *v, const struct json *request)
 {
+    struct http_exchange *x = v->x;
     struct buf b;
     struct err e = {0};
     struct api_error error;
     buf_init(&b, ANSWER_BYTES_MAX);
-    if (sessions_command(engine_sessions(s->engine), admit_tenant(s, x), request, &b, &e) == OK) {
+    if (sessions_command(engine_sessions(v->server->engine), v->tenant, request, &b, &e) == OK) {
         buf_add_char(&b, '\n');
         http_reply(x, 200, "application/json", &b);
         return;
@@ -129,8 +130,9 @@ static void add_count(struct json *o, const char *key, struct slice text)
         (struct json_member){slice_of(key), {.kind = JSON_INT, .integer = v, .text = text}};
 }
 
-void sessions_list(struct server *s, struct http_exchange *x)
+void sessions_list(const struct visit *v)
 {
+    struct http_exchange *x = v->x;
     static const char *const texts[] = {"after", "tag", "prefix"};
     struct arena a;
     struct slice query = http_query(x);
@@ -147,35 +149,36 @@ void sessions_list(struct server *s, struct http_exchange *x)
     if (o)
         add_flag(o, "responses", is_true(query_value(&a, query, "responses")));
     if (o && !a.failed)
-        answer(s, x, o);
+        answer(v, o);
     else
         refuse(x, E_NOMEM, "out of memory");
     arena_release(&a);
 }
 
-static void run_named(struct server *s, struct http_exchange *x, const char *op, struct slice name)
+static void run_named(const struct visit *v, const char *op)
 {
+    struct http_exchange *x = v->x;
     struct arena a;
     arena_init(&a, ARENA_BYTES);
     struct json *o = command(&a, op, 2);
     if (o) {
-        add_text(o, "name", name);
+        add_text(o, "name", v->id);
         add_flag(o, "history", is_true(query_value(&a, http_query(x), "history")));
-        answer(s, x, o);
+        answer(v, o);
     } else {
         refuse(x, E_NOMEM, "out of memory");
     }
     arena_release(&a);
 }
 
-void sessions_show(struct server *s, struct http_exchange *x, struct slice name)
+void sessions_show(const struct visit *v)
 {
-    run_named(s, x, "show", name);
+    run_named(v, "show");
 }
 
-void sessions_remove(struct server *s, struct http_exchange *x, struct slice name)
+void sessions_remove(const struct visit *v)
 {
-    run_named(s, x, "delete", name);
+    run_named(v, "delete");
 }
 
 /* POST …/NAME/OP; a body's "name" is the new one's. */
@@ -211,14 +214,15 @@ static enum status posted(struct arena *a, const struct http_exchange *x, struct
     return OK;
 }
 
-void sessions_post(struct server *s, struct http_exchange *x, struct slice name)
+void sessions_post(const struct visit *v)
 {
+    struct http_exchange *x = v->x;
     struct arena a;
     struct json *o = NULL;
     struct err e = {0};
     arena_init(&a, ARENA_BYTES);
-    if (posted(&a, x, name, &o, &e) == OK) {
-        answer(s, x, o);
+    if (posted(&a, x, v->id, &o, &e) == OK) {
+        answer(v, o);
     } else {
         struct api_error error;
         api_error_from(&error, &e);

@@ -79,12 +79,43 @@ static void long_lines_are_cut(void **state)
     assert_string_equal(newline, "\ninfo a: next\n");
 }
 
+static void as_json(void **state)
+{
+    (void)state;
+    begin();
+    log_set_format(LOG_JSON);
+    log_info("server", "done request=%s id=%s ms=%.1f", "a\"b", "x", 1.5);
+    log_info("server", "failed status=%d: no %s", 500, "room");
+    log_warn("os", "two words");
+    log_warn("os", "path=%s", "c:\\d");
+    log_set_format(LOG_TEXT);
+    end();
+    static const char *const tails[] = {
+        "\"level\":\"info\",\"room\":\"server\",\"event\":\"done\",\"request\":\"a\\\"b\",\"id\":"
+        "\"x\",\"ms\":\"1.5\"}\n",
+        "\"level\":\"info\",\"room\":\"server\",\"event\":\"failed\",\"status\":\"500\",\"text\":"
+        "\"no "
+        "room\"}\n",
+        "\"level\":\"warn\",\"room\":\"os\",\"event\":\"two words\"}\n",
+        "\"level\":\"warn\",\"room\":\"os\",\"path\":\"c:\\\\d\"}\n"};
+    const char *at = text;
+    for (size_t i = 0; i < sizeof tails / sizeof *tails; i++) {
+        assert_int_equal(strncmp(at, "{\"time\":\"20", 11), 0);
+        assert_int_equal(strncmp(at + 9 + 23, "Z\",", 3), 0); /* 2026-01-02T03:04:05.678Z */
+        at += 9 + 23 + 3;
+        assert_int_equal(strncmp(at, tails[i], strlen(tails[i])), 0);
+        at += strlen(tails[i]);
+    }
+    assert_int_equal(*at, '\0');
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_line_an_event),
         cmocka_unit_test(levels),
         cmocka_unit_test(long_lines_are_cut),
+        cmocka_unit_test(as_json),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

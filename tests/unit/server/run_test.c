@@ -98,6 +98,8 @@ static void serves_until_told_to_stop(void **state)
         struct child c = start(1000);
         assert_true(call(c.url, "/health", NULL, text));
         assert_string_equal(text, "{\"status\":\"ok\"}\n");
+        kill(c.pid, SIGHUP); /* reads its keys again, and goes on */
+        assert_true(call(c.url, "/health/ready", NULL, text));
         kill(c.pid, signals[i]);
         assert_int_equal(end(&c), 0);
         assert_false(call(c.url, "/health", NULL, text));

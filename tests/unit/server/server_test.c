@@ -195,7 +195,7 @@ static void wait_for(atomic_int *counter, int value)
     assert_int_equal(atomic_load(counter), value);
 }
 
-static int connect_and_send(const char *body)
+static int connect_and_send_with(const char *body, const char *headers)
 {
     char request[1024];
     unsigned port = 0;
@@ -205,11 +205,17 @@ static int connect_and_send(const char *body)
                              .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     int fd = socket(AF_INET, SOCK_STREAM, 0);
     assert_int_equal(connect(fd, (struct sockaddr *)&to, sizeof to), 0);
-    int n = snprintf(request, sizeof request,
-                     "POST " CHAT " HTTP/1.1\r\nHost: localhost:1\r\nContent-Length: %zu\r\n\r\n%s",
-                     strlen(body), body);
+    int n =
+        snprintf(request, sizeof request,
+                 "POST " CHAT " HTTP/1.1\r\nHost: localhost:1\r\n%sContent-Length: %zu\r\n\r\n%s",
+                 headers, strlen(body), body);
     assert_int_equal(send(fd, request, (size_t)n, MSG_NOSIGNAL), n);
     return fd;
+}
+
+static int connect_and_send(const char *body)
+{
+    return connect_and_send_with(body, "");
 }
 
 /* ---- answers ---- */
@@ -524,7 +530,7 @@ static void keys_have_tenants(void **state)
     struct server *first = server;
     server = second;
     static const char *const given[] = {"Authorization: Bearer alpha", "Authorization: Bearer beta",
-                                       "x-api-key: gamma", "x-api-key: delta"};
+                                        "x-api-key: gamma", "x-api-key: delta"};
     uint32_t tenants[4];
     for (size_t i = 0; i < 4; i++) {
         const char *headers[] = {given[i], NULL};
@@ -549,6 +555,216 @@ static void keys_have_tenants(void **state)
         fclose(f);
         assert_int_equal(server_start(&o, engine, &second, &e), E_INVALID);
     }
+    unlink(path);
+}
+
+/* ---- operations ---- */
+/* The text format of Prometheus, as strictly as its own tool: HELP and TYPE before a family's
+ * samples, names and labels of the right letters, numbers, buckets that only grow and end with +Inf
+ * equal to the count. */
+static void check_metrics(char *text)
+{
+    char family[128] = "", type[32] = "";
+    double bucket = 0, last_bound = 0;
+    size_t n_samples = 0;
+    for (char *line = strtok_r(text, "\n", &text); line; line = strtok_r(NULL, "\n", &text)) {
+        char name[128], labels[256] = "", value[64];
+        if (sscanf(line, "# HELP %127s", name) == 1) {
+            snprintf(family, sizeof family, "%s", name);
+            continue;
+        }
+        if (sscanf(line, "# TYPE %127s %31s", name, type) == 2) {
+            assert_string_equal(name, family);
+            bucket = last_bound = -1;
+            continue;
+        }
+        bool has_labels = sscanf(line, "%127[a-z_]{%255[^}]} %63s", name, labels, value) == 3;
+        if (!has_labels && sscanf(line, "%127[a-z_] %63s", name, value) != 2)
+            fail_msg("no sample: %s", line);
+        n_samples++;
+        char *end;
+        double v = strtod(value, &end);
+        assert_true(*end == '\0' && v >= 0);
+        assert_int_equal(strncmp(name, family, strlen(family)), 0);
+        const char *ending = name + strlen(family);
+        if (strcmp(type, "histogram") != 0) {
+            assert_string_equal(ending, "");
+            bool is_total = strlen(name) > 6 && strcmp(name + strlen(name) - 6, "_total") == 0;
+            assert_int_equal(is_total, strcmp(type, "counter") == 0);
+        } else if (strcmp(ending, "_bucket") == 0) {
+            double bound = strstr(labels, "+Inf") ? 1e300 : strtod(labels + 4, NULL);
+            assert_true(bound > last_bound && v >= bucket);
+            last_bound = bound;
+            bucket = v;
+        } else if (strcmp(ending, "_count") == 0) {
+            assert_true(last_bound == 1e300 && v == bucket);
+        } else {
+            assert_string_equal(ending, "_sum");
+        }
+    }
+    assert_true(n_samples > 100);
+}
+
+static void tells_prometheus(void **state)
+{
+    (void)state;
+    char type[96];
+    for (int i = 0; i < 3; i++) {
+        struct http_answer a = call(CHAT, HELLO ",\"n\":2}", NULL);
+        http_answer_release(&a);
+    }
+    expect_error("/nowhere", NULL, NULL, 404, "not_found");
+    fake_script.fail = E_CONTEXT;
+    expect_error(CHAT, HELLO "}", NULL, 400, NULL);
+    struct http_answer a = call("/metrics", NULL, NULL);
+    assert_int_equal(a.status, 200);
+    assert_true(http_answer_header(&a, "Content-Type", type, sizeof type));
+    assert_string_equal(type, "text/plain; version=0.0.4; charset=utf-8");
+    static const char *const lines[] = {
+        "kvasir_generations_total{dialect=\"OpenAI\",outcome=\"done\"} 3\n",
+        "kvasir_generations_total{dialect=\"OpenAI\",outcome=\"failed\"} 1\n",
+        "kvasir_time_to_first_token_seconds_count 3\n",
+        "kvasir_inter_token_seconds_count 18\n", /* 2 choices of 4 tokens: 3 times between each */
+        "kvasir_request_seconds_count 4\n",
+        "kvasir_http_replies_total{code=\"200\"} 3\n",
+        "kvasir_http_replies_total{code=\"404\"} 1\n",
+        "kvasir_prompt_tokens_total{source=\"memory\"} 64\n",
+        "kvasir_store_records{kind=\"page\"} 7\n"};
+    for (size_t i = 0; i < sizeof lines / sizeof *lines; i++)
+        if (!strstr(a.body.ptr, lines[i]))
+            fail_msg("%s not in\n%s", lines[i], a.body.ptr);
+    check_metrics(a.body.ptr);
+    http_answer_release(&a);
+}
+
+static void answers_carry_the_request_s_id(void **state)
+{
+    (void)state;
+    static const char *const paths[] = {"/health",         "/health/live", "/health/ready",
+                                        "/health/startup", "/v1/models",   "/nowhere"};
+    char id[160], other[160];
+    static const char *const given[] = {"X-Request-Id: mine/1", NULL},
+                             *const bad[] = {"X-Request-Id: two words", NULL};
+    for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) {
+        struct http_answer a = call(paths[i], NULL, NULL);
+        assert_true(http_answer_header(&a, "X-Request-Id", id, sizeof id));
+        assert_int_equal(strncmp(id, "req_", 4), 0);
+        http_answer_release(&a);
+        a = call(paths[i], NULL, bad);
+        assert_true(http_answer_header(&a, "X-Request-Id", other, sizeof other));
+        assert_string_not_equal(id, other);
+        assert_int_equal(strncmp(other, "req_", 4), 0);
+        http_answer_release(&a);
+    }
+    struct http_answer a = call(CHAT, HELLO ",\"stream\":true}", given);
+    assert_true(http_answer_header(&a, "X-Request-Id", id, sizeof id));
+    assert_string_equal(id, "mine/1");
+    http_answer_release(&a);
+}
+
+static void write_keys(const char *path, const char *text)
+{
+    FILE *f = fopen(path, "w");
+    assert_non_null(f);
+    fputs(text, f);
+    fclose(f);
+}
+
+static int status_with(const char *path, const char *body, const char *header, char retry[16])
+{
+    const char *headers[] = {header, NULL};
+    struct http_answer a = call(path, body, headers);
+    int status = a.status;
+    if (!http_answer_header(&a, "Retry-After", retry, 16))
+        retry[0] = '\0';
+    http_answer_release(&a);
+    return status;
+}
+
+static void keys_have_limits_and_are_read_again(void **state)
+{
+    (void)state;
+    struct err e = {0};
+    struct server *first = server, *second = NULL;
+    char path[] = "/tmp/kvasir-limits-XXXXXX", retry[16];
+    close(mkstemp(path));
+    write_keys(path, "boss admin\nslow red requests=2\nfew requests=600 tokens=30\nplain\n");
+    struct server_options o = server_defaults();
+    o.port = 0;
+    o.api_key_file = path;
+    assert_int_equal(server_start(&o, engine, &second, &e), OK);
+    server = second;
+    static const char slow[] = "x-api-key: slow", few[] = "x-api-key: few",
+                      plain[] = "x-api-key: plain", boss[] = "x-api-key: boss";
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(status_with(CHAT, HELLO "}", slow, retry), i < 2 ? 200 : 429);
+        assert_int_equal(status_with(CHAT, HELLO "}", plain, retry), 200);
+    }
+    assert_int_equal(status_with(CHAT, HELLO "}", slow, retry), 429);
+    assert_in_range(strtol(retry, NULL, 10), 28, 31); /* two a minute */
+    /* A request costs 16 computed and 4 generated tokens: the second one overdraws by 10. */
+    assert_int_equal(status_with(CHAT, HELLO "}", few, retry), 200);
+    assert_int_equal(status_with(CHAT, HELLO "}", few, retry), 200);
+    assert_int_equal(status_with(CHAT, HELLO "}", few, retry), 429);
+    assert_in_range(strtol(retry, NULL, 10), 18, 22);
+    /* Where there is an admin key, others don't see what is of all tenants together. */
+    assert_int_equal(status_with("/metrics", NULL, plain, retry), 403);
+    assert_int_equal(status_with("/v1/cache/stats", NULL, plain, retry), 403);
+    assert_int_equal(status_with("/metrics", NULL, boss, retry), 200);
+    /* Read again: one key went, one came, one got other limits; what it used up is forgotten. */
+    write_keys(path, "boss admin\nslow red requests=5\nnew\n");
+    assert_int_equal(server_reload(second, &o, &e), OK);
+    assert_int_equal(status_with(CHAT, HELLO "}", plain, retry), 401);
+    assert_int_equal(status_with(CHAT, HELLO "}", slow, retry), 200);
+    assert_int_equal(status_with(CHAT, HELLO "}", "x-api-key: new", retry), 200);
+    /* A file that says nonsense changes nothing. */
+    static const char *const wrong[] = {"",
+                                        "# none\n",
+                                        "a requests=0\n",
+                                        "a red tokens=x\n",
+                                        "a requests=5 blue\n",
+                                        "a concurrent=99999999999\n"};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        write_keys(path, wrong[i]);
+        assert_int_equal(server_reload(second, &o, &e), E_INVALID);
+        assert_int_equal(status_with("/metrics", NULL, boss, retry), 200);
+    }
+    server = first;
+    server_stop(second, 0);
+    unlink(path);
+}
+
+static void keys_have_a_ceiling_of_open_requests(void **state)
+{
+    (void)state;
+    struct err e = {0};
+    struct server *first = server, *second = NULL;
+    char path[] = "/tmp/kvasir-open-XXXXXX", retry[16];
+    close(mkstemp(path));
+    write_keys(path, "two concurrent=2\n");
+    struct server_options o = server_defaults();
+    o.port = 0;
+    o.api_key_file = path;
+    assert_int_equal(server_start(&o, engine, &second, &e), OK);
+    server = second;
+    fake_script.waits_after_start = true;
+    int fds[2];
+    for (int i = 0; i < 2; i++) {
+        fds[i] = connect_and_send_with(HELLO "}", "x-api-key: two\r\n");
+        wait_for(&fake_n_running, i + 1);
+    }
+    assert_int_equal(status_with(CHAT, HELLO "}", "x-api-key: two", retry), 429);
+    assert_string_equal(retry, "1");
+    fake_script.waits_after_start = false;
+    for (int i = 0; i < 2; i++)
+        close(fds[i]);
+    wait_for(&fake_n_running, 0);
+    int status = 429;
+    for (int i = 0; i < 1000 && status == 429; i++, usleep(1000))
+        status = status_with(CHAT, HELLO "}", "x-api-key: two", retry);
+    assert_int_equal(status, 200);
+    server = first;
+    server_stop(second, 0);
     unlink(path);
 }
 
@@ -681,6 +897,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(asks_for_keys, set_up_keys, tear_down),
         T(keys_have_tenants),
         T(reads_keys_from_a_file),
+        T(keys_have_limits_and_are_read_again),
+        T(keys_have_a_ceiling_of_open_requests),
+        T(tells_prometheus),
+        T(answers_carry_the_request_s_id),
         T(tells_what_is_here),
         T(drains),
         T(says_so_when_it_stops_at_once),
