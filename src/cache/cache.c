@@ -495,6 +495,8 @@ enum status cache_begin(struct cache *c, const struct cache_request *r, struct s
     if (!r->no_cache)
         look_up(&w, m);
     sequence_take_path(s, w.path, w.n_path, w.tail, m->resume);
+    if (m->resume < m->matched && m->matched < r->n_tokens)
+        sequence_share(s, m->matched); /* who comes third parts here as well */
     c->n_sequences++;
     *out = s;
 out:

@@ -65,8 +65,10 @@ void cache_set_public(struct cache *c, const struct digest *owner);
 
 /* Looks tokens [n_tokens] up and pins what is found.  max_resume: reuse at most so many tokens
  * (scoring wants logits inside the prompt); n_tokens: a head may answer.
- * points [n_points]: ascending resumable points (message boundaries).  no_cache: match nothing,
- * keep nothing.  Without a head, resume < n_tokens.  E_NOMEM. */
+ * points [n_points]: ascending resumable points (message boundaries).  shared_at: a point that
+ * other prompts will come back to, the end of a system text, say; 0: none is known.  Where this
+ * prompt parts from what is known is such a point too, from now on.  no_cache: match nothing, keep
+ * nothing.  Without a head, resume < n_tokens.  E_NOMEM. */
 struct cache_request {
     const struct digest *owner; /* salt: pages of others are not seen; NULL: options.salt */
     const uint32_t *tokens;
@@ -74,6 +76,7 @@ struct cache_request {
     uint32_t max_resume;
     const uint32_t *points;
     uint32_t n_points;
+    uint32_t shared_at;
     bool no_cache;
 };
 NODISCARD enum status cache_begin(struct cache *c, const struct cache_request *r,
@@ -109,6 +112,9 @@ struct sequence_pages {
 struct sequence_pages sequence_pages(const struct sequence *s, uint32_t group, uint32_t n_tokens);
 /* A second sequence with the same tokens: shares full pages, copies the tail. */
 NODISCARD enum status sequence_fork(struct sequence *s, struct sequence **out, struct err *e);
+/* Another prompt parts from this one's at `at`: that becomes a resumable point, if it is still to
+ * come or its window is still at hand. */
+void sequence_share(struct sequence *s, uint32_t at);
 /* Keeps the end as a resumable point (pages queued for the disk) without ending the sequence. */
 void sequence_keep_end(struct sequence *s);
 /* Keeps next-token logits [n_vocab] at the present end, in memory and on disk. */

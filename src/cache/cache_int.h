@@ -22,6 +22,7 @@ _Static_assert(CACHE_GROUPS_MAX == PAGE_KEY_GROUPS, "likewise");
 #define NODES_MAX       (1u << 18) /* known pages in this process; beyond it the oldest leave */
 #define HEADS_MAX       32u
 #define HEADS_BYTES_MAX (64u << 20)
+#define SHARED_MAX      4u /* places where others part from a running sequence */
 #define FREE_PAGES_MAX  8u /* unused pages kept per group, against mmap/munmap churn */
 
 enum page_where {
@@ -33,6 +34,7 @@ enum page_where {
 struct page {
     enum page_where where;
     bool is_kept;        /* windowed groups: part of a resumable point */
+    bool is_shared;      /* of one that other prompts come back to: eviction does not thin it out */
     bool is_durable;     /* the store has it */
     bool is_queued;      /* a put reads data */
     bool is_listed;      /* in the verify list of the running step */
@@ -106,6 +108,13 @@ struct cache {
     struct cache_stats stats;
 };
 
+/* What a page of a windowed group is kept for. */
+enum keep {
+    KEEP_NOT,
+    KEEP_POINT,
+    KEEP_SHARED, /* a point that other prompts come back to */
+};
+
 struct sequence {
     struct cache *cache;
     struct digest owner;
@@ -116,9 +125,10 @@ struct sequence {
     void **tables[CACHE_GROUPS_MAX];       /* [n_pages_max]: what a step reads and writes */
     uint32_t first_page[CACHE_GROUPS_MAX]; /* pages before it were released (window) */
     uint32_t n_pages;                      /* entries in use */
-    uint8_t *keep;                         /* [n_pages_max]: belongs to a resumable point */
+    uint8_t *keep;                         /* [n_pages_max]: enum keep */
     uint32_t *points;                      /* ascending, those not reached yet from next_point */
     uint32_t n_points, next_point;
+    uint32_t shared[SHARED_MAX], n_shared; /* points that other prompts come back to */
     /* A tail found by the look-up, to be copied before the first step. */
     struct node *tail;
     uint32_t tail_tokens;

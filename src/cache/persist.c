@@ -126,7 +126,7 @@ void persist_page(struct cache *c, struct node *n, uint32_t group)
         .layout = key_layout(c, group, n->n_tokens),
         .depth = n->depth,
         .cost_ms = cost_of(c, group, n->n_tokens),
-        .reach = reach_of(c, group),
+        .reach = p->is_shared ? 0 : reach_of(c, group),
         .owner = store_owner_of(&n->owner),
         .meta = meta,
         .meta_len = META_PREFIX_BYTES + n->n_tokens * 4,

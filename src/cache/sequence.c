@@ -47,6 +47,8 @@ struct sequence *sequence_new(struct cache *c, const struct cache_request *r)
         memcpy(s->tokens, r->tokens, r->n_tokens * sizeof *s->tokens);
         if (n_points == 0 || s->points[n_points - 1] < r->n_tokens)
             s->points[s->n_points++] = r->n_tokens; /* the prompt's end */
+        if (r->shared_at > 0)
+            s->shared[s->n_shared++] = r->shared_at;
     }
     return s;
 }
@@ -116,7 +118,8 @@ void sequence_take_path(struct sequence *s, struct node **path, uint32_t n_path,
     s->tail_tokens = resume % PAGE_TOKENS;
     if (s->tail_tokens > 0) {
         hold_tail(s, n_full < n_path ? path[n_full] : tail);
-        s->keep[n_full] = 1; /* `resume` stays a resumable point through the page that grows here */
+        s->keep[n_full] =
+            KEEP_POINT; /* `resume` stays a resumable point through the page that grows here */
     }
 }
 
@@ -240,15 +243,16 @@ static void give_page(struct sequence *s, struct node *n, uint32_t index, uint32
     if (p->where == PAGE_NONE) {
         p->where = PAGE_MEMORY;
         p->data = mine;
-        p->is_durable = p->is_bad = p->is_kept = false;
+        p->is_durable = p->is_bad = p->is_kept = p->is_shared = false;
     } else {
         pool_give(c, g, mine);
     }
 }
 
-static void keep_page(struct cache *c, struct node *n, uint32_t g)
+static void keep_page(struct cache *c, struct node *n, uint32_t g, enum keep why)
 {
     n->pages[g].is_kept = true;
+    n->pages[g].is_shared |= why == KEEP_SHARED;
     persist_page(c, n, g);
 }
 
@@ -273,13 +277,14 @@ static enum status commit_page(struct sequence *s, uint32_t index, struct err *e
         give_page(s, n, index, g);
         ref_page(s, index, g);
         if (!c->options.groups[g].window || s->keep[index])
-            keep_page(c, n, g);
+            keep_page(c, n, g, s->keep[index]);
     }
     return OK;
 }
 
-/* Position `at` becomes resumable: the pages that a query there sees are kept. */
-static void mark_point(struct sequence *s, uint32_t at)
+/* Position `at` becomes resumable: the pages that a query there sees are kept.  A shared one is so
+ * with all of its page before it, since texts that end alike may end in other tokens. */
+static void mark_point(struct sequence *s, uint32_t at, enum keep why)
 {
     struct cache *c = s->cache;
     if (s->no_cache || at == 0)
@@ -288,10 +293,12 @@ static void mark_point(struct sequence *s, uint32_t at)
         if (!c->options.groups[g].window)
             continue;
         uint32_t last = (at - 1) / PAGE_TOKENS;
-        for (uint32_t i = window_first_page(c, g, at); i <= last; i++) {
-            s->keep[i] = 1;
+        uint32_t seen_from = why == KEEP_SHARED ? last * PAGE_TOKENS : at;
+        for (uint32_t i = window_first_page(c, g, seen_from); i <= last; i++) {
+            if (s->keep[i] < why)
+                s->keep[i] = why;
             if (s->nodes[i] && s->tables[g][i])
-                keep_page(c, s->nodes[i], g);
+                keep_page(c, s->nodes[i], g, why);
         }
     }
 }
@@ -300,9 +307,28 @@ static void mark_points(struct sequence *s, uint32_t from, uint32_t to)
 {
     for (uint32_t at = (from / CACHE_POINT_TOKENS + 1) * CACHE_POINT_TOKENS; at <= to;
          at += CACHE_POINT_TOKENS)
-        mark_point(s, at);
+        mark_point(s, at, KEEP_POINT);
     while (s->next_point < s->n_points && s->points[s->next_point] <= to)
-        mark_point(s, s->points[s->next_point++]);
+        mark_point(s, s->points[s->next_point++], KEEP_POINT);
+    for (uint32_t i = 0; i < s->n_shared; i++)
+        if (s->shared[i] > from && s->shared[i] <= to)
+            mark_point(s, s->shared[i], KEEP_SHARED);
+}
+
+static bool has_window(const struct sequence *s, uint32_t at)
+{
+    for (uint32_t g = 0; g < s->cache->options.n_groups; g++)
+        if (s->first_page[g] > window_first_page(s->cache, g, at))
+            return false;
+    return true;
+}
+
+void sequence_share(struct sequence *s, uint32_t at)
+{
+    if (at <= s->n_valid && has_window(s, at))
+        mark_point(s, at, KEEP_SHARED);
+    else if (at > s->n_valid && s->n_shared < SHARED_MAX)
+        s->shared[s->n_shared++] = at;
 }
 
 /* Releases page i of group g from the table. */
@@ -439,7 +465,8 @@ static void commit_tail(struct sequence *s, bool goes_on)
         struct page *p = &n->pages[g];
         struct err e;
         if (p->where != PAGE_NONE) {
-            keep_page(c, n, g); /* known already, but perhaps the disk refused it then */
+            keep_page(c, n, g,
+                      KEEP_POINT); /* known already, but perhaps the disk refused it then */
             continue;
         }
         if (goes_on) {
@@ -453,7 +480,7 @@ static void commit_tail(struct sequence *s, bool goes_on)
         }
         p->where = PAGE_MEMORY;
         p->is_durable = p->is_bad = false;
-        keep_page(c, n, g);
+        keep_page(c, n, g, KEEP_POINT);
         node_update_idle(c, n);
     }
     node_touch(c, n);
@@ -480,7 +507,7 @@ void sequence_keep_end(struct sequence *s)
 {
     if (s->no_cache)
         return;
-    mark_point(s, s->n_valid);
+    mark_point(s, s->n_valid, KEEP_POINT);
     commit_tail(s, true);
 }
 
@@ -503,7 +530,7 @@ void sequence_finish(struct sequence *s, bool keep)
         if (n_full > 0)
             node_touch(c,
                        s->nodes[n_full - 1]); /* from now on its end is evicted before its root */
-        mark_point(s, s->n_valid);
+        mark_point(s, s->n_valid, KEEP_POINT);
         commit_tail(s, false);
         persist_rest(s);
     }

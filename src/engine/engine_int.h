@@ -185,6 +185,10 @@ NODISCARD enum status prompt_build(struct engine *g, const struct engine_request
                                    const struct digest *owner, struct prompt *p, struct err *e);
 NODISCARD enum status prompt_load_template(struct engine *g, struct err *e);
 
+/* shared.c: sets p->n_shared of a chat's prompt p that was tokenized from text. */
+void prompt_find_shared(struct engine *g, const struct engine_request *r, struct slice text,
+                        struct prompt *p);
+
 /* Whose texts: a model's and a tenant's. */
 struct digest prompt_owner(const struct engine *g, const struct digest *salt);
 

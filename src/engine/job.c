@@ -273,6 +273,7 @@ static bool must_wait(const struct engine *g, struct job *job, uint32_t known)
             continue;
         job->waits_for = other->id;
         job->n_waits_for = common;
+        sequence_share(other->choices[0].sequence, common);
         return true;
     }
     return false;
@@ -359,6 +360,7 @@ static enum status begin_choice(struct engine *g, struct choice *c, struct cache
         .max_resume = (uint32_t)c->tokens.count,
         .points = c->job->prompt.points,
         .n_points = c->job->prompt.n_points,
+        .shared_at = c->job->prompt.n_shared,
         .no_cache = c->job->request->no_cache,
     };
     return cache_begin(g->cache, &r, &c->sequence, m, e);

@@ -466,6 +466,34 @@ struct spelled {
     uint32_t n;
 };
 
+/* The first token is a BOS that was added to the text's tokens, not to the text. */
+static bool has_added_bos(const struct memo *m, struct slice text, const uint32_t *tokens,
+                          uint32_t n_tokens)
+{
+    return n_tokens > 0 && m->vocabulary.add_bos && tokens[0] == m->vocabulary.bos &&
+           !slice_starts(text, tokenizer_piece(m->options.tokenizer, tokens[0], true));
+}
+
+uint32_t memo_tokens_within(const struct memo *m, struct slice text, const uint32_t *tokens,
+                            uint32_t n_tokens, size_t n_bytes)
+{
+    struct detokenizer d;
+    struct buf piece;
+    size_t used = 0;
+    uint32_t i = has_added_bos(m, text, tokens, n_tokens);
+    detok_init(&d, m->options.tokenizer, true);
+    buf_init(&piece, PROMPT_TEXT_MAX);
+    for (; i < n_tokens && used < n_bytes && !piece.failed; i++) {
+        buf_clear(&piece);
+        detok_push(&d, tokens[i], &piece);
+        if (used + piece.len > n_bytes)
+            break;
+        used += piece.len;
+    }
+    buf_release(&piece);
+    return i;
+}
+
 static bool spell(const struct memo *m, struct slice text, const uint32_t *tokens,
                   uint32_t n_tokens, struct spelled *s)
 {
@@ -476,11 +504,7 @@ static bool spell(const struct memo *m, struct slice text, const uint32_t *token
     if (!s->ends || !s->at)
         return false;
     detok_init(&d, m->options.tokenizer, true);
-    uint32_t i = 0;
-    if (n_tokens > 0 && m->vocabulary.add_bos && tokens[0] == m->vocabulary.bos &&
-        !slice_starts(text, tokenizer_piece(m->options.tokenizer, tokens[0], true)))
-        i = 1; /* it was added to the text's tokens, not to the text */
-    for (; i < n_tokens; i++) {
+    for (uint32_t i = has_added_bos(m, text, tokens, n_tokens); i < n_tokens; i++) {
         if (tokens[i] >= m->vocabulary.n_vocab)
             return false;
         detok_push(&d, tokens[i], &s->text);

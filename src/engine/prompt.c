@@ -233,6 +233,8 @@ enum status prompt_build(struct engine *g, const struct engine_request *r,
             st = err_set(e, E_LIMIT, "the prompt is longer than %u MiB", PROMPT_BYTES_MAX >> 20);
         if (st == OK)
             st = tokenize(g, r, owner, buf_slice(&text), p, e);
+        if (st == OK)
+            prompt_find_shared(g, r, buf_slice(&text), p);
         buf_release(&text);
     }
     if (st == OK) {

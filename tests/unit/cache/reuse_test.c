@@ -87,6 +87,112 @@ static void test_windowed_points(void **state)
     mem_free(t);
 }
 
+/* A request that only asks where it could begin. */
+static uint32_t resume_of(struct rig *r, const uint32_t *tokens, uint32_t n)
+{
+    struct err e;
+    struct sequence *s;
+    struct cache_match m;
+    struct cache_request q = {.tokens = tokens, .n_tokens = n, .max_resume = n};
+    assert_int_equal(cache_begin(r->cache, &q, &s, &m, &e), OK);
+    sequence_finish(s, false);
+    return m.resume;
+}
+
+/* The same beginning, then words of one's own. */
+static uint32_t *parting(const uint32_t *t, uint32_t n, uint32_t at, uint32_t seed)
+{
+    uint32_t *other = rig_tokens(1000 + seed, n);
+    memcpy(other, t, at * sizeof *other);
+    other[at] = (t[at] + 1 + seed) % RIG_VOCAB;
+    return other;
+}
+
+/* Windowed: where others will come back to is resumable, to the token, and a few tokens before. */
+static void test_windowed_shared_point(void **state)
+{
+    (void)state;
+    struct rig r = {.is_windowed = true};
+    rig_temp_dir(&r);
+    rig_open(&r);
+    uint32_t *t = rig_tokens(21, 1000);
+    for (uint32_t at = 300; at < 900; at += 37) {
+        struct err e;
+        struct sequence *s;
+        struct cache_match m;
+        struct cache_request q = {
+            .tokens = t, .n_tokens = 1000, .max_resume = 1000, .shared_at = at};
+        t[0] = at % RIG_VOCAB; /* another chain each time */
+        t[1] = at / RIG_VOCAB;
+        assert_int_equal(cache_begin(r.cache, &q, &s, &m, &e), OK);
+        assert_int_equal(rig_compute(&r, s, t, 1000, 256), OK);
+        sequence_finish(s, true);
+        for (uint32_t i = 0; i < 2; i++) { /* from memory, and from the disk */
+            for (uint32_t before = 0; before <= at % 64; before += 9) {
+                uint32_t *other = parting(t, 950, at - before, i);
+                assert_int_equal(resume_of(&r, other, 950), at - before);
+                mem_free(other);
+            }
+            rig_flush(&r);
+            rig_close(&r);
+            rig_open(&r);
+        }
+    }
+    rig_close(&r);
+    rig_remove_dir(&r);
+    mem_free(t);
+}
+
+/* Windowed: where nobody foresaw it, the second prompt that parts there pays, all others do not. */
+static void test_windowed_parting_is_learned(void **state)
+{
+    (void)state;
+    struct rig r = {.is_windowed = true};
+    rig_open(&r);
+    uint32_t *t = rig_tokens(22, 1000);
+    rig_request(&r, t, 1000, 512, NULL, 0);
+    for (uint32_t at = 700; at > 400; at -= 97) {
+        uint32_t *second = parting(t, 990, at, 0), *third = parting(t, 990, at, 1);
+        assert_int_equal(rig_request(&r, second, 990, 512, NULL, 0).matched, at);
+        assert_int_equal(rig_request(&r, third, 990, 512, NULL, 0).resume, at);
+        mem_free(second);
+        mem_free(third);
+    }
+    rig_close(&r);
+    mem_free(t);
+}
+
+/* Windowed: said while the first prompt is on its way, before its window passed the place. */
+static void test_windowed_shared_meanwhile(void **state)
+{
+    (void)state;
+    struct rig r = {.is_windowed = true};
+    rig_open(&r);
+    uint32_t *t = rig_tokens(23, 1000);
+    const uint32_t computed[] = {0, 400, 520}, expected[] = {500, 500, 500};
+    for (uint32_t i = 0; i < 3; i++) {
+        struct err e;
+        struct sequence *s;
+        struct cache_match m;
+        struct cache_request q = {.tokens = t, .n_tokens = 1000, .max_resume = 1000};
+        t[0] = i;
+        assert_int_equal(cache_begin(r.cache, &q, &s, &m, &e), OK);
+        assert_int_equal(rig_compute(&r, s, t, computed[i], 64), OK);
+        sequence_share(s, 500);
+        assert_int_equal(rig_compute(&r, s, t, 1000, 64), OK);
+        sequence_share(s, 600); /* long passed: nothing can be kept, nothing is broken */
+        sequence_finish(s, true);
+        uint32_t *other = parting(t, 950, 500, i);
+        assert_int_equal(resume_of(&r, other, 950), expected[i]);
+        mem_free(other);
+        other = parting(t, 950, 600, i);
+        assert_int_equal(resume_of(&r, other, 950), 512); /* the page of 500, whole */
+        mem_free(other);
+    }
+    rig_close(&r);
+    mem_free(t);
+}
+
 /* The prompt's end stays a resumable point however long the answer behind it is. */
 static void test_prompt_end_survives(void **state)
 {
@@ -490,6 +596,9 @@ int main(void)
         cmocka_unit_test(test_extend_and_repeat),
         cmocka_unit_test(test_diverge_at_every_position),
         cmocka_unit_test(test_windowed_points),
+        cmocka_unit_test(test_windowed_shared_point),
+        cmocka_unit_test(test_windowed_parting_is_learned),
+        cmocka_unit_test(test_windowed_shared_meanwhile),
         cmocka_unit_test(test_windowed_memory),
         cmocka_unit_test(test_prompt_end_survives),
         cmocka_unit_test_prestate(test_forks, &no),
