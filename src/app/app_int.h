@@ -42,6 +42,7 @@ enum command_id {
     COMMAND_STORE_REBUILD,
     COMMAND_STORE_VERIFY,
     COMMAND_MODELS,
+    COMMAND_PULL,
     COMMAND_BENCH,
     COMMAND_VERSION,
     COMMAND_COUNT
@@ -112,6 +113,9 @@ enum option_id {
     OPTION_TREE,
     OPTION_TOKENS_ONLY,
     OPTION_TRUST,
+    OPTION_BASE_URL,
+    OPTION_CONNECTIONS,
+    OPTION_SHA256,
     OPTION_JSON,
     OPTION_CONFIG,
     OPTION_LOG_LEVEL,
@@ -284,6 +288,7 @@ int command_store_rebuild(const struct config *c);
 int command_store_stat(const struct config *c);
 int command_store_verify(const struct config *c);
 int command_models(const struct config *c);
+int command_pull(const struct config *c);
 int command_bench(int argc, char **argv);
 int command_version(const struct config *c);
 

@@ -222,6 +222,22 @@ const struct command commands[COMMAND_COUNT] = {
                         "  kvasir models rm gemma-3-270m-q4_k_m.gguf\n"
                         "  kvasir models prune\n",
                         command_models},
+    [COMMAND_PULL] =
+        {"pull", "MODEL …", 64, "fetches models into the models folder",
+         "MODEL is the address of a .gguf file, or OWNER/REPO:FILE.gguf of a hub; "
+         "OWNER/REPO:Q4_K_M "
+         "where one file\n"
+         "there is named so, OWNER/REPO where it is the only one. Of a model in pieces "
+         "(-00001-of-00003) all come.\n"
+         "Broken off, by whatever, it goes on where it was when called again. The file appears "
+         "under its name once\n"
+         "it is whole and checked; -m knows it by that name. For what asks for a login, a token in "
+         "HF_TOKEN.\n"
+         "\n"
+         "  kvasir pull https://example.org/models/tiny.gguf\n"
+         "  kvasir pull ggml-org/gemma-3-270m-GGUF:Q8_0\n"
+         "  kvasir pull --base-url https://mirror.example ggml-org/gemma-3-270m-GGUF\n",
+         command_pull},
     [COMMAND_BENCH] =
         {"bench", "", 0, "kvasir and other local servers compared, the same work",
          "Starts each system, asks the same questions, times the first token on the wire, writes\n"

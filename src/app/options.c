@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * options.c — the table of options.  Help, docs/cli.md, the file and the environment follow it. */
 #include "app/app_int.h"
+#include "fetch/fetch.h"
 
 #define BIT(command) (1ull << COMMAND_##command)
 #define FOR_SERVE    BIT(SERVE)
@@ -170,6 +171,16 @@ const struct option_row option_rows[OPTION_COUNT] = {
     [OPTION_TRUST] = {"--trust", NULL, KIND_FLAG, .used_by = BIT(STORE_IMPORT),
                       .doc = "share the pages with all of the tenant's sessions: only for files of "
                              "one's own, since wrong KV cannot be told from right"},
+    [OPTION_BASE_URL] = {"--base-url", "base-url", KIND_TEXT, "URL",
+                         .initial = "https://huggingface.co", .used_by = BIT(PULL),
+                         .doc = "where OWNER/REPO is: a hub or a mirror of one"},
+    [OPTION_CONNECTIONS] = {"--connections", "connections", KIND_COUNT, "N", .least = 1,
+                            .most = FETCH_CONNECTIONS_MAX, .initial = "4", .used_by = BIT(PULL),
+                            .doc = "ranges of a file that are fetched at once"},
+    [OPTION_SHA256] = {"--sha256", NULL, KIND_TEXT, "HEX", .used_by = BIT(PULL),
+                       .doc =
+                           "what the file's SHA-256 must be; default what the server says of it, "
+                           "if it does"},
     [OPTION_JSON] = {"--json", NULL, KIND_FLAG, .used_by = FOR_LOOK | FOR_SESSION | BIT(MODELS),
                      .doc = "JSON instead of a table"},
     [OPTION_CONFIG] =

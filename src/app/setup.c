@@ -85,7 +85,7 @@ enum status model_path_of(const struct config *c, char *path, size_t size, const
     }
     return err_set(e, E_NOT_FOUND,
                    "%s: no such file, and no model of that name; give the path of a .gguf file "
-                   "(kvasir models lists names)",
+                   "(kvasir models lists names, kvasir pull fetches)",
                    named);
 }
 

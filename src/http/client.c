@@ -108,8 +108,16 @@ static void set_options(struct transfer *t)
     curl_easy_reset(h); /* keeps the connection */
     curl_easy_setopt(h, CURLOPT_URL, call->url);
     curl_easy_setopt(h, CURLOPT_NOSIGNAL, 1L);
-    curl_easy_setopt(h, CURLOPT_PROXY, ""); /* what is measured is that server, not a proxy */
+    if (!call->uses_proxy)
+        curl_easy_setopt(h, CURLOPT_PROXY, "");
     curl_easy_setopt(h, CURLOPT_PROTOCOLS_STR, "http,https");
+    curl_easy_setopt(h, CURLOPT_REDIR_PROTOCOLS_STR, "http,https");
+    curl_easy_setopt(h, CURLOPT_FOLLOWLOCATION, call->redirects_max ? 1L : 0L);
+    curl_easy_setopt(h, CURLOPT_MAXREDIRS, (long)call->redirects_max);
+    if (call->idle_s_max) {
+        curl_easy_setopt(h, CURLOPT_LOW_SPEED_LIMIT, 1L);
+        curl_easy_setopt(h, CURLOPT_LOW_SPEED_TIME, (long)call->idle_s_max);
+    }
     curl_easy_setopt(h, CURLOPT_TCP_NODELAY, 1L);
     curl_easy_setopt(h, CURLOPT_ERRORBUFFER, t->error);
     curl_easy_setopt(h, CURLOPT_USERAGENT, "kvasir/" KVASIR_VERSION);

@@ -25,6 +25,9 @@ struct http_call {
     uint32_t connect_ms_max;    /* 0: 10 s */
     uint32_t total_ms_max;      /* 0: none */
     uint64_t reply_bytes_max;   /* 0: HTTP_CLIENT_REPLY_MAX; of a reply that is collected */
+    uint32_t idle_s_max;        /* no byte for so long is E_LIMIT; 0: none */
+    uint32_t redirects_max;     /* followed; an Authorization header stays with the first host */
+    bool uses_proxy;            /* of the environment; else straight to the host, as one measures */
     /* Called for each piece of a body as it arrives, at_ms after the call began; false hangs up.
      * NULL: the body is collected. */
     bool (*chunk)(void *arg, struct slice bytes, double at_ms);
@@ -33,7 +36,7 @@ struct http_call {
 
 struct http_answer {
     int status;
-    struct buf headers;   /* as received, "Name: value\r\n" lines */
+    struct buf headers;   /* as received, "Name: value\r\n" lines, of redirects too */
     struct buf body;      /* empty when chunk took it */
     double connect_ms;    /* 0 on a kept connection */
     double head_ms;       /* first byte of the reply */

@@ -50,10 +50,18 @@ run 0 eval --help;                        out_has "eval jinja"
 run 0 help serve;                         out_has "--port PORT"
 run 0 serve --help;                       out_has "-np, --parallel N"
 for command in run chat "eval tokenize" "eval logits" "eval generate" "eval nll" "eval perplexity" \
-    "eval render" "eval jinja" "store ls" "store stat" "store verify" models bench version; do
+    "eval render" "eval jinja" "store ls" "store stat" "store verify" models pull bench version; do
     # shellcheck disable=SC2086 # two words
     run 0 $command --help;                out_has "usage: kvasir $command"
 done
+
+run 2 pull </dev/null;                    err_has "which model?"; err_is_one_line
+run 1 pull model.bin </dev/null;          err_has "OWNER/REPO:FILE.gguf"; err_is_one_line
+run 2 pull --sha256 12 a/b </dev/null;    err_has "64 hexadecimal digits"
+run 2 pull --connections 17 a/b </dev/null; err_has "from 1 to 16"
+# Port 9 (discard) listens nowhere that tests run; the folder is made, no model appears in it.
+run 1 pull --base-url http://127.0.0.1:9 a/b </dev/null; err_has "127.0.0.1:9/api/models/a/b"; err_is_one_line
+[ -z "$(ls "$tmp/cache/kvasir/models")" ] || miss "pull left something behind"
 
 run 2 bench --frobnicate </dev/null;      err_has "unknown option --frobnicate"; err_is_one_line
 run 2 bench --repeat 0 </dev/null;        err_has "--repeat wants a number from 1"
