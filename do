@@ -25,6 +25,8 @@ usage: ./do COMMAND [ARGS]
              kvasir against llama.cpp and ik_llama.cpp (wheels from PyPI): bars met and not met
   bench kernels [--isa NAME]... [--type NAME | --all]
              each kernel beside what this machine can do at most
+  bench threads [--rounds N] [--isa NAME] [MODEL.gguf...]
+             what a second thread is worth, and which stage of a step loses the rest
   soak       the long versions of the tests
   fuzz [SECONDS]
              each fuzz target for SECONDS (default 30)
@@ -208,6 +210,20 @@ run_compare() {
     exec build/kvasir bench --system kvasir "$@"
 }
 
+# Prefill and decode on one thread and on two, beside what two threads of this machine can do.
+run_threads() {
+    build
+    case " $*" in
+        *.gguf*) ;;
+        *)
+            for name in smollm2 gemma3-270m; do
+                set -- "$@" "$(python3 scripts/fetch_models.py "$name")"
+            done
+            ;;
+    esac
+    exec "$(program micro_threads)" "$@"
+}
+
 run_fuzz() {
     seconds=${1:-30}
     # shellcheck disable=SC2086
@@ -253,8 +269,9 @@ case $command in
             speed) run_speed "$@" ;;
             serving) build; exec "$(program kvasir-serving-bench)" --kvasir build/kvasir "$@" ;;
             resume) build; exec "$(program kvasir-bench)" --kvasir build/kvasir "$@" ;;
+            threads) run_threads "$@" ;;
             kernels) build; exec "$(program micro_kernels)" "$@" ;;
-            *) fail "bench: compare, resume, serving, speed or kernels, not $name" ;;
+            *) fail "bench: compare, resume, serving, speed, threads or kernels, not $name" ;;
         esac
         ;;
     soak) run_soak "$@" ;;

@@ -16,6 +16,7 @@
 #define CHAINS          12
 #define SECONDS_PER_RUN 0.01
 #define RUNS            9
+#define MULTIPLY_TURNS  400u /* some 20 ms */
 
 static double seconds(clockid_t clock)
 {
@@ -179,6 +180,16 @@ static void measure_mixes(struct peaks *p)
                 1e-9 * loops[i].operations * CHAINS * STEPS / peak_time(loops[i].loop, NULL);
 }
 
+static void (*widest_int8(void))(void *)
+{
+    const struct cpu_features *cpu = cpu_features();
+    if (cpu->has_avx512_vnni)
+        return dot_512;
+    if (cpu->has_avx512)
+        return madd_512;
+    return cpu->has_avx_vnni ? dot_vex_256 : cpu->has_avx2 ? madd_256 : NULL;
+}
+
 __attribute__((target("avx2"))) static void read_avx2(const void *p, size_t size)
 {
     const char *at = p, *end = at + size;
@@ -197,6 +208,11 @@ __attribute__((target("avx2"))) static void read_avx2(const void *p, size_t size
 static void measure_mixes(struct peaks *p)
 {
     (void)p;
+}
+
+static void (*widest_int8(void))(void *)
+{
+    return NULL;
 }
 #endif
 
@@ -222,21 +238,55 @@ void peak_read(const void *p, size_t size)
 
 struct reading {
     const char *bytes;
+    size_t size;
     unsigned n_threads;
 };
 
 static void read_share(void *arg, unsigned i)
 {
     const struct reading *r = arg;
-    const size_t share = PEAK_READ_BYTES / r->n_threads;
+    const size_t share = r->size / r->n_threads;
     peak_read(r->bytes + i * share, share);
+}
+
+double peak_two_over_one_read(const void *bytes, size_t size, int runs)
+{
+    struct reading r = {.bytes = bytes, .size = size};
+    double seconds_of[3] = {0};
+    for (r.n_threads = 1; r.n_threads <= 2; r.n_threads++)
+        seconds_of[r.n_threads] = peak_together(read_share, &r, r.n_threads, runs);
+    return seconds_of[1] / seconds_of[2];
+}
+
+struct multiplying {
+    void (*loop)(void *);
+    unsigned n_threads;
+};
+
+static void multiply_share(void *arg, unsigned i)
+{
+    const struct multiplying *m = arg;
+    (void)i;
+    for (unsigned turn = 0; turn < MULTIPLY_TURNS / m->n_threads; turn++)
+        m->loop(NULL);
+}
+
+double peak_two_over_one_int8(int runs)
+{
+    struct multiplying m = {.loop = widest_int8()};
+    double seconds_of[3] = {0};
+    if (!m.loop)
+        return 0;
+    for (m.n_threads = 1; m.n_threads <= 2; m.n_threads++)
+        seconds_of[m.n_threads] = peak_together(multiply_share, &m, m.n_threads, runs);
+    return seconds_of[1] / seconds_of[2];
 }
 
 void peaks_measure(struct peaks *p)
 {
     *p = (struct peaks){0};
     measure_mixes(p);
-    struct reading r = {.bytes = mem_try_large(PEAK_READ_BYTES)};
+    struct reading r = {.bytes = mem_try_large(PEAK_READ_BYTES), .size = PEAK_READ_BYTES};
     if (r.bytes == NULL)
         return;
     memset((void *)(uintptr_t)r.bytes, 1, PEAK_READ_BYTES);

@@ -35,6 +35,10 @@ void peaks_measure(struct peaks *p);
 void peak_read(const void *p, size_t size);
 /* Seconds of the slowest of n threads (1, 2) that run f(arg, i) together; the best of `runs`. */
 double peak_together(void (*f)(void *arg, unsigned i), void *arg, unsigned n, int runs);
+/* What two threads of this machine do over what one does, the best of `runs` each: 8-bit products in
+ * registers, of the widest mix that is here; reading `size` bytes (a multiple of 128).  0: unknown. */
+double peak_two_over_one_int8(int runs);
+double peak_two_over_one_read(const void *bytes, size_t size, int runs);
 /* Best seconds of CPU time of one call. */
 double peak_time(void (*f)(void *), void *arg);
 

@@ -23,6 +23,7 @@ struct samples {
 };
 void samples_add(struct samples *s, double value);
 double samples_median(struct samples *s); /* sorts them; 0 of none */
+double samples_most(struct samples *s);   /* the same */
 
 /* A server with nothing on disk; arguments end with NULL. */
 NODISCARD enum status serving_start(const struct serving *b, struct serve *s,

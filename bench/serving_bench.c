@@ -40,6 +40,14 @@ double samples_median(struct samples *s)
     return (s->value[(s->n - 1) / 2] + s->value[s->n / 2]) / 2;
 }
 
+double samples_most(struct samples *s)
+{
+    if (s->n == 0)
+        return 0;
+    qsort(s->value, s->n, sizeof s->value[0], ascending);
+    return s->value[s->n - 1];
+}
+
 const char *serving_verdict(double value, double bar)
 {
     return value >= bar ? "pass" : "MISS";

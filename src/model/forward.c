@@ -29,8 +29,8 @@
 #include "os/clock.h"
 
 /* Tiles of weights are claimed in blocks: this many blocks a worker and matmul stage. */
-#define BLOCKS_PER_WORKER 8u
-#define ROW_BLOCK_MIN 64u
+#define BLOCKS_PER_WORKER   8u
+#define ROW_BLOCK_MIN       64u
 #define PAGES_PER_PARTITION (KV_PARTITION_TOKENS / KV_PAGE_TOKENS)
 
 _Static_assert(KV_PARTITION_TOKENS % KV_PAGE_TOKENS == 0, "a partition is whole pages");
@@ -44,6 +44,7 @@ struct step {
     const struct model_batch *batch;
     struct act_rows normed, attended, gated; /* inputs of matmuls; they share the 8-bit buffers */
     struct kv_layout layouts[MODEL_GROUPS_MAX];
+    uint64_t start_ns;
     uint32_t residual_row; /* of the last sequence's last token */
     _Atomic int failure;   /* the first status other than OK from before_layer */
 };
@@ -59,12 +60,50 @@ static struct range share(uint32_t n, uint32_t worker, uint32_t n_workers)
                           (uint32_t)((uint64_t)n * (worker + 1) / n_workers)};
 }
 
-/* End of a rows stage: the claims of the next stage start at 0. */
-static void finish_rows(struct step *s, uint32_t worker)
+/* ---- stages ---- */
+const char *model_stage_name(enum model_stage stage)
+{
+#define STAGE_NAME(id, text) [id] = (text),
+    static const char *const names[MODEL_STAGES] = {MODEL_STAGES_LIST(STAGE_NAME)};
+#undef STAGE_NAME
+    return names[stage];
+}
+
+void model_workspace_time(struct model_workspace *w, struct model_times *times)
+{
+    w->times = times;
+}
+
+/* The way to the workers counts as waiting in the first stage. */
+static void start_clock(struct step *s, uint32_t worker)
+{
+    struct model_times *t = s->w->times;
+    if (!t)
+        return;
+    t[worker].since_ns = clock_now_ns();
+    t[worker].wait_ns[STAGE_ENTER] += t[worker].since_ns - s->start_ns;
+}
+
+/* The end of a stage: all workers meet. */
+static void meet(struct step *s, uint32_t worker, enum model_stage stage)
+{
+    struct model_times *t = s->w->times ? &s->w->times[worker] : NULL;
+    const uint64_t arrived_ns = t ? clock_now_ns() : 0;
+    team_barrier(s->team);
+    if (!t)
+        return;
+    const uint64_t now_ns = clock_now_ns();
+    t->busy_ns[stage] += arrived_ns - t->since_ns;
+    t->wait_ns[stage] += now_ns - arrived_ns;
+    t->since_ns = now_ns;
+}
+
+/* The same behind rows: the claims of the next stage start at 0. */
+static void finish_rows(struct step *s, uint32_t worker, enum model_stage stage)
 {
     if (worker == 0)
         team_next_reset(s->team);
-    team_barrier(s->team);
+    meet(s, worker, stage);
 }
 
 /* ---- matmul stages ---- */
@@ -363,11 +402,11 @@ static void attend(struct step *s, uint32_t layer, const struct attention_plan *
         else
             attend_whole(s, layer, p, i, scratch);
     }
-    team_barrier(s->team);
+    meet(s, worker, STAGE_ATTENTION);
     if (!p->is_split)
         return;
     fold_split(s, p, share(p->n_tiles * s->m->spec.n_kv_heads, worker, s->n_workers));
-    team_barrier(s->team);
+    meet(s, worker, STAGE_FOLD);
 }
 
 /* ---- (5) … (10) ---- */
@@ -408,27 +447,27 @@ static void run_block_rest(struct step *s, uint32_t layer, float *x, uint32_t n_
     struct range rows = share(n_rows, worker, s->n_workers);
     for (uint32_t r = rows.begin; r < rows.end; r++)
         quantize(s, &s->attended, r, out_readers, 1);
-    finish_rows(s, worker);
+    finish_rows(s, worker, STAGE_OUT_ROWS);
     const struct product out = {s->w->projected, n_embd, &l->matrix[M_OUT]};
     multiply(s, &s->attended, n_rows, &out, 1);
-    team_barrier(s->team);
+    meet(s, worker, STAGE_OUT);
     for (uint32_t r = rows.begin; r < rows.end; r++) {
         float *row = x + (size_t)r * n_embd;
         add_to_residual(s, row, r, l->vector[V_OUT_BIAS], l->vector[V_POST_ATTN_NORM]);
         norm_row(s, row, r, l->vector[V_FFN_NORM]);
         quantize(s, &s->normed, r, ff_readers, 2);
     }
-    finish_rows(s, worker);
+    finish_rows(s, worker, STAGE_FF_ROWS);
     const struct product gate_up[] = {{s->w->gate, n_ff, &l->matrix[M_GATE]},
                                       {s->w->up, n_ff, &l->matrix[M_UP]}};
     multiply(s, &s->normed, n_rows, gate_up, 2);
-    team_barrier(s->team);
+    meet(s, worker, STAGE_GATE_UP);
     for (uint32_t r = rows.begin; r < rows.end; r++)
         gate_row(s, l, r);
-    finish_rows(s, worker);
+    finish_rows(s, worker, STAGE_GATE_ROWS);
     const struct product down = {s->w->projected, n_embd, &l->matrix[M_DOWN]};
     multiply(s, &s->gated, n_rows, &down, 1);
-    team_barrier(s->team);
+    meet(s, worker, STAGE_DOWN);
     for (uint32_t r = rows.begin; r < rows.end; r++)
         add_to_residual(s, x + (size_t)r * n_embd, r, l->vector[V_DOWN_BIAS],
                         l->vector[V_POST_FFN_NORM]);
@@ -450,13 +489,13 @@ static bool run_block_start(struct step *s, uint32_t layer, struct range rows, u
 {
     for (uint32_t r = rows.begin; r < rows.end; r++)
         enter_layer_row(s, layer, r);
-    finish_rows(s, worker);
+    finish_rows(s, worker, STAGE_ENTER);
     multiply_qkv(s, layer);
-    team_barrier(s->team);
+    meet(s, worker, STAGE_QKV);
     for (uint32_t r = rows.begin; r < rows.end; r++)
         write_kv_row(s, layer, r);
     ask_before_layer(s, layer, worker);
-    finish_rows(s, worker);
+    finish_rows(s, worker, STAGE_KV);
     return may_go_on(s);
 }
 
@@ -478,7 +517,7 @@ static void run_tail(struct step *s, uint32_t layer, uint32_t worker)
         if (s->batch->residuals && w->tail[r] == s->residual_row)
             capture_residual(s, layer, x);
     }
-    finish_rows(s, worker);
+    finish_rows(s, worker, STAGE_HEAD_ROWS);
     const struct product logits = {s->batch->logits, s->m->info.n_vocab, &s->m->output};
     multiply(s, &s->normed, w->n_tail, &logits, 1);
 }
@@ -490,6 +529,7 @@ static void run_step(void *arg, uint32_t worker, uint32_t n_workers)
     struct model_workspace *w = s->w;
     const uint32_t n_embd = s->m->spec.n_embd, last = s->m->spec.n_layers - 1;
     struct range rows = share(w->n_rows, worker, s->n_workers);
+    start_clock(s, worker);
     for (uint32_t r = rows.begin; r < rows.end; r++)
         embed_row(s, r);
     for (uint32_t layer = 0; layer < last; layer++) {
@@ -500,8 +540,11 @@ static void run_step(void *arg, uint32_t worker, uint32_t n_workers)
         if (s->batch->residuals && s->residual_row >= rows.begin && s->residual_row < rows.end)
             capture_residual(s, layer, w->x + (size_t)s->residual_row * n_embd);
     }
-    if (run_block_start(s, last, rows, worker) && w->n_tail > 0)
+    if (run_block_start(s, last, rows, worker) && w->n_tail > 0) {
         run_tail(s, last, worker);
+        if (w->times)
+            meet(s, worker, STAGE_HEAD);
+    }
 }
 
 /* ---- the door ---- */
@@ -576,6 +619,7 @@ enum status model_forward(const struct model *m, struct model_workspace *w, stru
         .team = pace == PACE_ALONE ? w->alone : team,
         .n_workers = pace == PACE_ALONE ? 1 : w->n_workers,
         .batch = batch,
+        .start_ns = start_ns,
         .normed = act_rows_of(w, w->normed, w->n_rows, spec->n_embd),
         .attended = act_rows_of(w, w->attended, w->n_rows, spec->n_heads * spec->head_dim),
         .gated = act_rows_of(w, w->gate, w->n_rows, spec->n_ff),

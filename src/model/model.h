@@ -128,6 +128,35 @@ void model_workspace_free(struct model_workspace *w);
 enum model_pace { PACE_LEARN, PACE_ALONE, PACE_TOGETHER };
 void model_workspace_set_pace(struct model_workspace *w, enum model_pace pace);
 
+/* ---- where the time of steps goes ---- */
+/* A stage ends where the workers meet; forward.c draws them.  X(id, what it does). */
+#define MODEL_STAGES_LIST(X)                                    \
+    X(STAGE_ENTER, "embed, x +=, norm, 8-bit")                  \
+    X(STAGE_QKV, "q, k, v")                                     \
+    X(STAGE_KV, "head norms, rope, write K and V")              \
+    X(STAGE_ATTENTION, "attention")                             \
+    X(STAGE_FOLD, "fold of partitions")                         \
+    X(STAGE_OUT_ROWS, "8-bit of attention")                     \
+    X(STAGE_OUT, "output projection")                           \
+    X(STAGE_FF_ROWS, "x +=, norm, 8-bit")                       \
+    X(STAGE_GATE_UP, "gate, up")                                \
+    X(STAGE_GATE_ROWS, "gate x up, 8-bit")                      \
+    X(STAGE_DOWN, "down")                                       \
+    X(STAGE_HEAD_ROWS, "last x +=, norm, 8-bit")                \
+    X(STAGE_HEAD, "output matrix")
+#define MODEL_STAGE_ID(id, text) id,
+enum model_stage { MODEL_STAGES_LIST(MODEL_STAGE_ID) MODEL_STAGES };
+#undef MODEL_STAGE_ID
+const char *model_stage_name(enum model_stage s);
+/* Of one worker, summed over steps. */
+struct model_times {
+    _Alignas(64) uint64_t busy_ns[MODEL_STAGES], wait_ns[MODEL_STAGES];
+    uint64_t since_ns; /* the present stage began */
+};
+/* Adds to times [n_workers] from now on (of a step alone: to times[0]); NULL: no clock is read, the
+ * default. */
+void model_workspace_time(struct model_workspace *w, struct model_times *times);
+
 /* Runs the batch: writes K and V of its tokens into the pages and the logits asked for.
  * CHECKs counts and token ids.  E_*: what before_layer returned; pages of the batch's own tokens
  * are then undefined, all others untouched. */

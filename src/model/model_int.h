@@ -213,6 +213,7 @@ struct model_workspace {
     uint32_t n_workers;  /* of the team; a step may run on fewer */
     struct team *alone;  /* a team of one: the calling thread */
     struct pace pace;
+    struct model_times *times; /* [n_workers] or NULL */
     uint32_t act_columns_max;
     float *x, *x_tail;       /* [rows][n_embd] residual stream; of the tail rows in the last layer */
     float *normed;           /* [rows][n_embd] */
