@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT
  * share_test.c — goal: many clients at once get their own right answers, the same prompt is
- * computed once, and a client that goes away gives its place back at once. Method: one server; rows
- * of skald's evaluation asked side by side; a hang-up in the middle of a prefill of 20,000 tokens.
- */
+ * computed once, agents with the same system prompt compute and store only what is their own, and a
+ * client that goes away gives its place back at once. Method: one server; rows of skald's
+ * evaluation asked side by side; a hang-up in the middle of a prefill of 20,000 tokens; twenty
+ * agents one after another and five at once, the server restarted and killed on the way. */
 #include <stdio.h>
 
 #include "e2e.h"
@@ -151,6 +152,104 @@ static void a_long_prompt_does_not_stall_a_stream(void **state)
     buf_release(&messages);
 }
 
+/* ---- agents ---- */
+#define N_AGENTS          20u
+#define N_RULES           105u /* between two points that are kept anyway */
+#define AGENT_OWN_MAX     40   /* tokens: the question, and the marks of the turn */
+#define AGENT_BYTES_SHARE 5 /* of what the first one stored, a further one stores a fifth at most \
+                             */
+
+static struct chat_ask agent(struct buf *messages, uint32_t i)
+{
+    char question[64];
+    struct buf system;
+    buf_init(&system, 1u << 20);
+    buf_init(messages, 1u << 20);
+    for (uint32_t rule = 0; rule < N_RULES; rule++)
+        buf_printf(&system, "Rule %u: be brief. ", rule);
+    snprintf(question, sizeof question, "%u is my number: who are you?", i * 7919 % 1000);
+    chat_add_message(messages, "system", buf_slice(&system));
+    chat_add(messages, "user", question);
+    buf_release(&system);
+    return (struct chat_ask){.messages = buf_slice(messages), .max_tokens = 8};
+}
+
+/* Asks as agent i; it computes only what is its own. */
+static void be_agent(struct serve *s, uint32_t i, bool is_first, const char *when)
+{
+    struct buf messages;
+    struct chat_reply r;
+    struct chat_ask ask = agent(&messages, i);
+    e2e_ask(s, &ask, &r);
+    assert_int_equal(r.http, 200);
+    if (is_first != (r.computed > AGENT_OWN_MAX))
+        fail_msg("agent %u %s: %lld of %lld tokens computed", i, when, (long long)r.computed,
+                 (long long)r.prompt_tokens);
+    chat_reply_release(&r);
+    buf_release(&messages);
+}
+
+struct footprint {
+    int64_t written, memory;
+};
+
+static struct footprint footprint_of(struct serve *s)
+{
+    struct footprint f = {0};
+    int64_t mapped = 0;
+    MUST(serve_wait_durable(s, 10000, e));
+    MUST(serve_stat(s, "store.since_open.written_bytes", &f.written, e));
+    MUST(serve_stat(s, "pages.memory_bytes", &f.memory, e));
+    MUST(serve_stat(s, "pages.mapped_bytes", &mapped, e));
+    f.memory += mapped;
+    return f;
+}
+
+static void agents_share_their_system_prompt(void **state)
+{
+    struct serve s;
+    struct e2e_task tasks[5];
+    struct buf messages[5];
+    char store[PLACE_PATH_BYTES];
+    int code = -1;
+    (void)state;
+    snprintf(store, sizeof store, "%s", e2e_path("agents"));
+    e2e_serve(&s, store, NULL);
+    struct footprint before = footprint_of(&s);
+    be_agent(&s, 0, true, "first");
+    struct footprint one = footprint_of(&s);
+    for (uint32_t i = 1; i < N_AGENTS; i++)
+        be_agent(&s, i, false, "warm");
+    struct footprint all = footprint_of(&s);
+    int64_t first = one.written - before.written, more = all.written - one.written;
+    int64_t first_memory = one.memory - before.memory, more_memory = all.memory - one.memory;
+    print_message(
+        "on disk the first agent %lld bytes, each of %u more %lld; in memory %lld, %lld\n",
+        (long long)first, N_AGENTS - 1, (long long)more / (N_AGENTS - 1), (long long)first_memory,
+        (long long)more_memory / (N_AGENTS - 1));
+    assert_true(first > 0 && more * AGENT_BYTES_SHARE < first * (N_AGENTS - 1));
+    assert_true(more_memory * AGENT_BYTES_SHARE < first_memory * (N_AGENTS - 1));
+    MUST(serve_stop(&s, &code, e));
+    e2e_serve(&s, store, NULL);
+    be_agent(&s, 100, false, "after a restart");
+    MUST(serve_wait_durable(&s, 10000, e));
+    serve_kill(&s);
+    e2e_serve(&s, store, NULL);
+    be_agent(&s, 101, false, "after kill -9");
+    for (uint32_t i = 0; i < 5; i++) {
+        struct chat_ask ask = agent(&messages[i], 200 + i);
+        e2e_task_start(&tasks[i], &s, &ask);
+    }
+    for (uint32_t i = 0; i < 5; i++) {
+        e2e_task_join(&tasks[i]);
+        assert_int_equal(tasks[i].st, OK);
+        assert_true(tasks[i].reply.computed <= AGENT_OWN_MAX);
+        chat_reply_release(&tasks[i].reply);
+        buf_release(&messages[i]);
+    }
+    MUST(serve_stop(&s, &code, e));
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -159,6 +258,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_hang_up_frees_the_slot),
         cmocka_unit_test(a_cancelled_prefill_is_gone_on_with),
         cmocka_unit_test(a_long_prompt_does_not_stall_a_stream),
+        cmocka_unit_test(agents_share_their_system_prompt),
     };
     e2e_begin(argc, argv);
     return e2e_end(cmocka_run_group_tests(tests, set_up, tear_down));
