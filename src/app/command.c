@@ -187,7 +187,8 @@ const struct command commands[COMMAND_COUNT] = {
          "\n"
          "  kvasir store explain < request.json | jq .reason,.divergence\n",
          command_store_explain},
-    [COMMAND_STORE_GC] = {"store gc", "", 0, "gives space back now, and erases what was deleted",
+    [COMMAND_STORE_GC] = {"store gc", "", 0,
+                          "gives space back now, and erases what was deleted or damaged",
                           "It also happens by itself. While a server runs, that server does it.\n"
                           "\n"
                           "  kvasir store gc\n",
@@ -203,11 +204,16 @@ const struct command commands[COMMAND_COUNT] = {
                             "  kvasir store stat\n"
                             "  kvasir store stat --json | jq .live_bytes\n",
                             command_store_stat},
-    [COMMAND_STORE_VERIFY] = {"store verify", "", 0, "reads everything, compares all checksums",
-                              "Exits 0 only when all is clean. Works while a server runs.\n"
-                              "\n"
-                              "  kvasir store verify && echo clean\n",
-                              command_store_verify},
+    [COMMAND_STORE_VERIFY] =
+        {"store verify", "[NAME]", 1, "reads everything, compares all checksums",
+         "With a NAME (a session's or response's): what that session needs, nothing else. Exits 0 "
+         "when it is clean, 1 when\n"
+         "a record is damaged, or was set aside as damaged and is still on disk. Works while a "
+         "server runs.\n"
+         "\n"
+         "  kvasir store verify && echo clean\n"
+         "  kvasir store verify agent-7\n",
+         command_store_verify},
     [COMMAND_MODELS] = {"models", "[rm NAME … | prune]", 4096, "the models that -m knows by name",
                         "The embedded one, and the .gguf files in $XDG_CACHE_HOME/kvasir/models "
                         "(default ~/.cache/kvasir/models);\n"

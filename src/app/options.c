@@ -56,7 +56,7 @@ const struct option_row option_rows[OPTION_COUNT] = {
          .doc = "bytes a second that are read again in the background to find damage; 0: none"},
     [OPTION_STORE_KEY_FILE] =
         {"--store-key-file", "store-key-file", KIND_TEXT, "FILE",
-         .used_by = FOR_ENGINE | FOR_SESSION | BIT(STORE_GC),
+         .used_by = FOR_ENGINE | FOR_SESSION | BIT(STORE_GC) | BIT(STORE_VERIFY),
          .doc =
              "encrypt what is stored from now on (AES-256-GCM) with the key in FILE: 32 bytes, or "
              "64 hexadecimal digits (openssl rand -hex 32); pages are then decrypted into "
@@ -151,7 +151,8 @@ const struct option_row option_rows[OPTION_COUNT] = {
     [OPTION_RECORDS] = {"--records", NULL, KIND_FLAG, .used_by = BIT(STORE_LS),
                         .doc = "all records by kind, in the place of sessions"},
     [OPTION_TENANT] = {"--tenant", NULL, KIND_TEXT, "NAME", .initial = "default",
-                       .used_by = FOR_SESSION | BIT(STORE_EXPLAIN), .doc = "whose sessions"},
+                       .used_by = FOR_SESSION | BIT(STORE_EXPLAIN) | BIT(STORE_VERIFY),
+                       .doc = "whose sessions"},
     [OPTION_LIST_TAG] = {"--tag", NULL, KIND_TEXT, "TAG", .used_by = BIT(STORE_LS),
                          .doc = "only those with this tag"},
     [OPTION_HISTORY] = {"--history", NULL, KIND_FLAG, .used_by = BIT(STORE_SHOW),

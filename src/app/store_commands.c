@@ -247,16 +247,51 @@ static void write_report(struct buf *out, const struct store_verify_report *r)
     jw_end_object(&w);
 }
 
+static enum status verify_session(const struct config *c, const char *dir, const char *which,
+                                  void (*bad)(const char *what, void *arg),
+                                  struct store_verify_report *report, struct err *e)
+{
+    struct store *s;
+    struct sessions *b = NULL;
+    struct session_verify o = {.which = slice_of(which), .bad = bad};
+    enum status st = open_to_look(c, dir, &s, e);
+    if (st != OK)
+        return st;
+    st = sessions_open(&(struct sessions_options){.store = s, .is_read_only = true}, &b, e);
+    if (st == OK && c->values[OPTION_TENANT].text)
+        st = sessions_find_tenant(b, slice_of(c->values[OPTION_TENANT].text), &o.tenant, e);
+    if (st == OK)
+        st = sessions_verify(b, &o, report, e);
+    sessions_close(b);
+    store_close(s);
+    return st;
+}
+
+static void print_report(const struct store_verify_report *r, const char *which)
+{
+    char size[24];
+    size_text(r->n_bytes, size);
+    if (which)
+        printf("%s: %" PRIu64 " records, %s read: %" PRIu64 " bad, %" PRIu64 " set aside\n", which,
+               r->n_records, size, r->n_bad, r->n_quarantined);
+    else
+        printf("%" PRIu64 " records in %u segments, %s read: %" PRIu64 " bad, %" PRIu64
+               " set aside; %" PRIu64 " bytes after the last record belong to none\n",
+               r->n_records, r->n_segments, size, r->n_bad, r->n_quarantined, r->unclaimed_bytes);
+}
+
 int command_store_verify(const struct config *c)
 {
-    const char *dir = dir_of(c);
+    const char *dir = dir_of(c), *which = c->n_arguments > 0 ? c->arguments[0] : NULL;
     struct store_verify_report report = {0};
     struct err e = {0};
-    char size[24];
     if (!dir)
         return EXIT_USAGE;
     bool is_json = c->values[OPTION_JSON].number != 0;
-    if (store_verify(os_fs_real(), dir, is_json ? NULL : tell_bad, NULL, &report, &e) != OK)
+    void (*bad)(const char *, void *) = is_json ? NULL : tell_bad;
+    enum status st = which ? verify_session(c, dir, which, bad, &report, &e)
+                           : store_verify(os_fs_real(), dir, bad, NULL, &report, &e);
+    if (st != OK)
         return complain_err(&e);
     if (is_json) {
         struct buf out;
@@ -265,10 +300,7 @@ int command_store_verify(const struct config *c)
         jsonl_put(&out);
         buf_release(&out);
     } else {
-        printf("%" PRIu64 " records in %u segments, %s read: %" PRIu64 " bad, %" PRIu64
-               " set aside; %" PRIu64 " bytes after the last record belong to none\n",
-               report.n_records, report.n_segments, size_text(report.n_bytes, size), report.n_bad,
-               report.n_quarantined, report.unclaimed_bytes);
+        print_report(&report, which);
     }
     if (report.n_bad == 0 && report.n_quarantined == 0)
         return EXIT_DONE;

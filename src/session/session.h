@@ -134,6 +134,18 @@ struct session_nearest {
 bool sessions_nearest(struct sessions *b, const struct session_nearest_request *r,
                       struct session_nearest *out);
 
+/* ---- is it whole ---- */
+struct session_verify {
+    uint32_t tenant;
+    struct slice which;
+    void (*bad)(const char *what, void *arg); /* may be NULL */
+    void *arg;
+};
+/* Reads and checks each record that the session needs; nothing else of the store is looked at.
+ * E_NOT_FOUND: no such session.  Damage is in the report. */
+NODISCARD enum status sessions_verify(struct sessions *b, const struct session_verify *o,
+                                      struct store_verify_report *report, struct err *e);
+
 /* ---- commands: one way for HTTP, the control socket and kvasir store ---- */
 /* request: {"op": "list", …}; each op's members are in docs/api/sessions.md.  Appends a JSON object
  * without newline to out.  A failure leaves out as it was. */

@@ -227,8 +227,11 @@ static enum status unlink_segment(struct store *s, uint32_t slot, struct err *e)
     struct change c = {.kind = CHANGE_SEGMENT_GONE};
     c.gone.segment = g->head.number;
     commit_change(s, &c);
-    commit_changes(s);
+    uint64_t n_quarantined;
+    bool is_known = commit_changes(s) && index_count_quarantined(s->index, &n_quarantined, e) == OK;
     pthread_mutex_lock(&s->lock);
+    if (is_known)
+        s->stat.n_quarantined = n_quarantined; /* those of this segment are gone */
     s->segments[slot] = NULL;
     s->stat.n_compacted++;
     pthread_mutex_unlock(&s->lock);
@@ -374,8 +377,8 @@ static bool is_listed(const struct numbers *list, uint64_t number)
     return false;
 }
 
-/* Asked for by a person: the bytes of deleted records go too, whatever share of a segment they are.
- */
+/* Asked for by a person: the bytes of deleted records, and of damaged ones that were set aside, go
+ * too, whatever share of a segment they are. */
 enum status collect_all(struct store *s, struct err *e)
 {
     if (s->is_index_lost)

@@ -52,38 +52,40 @@ static const char migration[] = /* from format 1 */
 #define COLUMNS_2 ",chain,parent,reach,data_key" /* of format 2 … */
 #define COLUMNS_1 ",0,0,0,0" /* … and what a reader takes for them in format 1 */
 
-#define STATEMENTS(X)                                                                \
-    X(BEGIN, "BEGIN IMMEDIATE")                                                      \
-    X(COMMIT, "COMMIT")                                                              \
-    X(ROLLBACK, "ROLLBACK")                                                          \
-    X(META_GET, "SELECT value FROM meta WHERE name=?")                               \
-    X(META_PUT, "INSERT OR REPLACE INTO meta VALUES(?,?)")                           \
-    X(PUT, "INSERT OR REPLACE INTO records VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)")   \
-    X(REMOVE, "DELETE FROM records WHERE key=?")                                     \
-    X(TOUCH, "UPDATE records SET last_used=?,hits=? WHERE key=?")                    \
-    X(SIBLING_PUT, "INSERT OR REPLACE INTO siblings VALUES(?,?,?)")                  \
-    X(SIBLING_REMOVE, "DELETE FROM siblings WHERE family=? AND ord=? AND key=?")     \
-    X(SEGMENT_PUT, "INSERT OR REPLACE INTO segments VALUES(?,?,?,?)")                \
-    X(SEGMENT_REMOVE, "DELETE FROM segments WHERE number=?")                         \
-    X(TOMBS_DROP, "DELETE FROM tombs WHERE segment=?")                               \
-    X(DEAD_DROP, "DELETE FROM dead WHERE segment=?")                                 \
-    X(QUARANTINE_DROP, "DELETE FROM quarantine WHERE segment=?")                     \
-    X(TOMB_PUT, "INSERT OR REPLACE INTO tombs VALUES(?,?,?,?,?)")                    \
-    X(DEAD_PUT, "INSERT OR REPLACE INTO dead VALUES(?,?)")                           \
-    X(QUARANTINE_PUT, "INSERT OR REPLACE INTO quarantine VALUES(?,?,?,?)")           \
-    X(SEGMENTS, "SELECT number,end,state,sum FROM segments")                         \
-    X(RECORDS, "SELECT " COLUMNS COLUMNS_2 " FROM records")                          \
-    X(TOMBS, "SELECT key,sequence,segment,offset,length FROM tombs")                 \
-    X(TOMB_FIND, "SELECT sequence FROM tombs WHERE key=?")                           \
-    X(DEAD_FIND, "SELECT 1 FROM dead WHERE key=? AND segment<>? LIMIT 1")            \
-    X(DEAD_SEGMENTS, "SELECT DISTINCT dead.segment FROM dead JOIN tombs USING(key)") \
+#define STATEMENTS(X)                                                              \
+    X(BEGIN, "BEGIN IMMEDIATE")                                                    \
+    X(COMMIT, "COMMIT")                                                            \
+    X(ROLLBACK, "ROLLBACK")                                                        \
+    X(META_GET, "SELECT value FROM meta WHERE name=?")                             \
+    X(META_PUT, "INSERT OR REPLACE INTO meta VALUES(?,?)")                         \
+    X(PUT, "INSERT OR REPLACE INTO records VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)") \
+    X(REMOVE, "DELETE FROM records WHERE key=?")                                   \
+    X(TOUCH, "UPDATE records SET last_used=?,hits=? WHERE key=?")                  \
+    X(SIBLING_PUT, "INSERT OR REPLACE INTO siblings VALUES(?,?,?)")                \
+    X(SIBLING_REMOVE, "DELETE FROM siblings WHERE family=? AND ord=? AND key=?")   \
+    X(SEGMENT_PUT, "INSERT OR REPLACE INTO segments VALUES(?,?,?,?)")              \
+    X(SEGMENT_REMOVE, "DELETE FROM segments WHERE number=?")                       \
+    X(TOMBS_DROP, "DELETE FROM tombs WHERE segment=?")                             \
+    X(DEAD_DROP, "DELETE FROM dead WHERE segment=?")                               \
+    X(QUARANTINE_DROP, "DELETE FROM quarantine WHERE segment=?")                   \
+    X(TOMB_PUT, "INSERT OR REPLACE INTO tombs VALUES(?,?,?,?,?)")                  \
+    X(DEAD_PUT, "INSERT OR REPLACE INTO dead VALUES(?,?)")                         \
+    X(QUARANTINE_PUT, "INSERT OR REPLACE INTO quarantine VALUES(?,?,?,?)")         \
+    X(SEGMENTS, "SELECT number,end,state,sum FROM segments")                       \
+    X(RECORDS, "SELECT " COLUMNS COLUMNS_2 " FROM records")                        \
+    X(TOMBS, "SELECT key,sequence,segment,offset,length FROM tombs")               \
+    X(TOMB_FIND, "SELECT sequence FROM tombs WHERE key=?")                         \
+    X(DEAD_FIND, "SELECT 1 FROM dead WHERE key=? AND segment<>? LIMIT 1")          \
+    X(DEAD_SEGMENTS, "SELECT dead.segment FROM dead JOIN tombs USING(key)"         \
+                     " UNION SELECT segment FROM quarantine")                      \
     X(QUARANTINE_COUNT, "SELECT count(*) FROM quarantine")
 
-#define READ_STATEMENTS(X)                                                                     \
-    X(BEFORE, "SELECT key FROM siblings WHERE family=? AND ord<=? ORDER BY ord DESC, key DESC" \
-              " LIMIT ?")                                                                      \
-    X(AFTER, "SELECT key FROM siblings WHERE family=? AND ord>? ORDER BY ord, key LIMIT ?")    \
-    X(FIND, "SELECT " COLUMNS COLUMNS_2 " FROM records WHERE key=?")                           \
+#define READ_STATEMENTS(X)                                                                      \
+    X(BEFORE, "SELECT key FROM siblings WHERE family=? AND ord<=? ORDER BY ord DESC, key DESC"  \
+              " LIMIT ?")                                                                       \
+    X(AFTER, "SELECT key FROM siblings WHERE family=? AND ord>? ORDER BY ord, key LIMIT ?")     \
+    X(FIND, "SELECT " COLUMNS COLUMNS_2 " FROM records WHERE key=?")                            \
+    X(QUARANTINED, "SELECT why FROM quarantine WHERE key=? ORDER BY segment DESC, offset DESC") \
     X(VERSION, "PRAGMA data_version")
 
 enum {
@@ -563,6 +565,25 @@ enum status index_find(struct index *ix, const struct digest *key, struct index_
     enum status st = rc == SQLITE_ROW    ? read_row(s, out, &sum, e)
                      : rc == SQLITE_DONE ? err_set(e, E_NOT_FOUND, "no such record")
                                          : db_error(ix->read_db, rc, e);
+    sqlite3_reset(s);
+    pthread_mutex_unlock(&ix->read_lock);
+    return st;
+}
+
+enum status index_find_quarantined(struct index *ix, const struct digest *key,
+                                   char why[INDEX_WHY_BYTES], struct err *e)
+{
+    pthread_mutex_lock(&ix->read_lock);
+    sqlite3_stmt *s = ix->read_statements[R_QUARANTINED];
+    sqlite3_bind_blob(s, 1, key->b, DIGEST_BYTES, SQLITE_STATIC);
+    int rc = sqlite3_step(s);
+    enum status st = rc == SQLITE_ROW    ? OK
+                     : rc == SQLITE_DONE ? err_set(e, E_NOT_FOUND, "not set aside")
+                                         : db_error(ix->read_db, rc, e);
+    if (st == OK) {
+        const unsigned char *text = sqlite3_column_text(s, 0);
+        snprintf(why, INDEX_WHY_BYTES, "%s", text ? (const char *)text : "");
+    }
     sqlite3_reset(s);
     pthread_mutex_unlock(&ix->read_lock);
     return st;

@@ -86,7 +86,7 @@ NODISCARD enum status index_find_tomb(struct index *ix, const struct digest *key
 /* Is there a killed copy of key in a segment other than `except`? */
 NODISCARD enum status index_has_dead(struct index *ix, const struct digest *key, uint64_t except,
                                      bool *out, struct err *e);
-/* Segments that hold bytes of deleted records. */
+/* Segments that hold bytes of deleted records, or of ones that were set aside. */
 NODISCARD enum status index_each_dead_segment(struct index *ix,
                                               enum status (*each)(uint64_t segment, void *arg),
                                               void *arg, struct err *e);
@@ -100,6 +100,10 @@ uint32_t index_neighbours(struct index *ix, const struct digest *family, const u
 /* Any thread.  The row of a key, as last committed. */
 NODISCARD enum status index_find(struct index *ix, const struct digest *key, struct index_row *out,
                                  struct err *e);
+/* Any thread.  Why the newest bytes of a key that were set aside were; E_NOT_FOUND: none are. */
+#define INDEX_WHY_BYTES 128u
+NODISCARD enum status index_find_quarantined(struct index *ix, const struct digest *key,
+                                             char why[INDEX_WHY_BYTES], struct err *e);
 /* Any thread.  Changes when another connection has committed. */
 uint64_t index_version(struct index *ix);
 uint64_t index_bytes(struct index *ix);

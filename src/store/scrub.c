@@ -22,7 +22,7 @@ static enum status read_record(struct store *s, const struct entry *entry, struc
     enum status st = s->fs->open(s->fs, path, FS_READ, &f, e);
     if (st != OK)
         return st;
-    st = verify_entry(s, &f, entry, e);
+    st = verify_entry(s, &f, g->head.number, entry, e);
     s->fs->close(&f);
     return st;
 }

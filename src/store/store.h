@@ -210,6 +210,11 @@ struct store_verify_report {
 NODISCARD enum status store_verify(const struct os_fs *fs, const char *dir,
                                    void (*bad)(const char *what, void *arg), void *arg,
                                    struct store_verify_report *out, struct err *e);
+/* The same for one record of an open store, added to the report.  E_NOT_FOUND: there is none.
+ * E_CORRUPT, E_IO: damaged; or set aside as damaged, and those bytes are still on disk.  Thread:
+ * any; a writing store counts what is set aside when it opens and when it sets aside. */
+NODISCARD enum status store_verify_record(struct store *s, const struct digest *key,
+                                          struct store_verify_report *report, struct err *e);
 /* Makes index.db again from the segments alone; the store must not be open for writing. */
 NODISCARD enum status store_rebuild(const struct os_fs *fs, const char *dir, struct err *e);
 /* Copies live records out of segments that are mostly dead and unlinks those; evicts down to the

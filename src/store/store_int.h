@@ -237,7 +237,7 @@ void scrub_some(struct store *s);
 
 /* ---- verify.c ---- */
 /* Reads one record through the file of its segment and compares all its checksums. */
-NODISCARD enum status verify_entry(const struct store *s, const struct os_file *f,
+NODISCARD enum status verify_entry(const struct store *s, const struct os_file *f, uint64_t segment,
                                    const struct entry *entry, struct err *e);
 
 /* ---- read.c ---- */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT
- * verify.c — store_verify.
+ * verify.c — store_verify, and the same of one record.
  * Verification trusts nothing it can read twice: every record that the index names is read through
  * the file and all its checksums are compared, and every small record (tokens, session, tenant)
  * that the segments hold must be in the index, replaced, or deleted. */
@@ -11,6 +11,7 @@
 #include "store/store_int.h"
 
 #define VERIFY_OPENS_MAX 3
+#define VERIFY_TRIES_MAX 4u /* a record may move while it is read */
 
 struct audit {
     struct store *s; /* opened read-only: table and segments as the index has them */
@@ -30,11 +31,10 @@ static void report_bad(struct audit *a, const char *what)
         a->bad(what, a->arg);
 }
 
-enum status verify_entry(const struct store *s, const struct os_file *f, const struct entry *entry,
-                         struct err *e)
+enum status verify_entry(const struct store *s, const struct os_file *f, uint64_t segment,
+                         const struct entry *entry, struct err *e)
 {
-    struct record_place place = {s->id, s->segments[entry->slot]->head.number,
-                                 (uint64_t)entry->unit * RECORD_UNIT};
+    struct record_place place = {s->id, segment, (uint64_t)entry->unit * RECORD_UNIT};
     struct record r;
     size_t want = (size_t)entry->n_units * RECORD_UNIT, n = 0;
     if (want > RECORD_HEAD_MAX)
@@ -58,7 +58,7 @@ static void check_entry(struct audit *a, uint32_t id)
 {
     const struct entry *entry = table_at(&a->s->table, id);
     struct err e = {0};
-    enum status st = verify_entry(a->s, &a->f, entry, &e);
+    enum status st = verify_entry(a->s, &a->f, a->g->head.number, entry, &e);
     a->out->n_records++;
     a->out->n_bytes += (uint64_t)entry->n_units * RECORD_UNIT;
     if (st != OK) {
@@ -197,4 +197,67 @@ enum status store_verify(const struct os_fs *fs, const char *dir,
     out->n_quarantined = s->stat.n_quarantined;
     store_close(s);
     return st;
+}
+
+/* ---- one record ---- */
+static bool copy_entry(struct store *s, const struct digest *key, struct entry *out,
+                       uint64_t *segment)
+{
+    pthread_mutex_lock(&s->lock);
+    uint32_t id = table_find(&s->table, key);
+    bool is_there = id != TABLE_NONE && !table_at(&s->table, id)->is_quarantined;
+    if (is_there) {
+        *out = *table_at(&s->table, id);
+        *segment = s->segments[out->slot]->head.number;
+    }
+    pthread_mutex_unlock(&s->lock);
+    return is_there;
+}
+
+static enum status verify_now(struct store *s, const struct digest *key, uint64_t *bytes,
+                              struct err *e)
+{
+    char path[FS_PATH_BYTES_MAX];
+    enum status st = err_set(e, E_NOT_FOUND, "moved too often");
+    for (uint32_t i = 0; i < VERIFY_TRIES_MAX; i++) {
+        struct entry entry;
+        uint64_t segment;
+        struct os_file f;
+        if (!store_has(s, key) || !copy_entry(s, key, &entry, &segment))
+            return err_set(e, E_NOT_FOUND, "no such record");
+        segment_path(s->dir, segment, path, sizeof path);
+        st = s->fs->open(s->fs, path, FS_READ, &f, e);
+        if (st == E_NOT_FOUND) { /* reclaimed: the index knows where to */
+            if (s->is_read_only)
+                follow_refresh(s);
+            continue;
+        }
+        if (st != OK)
+            return st;
+        *bytes = (uint64_t)entry.n_units * RECORD_UNIT;
+        st = verify_entry(s, &f, segment, &entry, e);
+        s->fs->close(&f);
+        return st;
+    }
+    return err_set(e, E_IO, "the file of its segment is gone");
+}
+
+enum status store_verify_record(struct store *s, const struct digest *key,
+                                struct store_verify_report *report, struct err *e)
+{
+    char why[INDEX_WHY_BYTES];
+    uint64_t bytes = 0;
+    enum status st = verify_now(s, key, &bytes, e);
+    if (st == OK || st == E_CORRUPT || st == E_IO) {
+        report->n_records++;
+        report->n_bytes += bytes;
+        report->n_bad += st != OK;
+    }
+    if (st != OK && st != E_NOT_FOUND)
+        return st;
+    if (s->stat.n_quarantined == 0 || !s->index ||
+        index_find_quarantined(s->index, key, why, NULL) != OK)
+        return st;
+    report->n_quarantined++;
+    return err_set(e, E_CORRUPT, "set aside: %s", why);
 }

@@ -74,7 +74,7 @@ static void wrong_usage_is_two(void **state)
         {"serve", "--port", "70000"},
         {"serve", "--kv-type", "f7"},
         {"run", "--temperature", "hot"},
-        {"store", "verify", "extra"},
+        {"store", "verify", "one", "extra"},
         {"eval", "perplexity"},
     };
     (void)state;

@@ -3,9 +3,7 @@
  * can look up; any damaged, cut or foreign file is refused and leaves nothing. Method: two stores;
  * pages put by hand as the cache names them; each byte of a small file changed, each length cut; a
  * file of another model. */
-#include "base/endian.h"
 #include "session/kvx.h"
-#include "session/page_key.h"
 #include "session_kit.h"
 
 struct file {
@@ -30,62 +28,6 @@ static enum status read_file(void *arg, void *bytes, size_t max, size_t *n, stru
     memcpy(bytes, f->bytes.ptr + f->at, *n);
     f->at += *n;
     return OK;
-}
-
-static const struct digest root = {{7}};
-
-/* Puts page `page` of series 0, n tokens, with a payload that says which it is. */
-static void put_page(struct kit *k, const struct digest *salt, uint32_t page, uint32_t n)
-{
-    struct digester d = {0};
-    struct digest chain = root, parent = root;
-    uint32_t tokens[PAGE_KEY_TOKENS];
-    for (uint32_t i = 0; i <= page; i++) {
-        uint32_t count = i == page ? n : PAGE_KEY_TOKENS;
-        for (uint32_t t = 0; t < count; t++)
-            tokens[t] = kit_token(0, i * PAGE_KEY_TOKENS + t);
-        parent = chain;
-        chain = page_key_chain(&d, salt, &parent, tokens, count);
-    }
-    char payload[2][500];
-    memset(payload, (int)('a' + page), sizeof payload);
-    struct store_chunk chunks[] = {{payload[0], 500}, {payload[1], 500}};
-    struct store_put put = {.kind = RECORD_PAGE,
-                            .key = page_key_page(&d, 0, &chain),
-                            .chain = chain,
-                            .parent = parent,
-                            .layout = 77,
-                            .depth = page,
-                            .chunks = chunks,
-                            .n_chunks = 2};
-    struct err e;
-    assert_int_equal(store_put_wait(k->store, &put, &e), OK);
-    digester_release(&d);
-}
-
-/* Is page `page` there under salt, with its payload? */
-static bool has_page(struct kit *k, const struct digest *salt, uint32_t page, uint32_t n)
-{
-    struct digester d = {0};
-    struct digest chain = root;
-    uint32_t tokens[PAGE_KEY_TOKENS];
-    for (uint32_t i = 0; i <= page; i++) {
-        uint32_t count = i == page ? n : PAGE_KEY_TOKENS;
-        for (uint32_t t = 0; t < count; t++)
-            tokens[t] = kit_token(0, i * PAGE_KEY_TOKENS + t);
-        chain = page_key_chain(&d, salt, &chain, tokens, count);
-    }
-    struct digest key = page_key_page(&d, 0, &chain);
-    digester_release(&d);
-    struct store_pin pin;
-    struct err e;
-    if (store_get(k->store, &key, &pin, &e) != OK)
-        return false;
-    bool ok = pin.n_chunks == 2 && pin.layout == 77 && store_chunk(&pin, 1).len == 500 &&
-              store_chunk(&pin, 1).bytes[499] == 'a' + page && get_le32(pin.meta + 4) == n &&
-              digest_equal(&pin.chain, &chain);
-    store_unpin(k->store, &pin);
-    return ok;
 }
 
 static void export(struct kit *k, const char *which, bool with_forks, struct file *f)
@@ -121,8 +63,8 @@ static void make_source(struct kit *k)
     struct digest salt = sessions_salt(k->b, 0);
     kit_must_keep(k, (struct kit_turn){.name = "a", .n = 200, .n_messages = 3});
     for (uint32_t i = 0; i < 3; i++)
-        put_page(k, &salt, i, PAGE_KEY_TOKENS);
-    put_page(k, &salt, 3, 7);
+        kit_put_page(k, &salt, i, PAGE_KEY_TOKENS);
+    kit_put_page(k, &salt, 3, 7);
     kit_must(k, "{\"op\":\"pin\",\"name\":\"a\",\"reason\":\"why not\"}");
     kit_must(k, "{\"op\":\"fork\",\"name\":\"a\",\"as\":\"b\",\"at\":100}");
 }
@@ -137,7 +79,7 @@ static void test_there_and_back(void **state)
     kit_begin(&to);
     export(&from, "a", true, &f);
     f.piece = 1000;
-    if (import(&to, &f, (struct kvx_import){.root = &root}, &e) != OK)
+    if (import(&to, &f, (struct kvx_import){.root = &kit_root}, &e) != OK)
         fail_msg("import: %s", e.msg);
     for (int i = 0; i < 2; i++) {
         kit_check(&to, 0, "a", 200, 0, 0, 3);
@@ -148,16 +90,16 @@ static void test_there_and_back(void **state)
         assert_true(digest_equal(&salt, &of_fork));
         assert_false(digest_equal(&salt, &own));
         for (uint32_t p = 0; p < 3; p++) {
-            assert_true(has_page(&to, &salt, p, PAGE_KEY_TOKENS));
-            assert_false(has_page(&to, &own, p, PAGE_KEY_TOKENS));
+            assert_true(kit_has_page(&to, &salt, p, PAGE_KEY_TOKENS));
+            assert_false(kit_has_page(&to, &own, p, PAGE_KEY_TOKENS));
         }
-        assert_true(has_page(&to, &salt, 3, 7));
+        assert_true(kit_has_page(&to, &salt, 3, 7));
         kit_again(&to);
     }
     /* A second time: the name is taken, another one is fine, and its salt is its own. */
-    assert_int_equal(import(&to, &f, (struct kvx_import){.root = &root}, &e), E_EXISTS);
-    assert_int_equal(import(&to, &f, (struct kvx_import){.root = &root, .as = SLICE_LIT("c")}, &e),
-                     OK);
+    assert_int_equal(import(&to, &f, (struct kvx_import){.root = &kit_root}, &e), E_EXISTS);
+    assert_int_equal(
+        import(&to, &f, (struct kvx_import){.root = &kit_root, .as = SLICE_LIT("c")}, &e), OK);
     struct digest a, c;
     assert_true(sessions_find_salt(to.b, 0, SLICE_LIT("a"), &a));
     assert_true(sessions_find_salt(to.b, 0, SLICE_LIT("c"), &c));
@@ -182,9 +124,10 @@ static void test_trust(void **state)
     make_source(&from);
     kit_begin(&to);
     export(&from, "a", false, &f);
-    assert_int_equal(import(&to, &f, (struct kvx_import){.root = &root, .trust = true}, &e), OK);
+    assert_int_equal(import(&to, &f, (struct kvx_import){.root = &kit_root, .trust = true}, &e),
+                     OK);
     struct digest own = sessions_salt(to.b, 0);
-    assert_true(has_page(&to, &own, 2, PAGE_KEY_TOKENS));
+    assert_true(kit_has_page(&to, &own, 2, PAGE_KEY_TOKENS));
     buf_release(&f.bytes);
     kit_end(&from);
     kit_end(&to);
@@ -235,7 +178,7 @@ static void test_damaged(void **state)
     kit_begin(&from);
     kit_must_keep(&from, (struct kit_turn){.name = "a", .n = 70, .n_messages = 2});
     struct digest salt = sessions_salt(from.b, 0);
-    put_page(&from, &salt, 0, PAGE_KEY_TOKENS);
+    kit_put_page(&from, &salt, 0, PAGE_KEY_TOKENS);
     kit_begin(&to);
     export(&from, "a", false, &f);
     size_t whole = f.bytes.len;
@@ -243,18 +186,18 @@ static void test_damaged(void **state)
     for (size_t i = 0; i < whole; i += 1 + prng_below(&p, 7)) {
         char was = f.bytes.ptr[i];
         f.bytes.ptr[i] = (char)(was ^ (1 << prng_below(&p, 8)));
-        enum status st = import(&to, &f, (struct kvx_import){.root = &root}, &e);
+        enum status st = import(&to, &f, (struct kvx_import){.root = &kit_root}, &e);
         if (st != E_CORRUPT && st != E_SYNTAX && st != E_UNSUPPORTED)
             fail_msg("byte %zu: %s", i, status_name(st));
         f.bytes.ptr[i] = was;
     }
     for (size_t n = 0; n < whole; n += 1 + prng_below(&p, 37)) {
         f.bytes.len = n;
-        assert_int_equal(import(&to, &f, (struct kvx_import){.root = &root}, &e), E_CORRUPT);
+        assert_int_equal(import(&to, &f, (struct kvx_import){.root = &kit_root}, &e), E_CORRUPT);
     }
     f.bytes.len = whole;
     assert_nothing(&to);
-    assert_int_equal(import(&to, &f, (struct kvx_import){.root = &root}, &e), OK);
+    assert_int_equal(import(&to, &f, (struct kvx_import){.root = &kit_root}, &e), OK);
     buf_release(&f.bytes);
     kit_end(&from);
     kit_end(&to);

@@ -15,13 +15,18 @@
 
 #include <cmocka.h>
 
+#include "base/endian.h"
 #include "base/mem.h"
 #include "base/prng.h"
 #include "os/fs.h"
+#include "session/page_key.h"
 #include "session/session.h"
+
+static const struct digest kit_root __attribute__((unused)) = {{7}}; /* of all turns */
 
 struct kit {
     char dir[64];
+    uint64_t segment_bytes; /* 0: the default */
     struct store *store;
     struct sessions *b;
 };
@@ -29,8 +34,10 @@ struct kit {
 static inline void kit_open(struct kit *k, bool is_read_only)
 {
     struct err e = {0};
-    struct store_options options = {
-        .max_bytes = 1u << 30, .is_read_only = is_read_only, .keep_free_bytes = 1};
+    struct store_options options = {.max_bytes = 1u << 30,
+                                    .is_read_only = is_read_only,
+                                    .keep_free_bytes = 1,
+                                    .segment_bytes = k->segment_bytes};
     if (store_open(os_fs_real(), k->dir, &options, &k->store, &e) != OK)
         fail_msg("store_open: %s", e.msg);
     struct sessions_options so = {.store = k->store, .is_read_only = is_read_only};
@@ -46,12 +53,19 @@ static inline void kit_close(struct kit *k)
     k->store = NULL;
 }
 
-static inline void kit_begin(struct kit *k)
+/* In memory where there is such a folder: these tests are not about the disk's speed. */
+static inline void kit_begin_with(struct kit *k, uint64_t segment_bytes)
 {
-    *k = (struct kit){0};
-    snprintf(k->dir, sizeof k->dir, "/tmp/kvasir-session-test-XXXXXX");
+    *k = (struct kit){.segment_bytes = segment_bytes};
+    snprintf(k->dir, sizeof k->dir, "%s/kvasir-session-test-XXXXXX",
+             access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
     assert_non_null(mkdtemp(k->dir));
     kit_open(k, false);
+}
+
+static inline void kit_begin(struct kit *k)
+{
+    kit_begin_with(k, 0);
 }
 
 static inline void kit_end(struct kit *k)
@@ -183,6 +197,92 @@ static inline void kit_must(struct kit *k, const char *json)
     char text[4096];
     if (kit_command(k, 0, json, text, sizeof text) != OK)
         fail_msg("%s: %s", json, text);
+}
+
+/* ---- pages ---- */
+/* What names page `page` of series 0, n tokens. */
+struct kit_page {
+    struct digest parent, chain, key;
+};
+static inline struct kit_page kit_page_of(const struct digest *salt, uint32_t page, uint32_t n)
+{
+    struct digester d = {0};
+    struct kit_page p = {.chain = kit_root};
+    uint32_t tokens[PAGE_KEY_TOKENS];
+    for (uint32_t i = 0; i <= page; i++) {
+        uint32_t count = i == page ? n : PAGE_KEY_TOKENS;
+        for (uint32_t t = 0; t < count; t++)
+            tokens[t] = kit_token(0, i * PAGE_KEY_TOKENS + t);
+        p.parent = p.chain;
+        p.chain = page_key_chain(&d, salt, &p.parent, tokens, count);
+    }
+    p.key = page_key_page(&d, 0, &p.chain);
+    digester_release(&d);
+    return p;
+}
+
+/* Puts it as the cache would, with a payload that says which it is. */
+static inline void kit_put_page(struct kit *k, const struct digest *salt, uint32_t page, uint32_t n)
+{
+    struct kit_page p = kit_page_of(salt, page, n);
+    char payload[2][500];
+    memset(payload, (int)('a' + page), sizeof payload);
+    struct store_chunk chunks[] = {{payload[0], 500}, {payload[1], 500}};
+    struct store_put put = {.kind = RECORD_PAGE,
+                            .key = p.key,
+                            .chain = p.chain,
+                            .parent = p.parent,
+                            .layout = 77,
+                            .depth = page,
+                            .chunks = chunks,
+                            .n_chunks = 2};
+    struct err e;
+    assert_int_equal(store_put_wait(k->store, &put, &e), OK);
+}
+
+/* Is it there under salt, with its payload? */
+static inline bool kit_has_page(struct kit *k, const struct digest *salt, uint32_t page, uint32_t n)
+{
+    struct kit_page p = kit_page_of(salt, page, n);
+    struct store_pin pin;
+    struct err e;
+    if (store_get(k->store, &p.key, &pin, &e) != OK)
+        return false;
+    bool ok = pin.n_chunks == 2 && pin.layout == 77 && store_chunk(&pin, 1).len == 500 &&
+              store_chunk(&pin, 1).bytes[499] == 'a' + page &&
+              (pin.meta_len == 0 || get_le32(pin.meta + 4) == n) &&
+              digest_equal(&pin.chain, &p.chain);
+    store_unpin(k->store, &pin);
+    return ok;
+}
+
+/* ---- damage ---- */
+/* Flips a bit in the middle of each place in the segments that has these bytes; how many. */
+static inline uint32_t kit_flip(const struct kit *k, const void *bytes, size_t n)
+{
+    uint32_t found = 0;
+    for (unsigned number = 1; number < 1000; number++) {
+        char path[160];
+        snprintf(path, sizeof path, "%s/segments/%016x.seg", k->dir, number);
+        FILE *f = fopen(path, "r+b");
+        if (!f)
+            continue;
+        assert_int_equal(fseek(f, 0, SEEK_END), 0);
+        size_t size = (size_t)ftell(f);
+        char *all = mem_new(size + 1, 1);
+        rewind(f);
+        assert_int_equal(fread(all, 1, size, f), size);
+        for (char *at = all; (at = memmem(at, size - (size_t)(at - all), bytes, n)) != NULL;) {
+            at[n / 2] ^= 4;
+            assert_int_equal(fseek(f, at - all + (long)(n / 2), SEEK_SET), 0);
+            assert_int_equal(fwrite(at + n / 2, 1, 1, f), 1);
+            at += n;
+            found++;
+        }
+        mem_free(all);
+        assert_int_equal(fclose(f), 0);
+    }
+    return found;
 }
 
 #endif
