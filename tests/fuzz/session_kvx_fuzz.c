@@ -3,48 +3,14 @@
  * digest at the end are made right first: else nothing but the checksum would ever be tested.
  * What is imported is a session that can be read, exported and deleted. */
 #include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-#include "base/check.h"
 #include "base/checksum.h"
 #include "base/endian.h"
-#include "os/fs.h"
 #include "session/kvx.h"
+#include "session_fuzz.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static struct store *store;
-static struct sessions *sessions;
-static char dir[64];
-
-static void clean(void)
-{
-    char command[128];
-    sessions_close(sessions);
-    store_close(store);
-    snprintf(command, sizeof command, "rm -rf '%s'", dir);
-    if (system(command) != 0)
-        fprintf(stderr, "%s is left\n", dir);
-}
-
-static void open_once(void)
-{
-    struct err e;
-    if (sessions)
-        return;
-    snprintf(dir, sizeof dir, "/tmp/kvasir-kvx-fuzz-XXXXXX");
-    CHECK(mkdtemp(dir));
-    struct store_options options = {.max_bytes = 1u << 28, .keep_free_bytes = 1};
-    enum status st = store_open(os_fs_real(), dir, &options, &store, &e);
-    CHECK(st == OK);
-    struct sessions_options so = {.store = store};
-    st = sessions_open(&so, &sessions, &e);
-    CHECK(st == OK);
-    atexit(clean);
-}
 
 /* As kvx_sum in the writer; stops at what is no frame. */
 static void seal(uint8_t *f, size_t n)
@@ -114,12 +80,12 @@ static void use(void)
     buf_init(&out, 64u << 20);
     struct kvx_export x = {
         .which = SLICE_LIT("x"), .with_forks = true, .write = write_nowhere, .arg = &total};
-    enum status st = kvx_export(sessions, &x, NULL, &e);
+    enum status st = kvx_export(fuzz_place.sessions, &x, NULL, &e);
     CHECK(st == OK && total > 0);
     st =
         json_parse(SLICE_LIT("{\"op\":\"list\",\"limit\":1000,\"responses\":true}"), &a, &list, &e);
     CHECK(st == OK);
-    st = sessions_command(sessions, 0, list, &out, &e);
+    st = sessions_command(fuzz_place.sessions, 0, list, &out, &e);
     CHECK(st == OK);
     st = json_parse(buf_slice(&out), &a, &list, &e);
     CHECK(st == OK);
@@ -131,7 +97,7 @@ static void use(void)
         st = json_parse(slice_of(text), &a, &rm, &e);
         CHECK(st == OK);
         buf_clear(&out);
-        st = sessions_command(sessions, 0, rm, &out, &e);
+        st = sessions_command(fuzz_place.sessions, 0, rm, &out, &e);
         CHECK(st == OK);
     }
     buf_release(&out);
@@ -144,7 +110,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct buf answer;
     if (size < 1)
         return 0;
-    open_once();
+    (void)fuzz_open();
     uint8_t *copy = malloc(size);
     CHECK(copy);
     memcpy(copy, data + 1, size - 1);
@@ -158,7 +124,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                            .tokens_only = (data[0] & 2) != 0,
                            .read = read_bytes,
                            .arg = &b};
-    if (kvx_import(sessions, &o, &answer, &e) == OK)
+    if (kvx_import(fuzz_place.sessions, &o, &answer, &e) == OK)
         use();
     buf_release(&answer);
     free(copy);
