@@ -12,6 +12,8 @@ usage: ./do COMMAND [ARGS]
              the main job, shown: a long prompt prefilled once, the server killed, resumed from disk
   test       build, then all tests (under ten minutes on two cores)
   build      build/kvasir
+  install [PREFIX]
+             the program, its manual page, completion for bash and a systemd service; /usr/local
   bench      kvasir and llama.cpp's server (from PyPI), the same work, in under five minutes;
              the page is bench-results/report.html
   bench compare [--native] [--mlx] OPTIONS…
@@ -258,6 +260,11 @@ case $command in
         exec ctest --test-dir build --parallel "$(cores)" --output-on-failure "$@"
         ;;
     build) build ;;
+    install)
+        build
+        as_root cmake --install build --prefix "${1:-/usr/local}" ||
+            fail "install: cannot write below ${1:-/usr/local}; as root, or ./do install ~/.local"
+        ;;
     bench)
         name=compare
         case ${1:-} in

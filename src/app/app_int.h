@@ -181,8 +181,15 @@ void config_packed_dir(char *path, size_t size); /* side files of repacked weigh
 void help_overview(FILE *out);
 void help_group(FILE *out, const char *group); /* "eval", "store" */
 void help_command(FILE *out, const struct command *command);
+void help_api(FILE *out); /* docs/api/conformance.md */
+/* "-m, --model MODEL", and its description with choices and default. */
+void help_spelling(const struct option_row *row, char *text, size_t size);
+void help_notes(const struct option_row *row, char *text, size_t size);
+
+/* ---- manual.c: the same tables for other readers ---- */
 void help_markdown(FILE *out); /* docs/cli.md */
-void help_api(FILE *out);      /* docs/api/conformance.md */
+void help_man(FILE *out);      /* kvasir(1) */
+void help_bash(FILE *out);     /* completion */
 
 /* ---- setup.c: from options to an engine ---- */
 /* "kvasir: MESSAGE" on stderr. */

@@ -285,12 +285,17 @@ static bool is_help(const char *word)
 /* argv[0] is the first word after "kvasir", and names no command. */
 static int without_command(int argc, char **argv)
 {
-    if (is_help(argv[0]) && argc > 1 && strcmp(argv[1], "--api") == 0) {
-        help_api(stdout);
-        return EXIT_DONE;
-    }
-    if (is_help(argv[0]) && argc > 1 && strcmp(argv[1], "--markdown") == 0) {
-        help_markdown(stdout);
+    static const struct {
+        const char *word;
+        void (*write)(FILE *out);
+    } documents[] = {{"--api", help_api},
+                     {"--markdown", help_markdown},
+                     {"--man", help_man},
+                     {"--bash", help_bash}};
+    for (size_t i = 0; is_help(argv[0]) && argc > 1 && i < ARRAY_COUNT(documents); i++) {
+        if (strcmp(argv[1], documents[i].word) != 0)
+            continue;
+        documents[i].write(stdout);
         return EXIT_DONE;
     }
     if (is_help(argv[0])) {

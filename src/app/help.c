@@ -10,8 +10,7 @@
 #define DOC_COLUMN 32
 #define LINE_WIDTH 100
 
-/* "-m, --model MODEL" */
-static void spelling(const struct option_row *row, char *text, size_t size)
+void help_spelling(const struct option_row *row, char *text, size_t size)
 {
     size_t n = 0;
     for (const char *p = row->names; *p && n + 3 < size; p++) {
@@ -24,7 +23,7 @@ static void spelling(const struct option_row *row, char *text, size_t size)
         snprintf(text + n, size - n, " %s", row->value);
 }
 
-static void notes(const struct option_row *row, char *text, size_t size)
+void help_notes(const struct option_row *row, char *text, size_t size)
 {
     int n = snprintf(text, size, "%s", row->doc);
     if (row->kind == KIND_CHOICE)
@@ -55,8 +54,8 @@ static void wrapped(FILE *out, const char *text, size_t column)
 static void option_help(FILE *out, const struct option_row *row)
 {
     char left[160], doc[400];
-    spelling(row, left, sizeof left);
-    notes(row, doc, sizeof doc);
+    help_spelling(row, left, sizeof left);
+    help_notes(row, doc, sizeof doc);
     int n = fprintf(out, "  %s", left);
     if (n + 2 > DOC_COLUMN) {
         fputc('\n', out);
@@ -116,50 +115,6 @@ void help_overview(FILE *out)
           "  kvasir chat -m model.gguf            a conversation in the terminal\n"
           "\nkvasir COMMAND --help says more, with examples.\n",
           out);
-}
-
-static void markdown_row(FILE *out, const struct option_row *row)
-{
-    char left[160], doc[400], environment[64] = "";
-    spelling(row, left, sizeof left);
-    notes(row, doc, sizeof doc);
-    if (row->key)
-        snprintf(environment, sizeof environment, "KVASIR_%s", row->key);
-    for (char *p = environment; *p; p++)
-        *p = *p == '-' ? '_' : (char)toupper((unsigned char)*p);
-    fprintf(out, "| `%s` | %s%s%s | %s |\n", left, environment[0] ? "`" : "", environment,
-            environment[0] ? "`" : "", doc);
-}
-
-void help_markdown(FILE *out)
-{
-    fputs("# The command line\n\n"
-          "Written by `kvasir help --markdown`; a test compares. An option is read from the "
-          "command line, else\n"
-          "from the environment, else from the file of `--config` (lines of `key = value`, the key "
-          "being the\n"
-          "environment's name in lower case with dashes and without `KVASIR_`).\n\n"
-          "Exit codes: 0 done; 1 failed, with the reason on stderr in one line; 2 wrong usage.\n",
-          out);
-    for (int i = 0; i < COMMAND_COUNT; i++) {
-        const struct command *command = &commands[i];
-        fprintf(out, "\n## kvasir %s\n\n%s.\n\n```\nkvasir %s [options]%s%s\n\n%s```\n",
-                command->name, command->summary, command->name, command->arguments[0] ? " " : "",
-                command->arguments, command->about);
-        bool has_options = false;
-        for (int k = 0; k < OPTION_COUNT; k++) {
-            if (!config_uses(command, (enum option_id)k))
-                continue;
-            if (!has_options)
-                fputs("\n| option | environment | what |\n|---|---|---|\n", out);
-            has_options = true;
-            markdown_row(out, &option_rows[k]);
-        }
-        if (command->run_words) {
-            fputc('\n', out);
-            compare_help_markdown(out);
-        }
-    }
 }
 
 void help_api(FILE *out)
