@@ -118,8 +118,8 @@ void sequence_take_path(struct sequence *s, struct node **path, uint32_t n_path,
     s->tail_tokens = resume % PAGE_TOKENS;
     if (s->tail_tokens > 0) {
         hold_tail(s, n_full < n_path ? path[n_full] : tail);
-        s->keep[n_full] =
-            KEEP_POINT; /* `resume` stays a resumable point through the page that grows here */
+        /* `resume` stays a resumable point through the page that grows here. */
+        s->keep[n_full] = KEEP_POINT;
     }
 }
 
@@ -325,6 +325,9 @@ static bool has_window(const struct sequence *s, uint32_t at)
 
 void sequence_share(struct sequence *s, uint32_t at)
 {
+    for (uint32_t i = 0; i < s->n_shared; i++)
+        if (s->shared[i] == at)
+            return; /* many part in the same place */
     if (at <= s->n_valid && has_window(s, at))
         mark_point(s, at, KEEP_SHARED);
     else if (at > s->n_valid && s->n_shared < SHARED_MAX)
@@ -465,8 +468,8 @@ static void commit_tail(struct sequence *s, bool goes_on)
         struct page *p = &n->pages[g];
         struct err e;
         if (p->where != PAGE_NONE) {
-            keep_page(c, n, g,
-                      KEEP_POINT); /* known already, but perhaps the disk refused it then */
+            /* Known already, but perhaps the disk refused it then. */
+            keep_page(c, n, g, KEEP_POINT);
             continue;
         }
         if (goes_on) {
@@ -528,8 +531,8 @@ void sequence_finish(struct sequence *s, bool keep)
     if (keep && !s->no_cache) {
         uint32_t n_full = s->n_valid / PAGE_TOKENS;
         if (n_full > 0)
-            node_touch(c,
-                       s->nodes[n_full - 1]); /* from now on its end is evicted before its root */
+            /* From now on its end is evicted before its root. */
+            node_touch(c, s->nodes[n_full - 1]);
         mark_point(s, s->n_valid, KEEP_POINT);
         commit_tail(s, false);
         persist_rest(s);
