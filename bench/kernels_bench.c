@@ -5,8 +5,8 @@
  * % of bare reading, with one and two threads; attention; row operations.  Products run on one
  * thread, and the best of several runs in CPU time counts, since other jobs may share the cores.
  * Bar (printed at the end, per set): 8-bit matrix × matrix at 75 % of its mix or more.
- * Use: micro_kernels [--isa NAME]… [--type NAME | --all]     --all: every weight type, not only
- * what the two models of the README hold; --type: its products alone. */
+ * Use: micro_kernels [--isa NAME]… [--type NAME | --type attention | --all]     --all: every weight
+ * type, not only what the two models of the README hold; --type: its products alone. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -214,30 +214,30 @@ static void run_attention(void *arg)
 static void bench_attention(const struct kernels *k, enum kv_type type, uint32_t group,
                             uint32_t head_dim, uint32_t n_tokens)
 {
-    const size_t chunk = (size_t)head_dim * 64 * (type == KV_F16 ? 2 : 4);
+    const size_t k_bytes = kv_head_bytes(type, false, head_dim);
+    const size_t v_bytes = kv_head_bytes(type, true, head_dim);
     const void *ks[8], *vs[8];
     for (int i = 0; i < 8; i++) {
-        ks[i] = bytes_new(chunk);
-        vs[i] = bytes_new(chunk);
-        memset((void *)(uintptr_t)ks[i], 0x12, chunk);
-        memset((void *)(uintptr_t)vs[i], 0x12, chunk);
+        ks[i] = bytes_new(k_bytes);
+        vs[i] = bytes_new(v_bytes);
+        memset((void *)(uintptr_t)ks[i], 0x12, k_bytes); /* a small normal number in all types */
+        memset((void *)(uintptr_t)vs[i], 0x12, v_bytes);
     }
     const size_t row = (size_t)group * head_dim;
     float *q = bytes_new(row * n_tokens * sizeof(float));
     for (size_t i = 0; i < row * n_tokens; i++)
         q[i] = (float)prng_uniform(3, 0, i, 0);
-    struct attend a = {
-        k,
-        {q, row, group, 2000, 0},
-        {type, 1, head_dim, ks, vs, 8},
-        {0, 0, n_tokens},
-        bytes_new(attention_state_floats(n_tokens, group, head_dim) * sizeof(float)),
-        bytes_new(attention_scratch_floats(n_tokens, group, head_dim) * sizeof(float))};
+    struct attend a = {k,
+                       {q, row, group, 2000, 0},
+                       {type, 1, head_dim, ks, vs, 8},
+                       {0, 0, n_tokens},
+                       bytes_new(attention_state_floats(n_tokens, group, head_dim) * sizeof(float)),
+                       bytes_new(attention_scratch_floats(head_dim) * sizeof(float))};
     const double s = peak_time(run_attention, &a);
-    printf("attention %s  %u heads a group, dim %3u, %2u tokens: %6.1f GFLOP/s, "
+    printf("attention %-4s  %u heads a group, dim %3u, %2u tokens: %6.1f GFLOP/s, "
            "KV %5.1f GB/s\n",
-           type == KV_F16 ? "f16" : "f32", group, head_dim, n_tokens,
-           4e-9 * (double)row * n_tokens * 512 / s, 16e-9 * (double)chunk / s);
+           kv_type_name(type), group, head_dim, n_tokens, 4e-9 * (double)row * n_tokens * 512 / s,
+           8e-9 * (double)(k_bytes + v_bytes) / s);
     for (int i = 0; i < 8; i++) {
         mem_free((void *)(uintptr_t)ks[i]);
         mem_free((void *)(uintptr_t)vs[i]);
@@ -307,7 +307,8 @@ static bool is_asked(enum tensor_type type, const char *only)
     return only == NULL || strcmp(only, tensor_type_name((uint32_t)type)) == 0;
 }
 
-/* only: products of this type alone; NULL: of n_types types, attention and row operations. */
+/* only: products of this type, or "attention", alone; NULL: of n_types types, attention and row
+ * operations. */
 static void bench_set(const struct kernels *k, const struct peaks *peaks, size_t n_types,
                       const char *only)
 {
@@ -335,7 +336,8 @@ static void bench_set(const struct kernels *k, const struct peaks *peaks, size_t
             bench_stream(k, types[i],
                          tensor_type_info((uint32_t)types[i])->block_elements == 256 ? 2048 : 640,
                          peaks);
-    for (int type = KV_F16; only == NULL && type <= KV_F32; type++) {
+    const bool has_attention = only == NULL || strcmp(only, "attention") == 0;
+    for (int type = KV_F16; has_attention && type <= KV_Q4; type++) {
         bench_attention(k, (enum kv_type)type, 3, 64, 16); /* SmolLM2: prefill, decode */
         bench_attention(k, (enum kv_type)type, 3, 64, 1);
         bench_attention(k, (enum kv_type)type, 4, 256, 16); /* Gemma 3 */
@@ -382,7 +384,9 @@ int main(int argc, char **argv)
         while (a + 1 < argc && isa < ISA_COUNT && strcmp(argv[a + 1], isa_name((enum isa)isa)) != 0)
             isa++;
         if (strcmp(argv[a], "--isa") != 0 || a + 1 == argc || isa == ISA_COUNT) {
-            fprintf(stderr, "usage: micro_kernels [--isa NAME]... [--type NAME | --all]\n");
+            fprintf(
+                stderr,
+                "usage: micro_kernels [--isa NAME]... [--type NAME | --type attention | --all]\n");
             return 2;
         }
         is_wanted[isa] = true;

@@ -70,9 +70,11 @@ const struct option_row option_rows[OPTION_COUNT] = {
     [OPTION_CTX] = {"-c --ctx --ctx-size", "ctx", KIND_COUNT, "TOKENS", .most = 1 << 24,
                     .initial = "0", .used_by = FOR_ENGINE,
                     .doc = "context length; 0: the model's, or what memory allows"},
-    [OPTION_KV_TYPE] = {"--kv-type -ctk -ctv --cache-type-k --cache-type-v", "kv-type", KIND_CHOICE,
-                        "TYPE", .choices = "f16 f32", .initial = "f16", .used_by = FOR_ENGINE,
-                        .doc = "how K and V are kept; one type for both"},
+    [OPTION_KV_TYPE] =
+        {"--kv-type -ctk -ctv --cache-type-k --cache-type-v", "kv-type", KIND_CHOICE, "TYPE",
+         .choices = "f16 f32 q8_0 q4 q4_0", .initial = "f16", .used_by = FOR_ENGINE,
+         .doc = "how K and V are kept: q8_0 takes 53 % of f16's memory and disk, q4 41 % "
+                "(K in 8 bits, V in 4; also called q4_0)"},
     [OPTION_ACTIVATIONS] = {"--activations", "activations", KIND_CHOICE, "KIND",
                             .choices = "q8 f32", .initial = "q8", .used_by = FOR_ENGINE,
                             .doc = "8-bit activations in products with quantized weights, or "

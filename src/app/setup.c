@@ -122,6 +122,9 @@ static uint32_t speculate_of(int64_t number)
     return number == -1 ? 0 : number == -2 ? ENGINE_SPECULATE_OFF : (uint32_t)number;
 }
 
+/* In the order of the choices of --kv-type in options.c; the last is llama-server's name of q4. */
+static const enum kv_type kv_choices[] = {KV_F16, KV_F32, KV_Q8_0, KV_Q4, KV_Q4};
+
 static struct engine_options options_of(const struct config *c)
 {
     const struct option_value *v = c->values;
@@ -139,7 +142,7 @@ static struct engine_options options_of(const struct config *c)
         .stall_ms = (uint32_t)v[OPTION_STALL_MS].number,
         .chunk = (uint32_t)v[OPTION_CHUNK].number,
         .speculate = speculate_of(v[OPTION_SPECULATE].number),
-        .kv_type = v[OPTION_KV_TYPE].number == 0 ? KV_F16 : KV_F32,
+        .kv_type = kv_choices[v[OPTION_KV_TYPE].number],
         .activations = v[OPTION_ACTIVATIONS].number == 0 ? ACTIVATIONS_Q8 : ACTIVATIONS_F32,
         .isa = (enum isa)v[OPTION_ISA].number,
         .no_replay = v[OPTION_REPLAY].number == 1,

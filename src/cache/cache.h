@@ -32,8 +32,9 @@ struct cache_group {
 struct cache_options {
     uint32_t n_groups;
     struct cache_group groups[CACHE_GROUPS_MAX];
-    uint32_t n_kv_heads, head_dim, element_bytes; /* of a chunk; for compact tails */
-    uint32_t n_vocab;                             /* floats of a head */
+    uint32_t n_kv_heads, head_dim; /* of a chunk; for compact tails */
+    enum kv_type kv_type;
+    uint32_t n_vocab; /* floats of a head */
     uint32_t n_ctx;
     struct digest root;  /* format, model, KV type, numerics: see engine/identity.c */
     struct digest salt;  /* of the owner of requests that name none */

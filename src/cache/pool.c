@@ -143,46 +143,57 @@ bool pool_make_room(struct cache *c, uint64_t bytes)
 }
 
 /* ---- compact tails ----
- * K chunk [kv head][dim][64] keeps n of every 64; V chunk [kv head][64][dim] keeps n rows. */
+ * A chunk is planes of rows of 64 units, one unit a token (kernels.h); the compact form keeps n of
+ * every 64. */
 
 uint64_t pool_compact_bytes(const struct cache *c, uint32_t group, uint32_t n_tokens)
 {
     return c->options.groups[group].page_bytes / PAGE_TOKENS * n_tokens;
 }
 
-/* Copies between a page and its compact form, in the direction `is_expand` says. */
-static void copy_tail(const struct cache *c, uint32_t group, uint8_t *page, uint8_t *compact,
-                      uint32_t n_tokens, bool is_expand)
+struct copy {
+    uint8_t *page, *compact; /* where it stands */
+    uint32_t n_tokens;
+    bool is_expand;
+};
+
+static void copy_planes(struct copy *c, const struct kv_plane *planes, uint32_t n_planes)
 {
-    const struct cache_options *o = &c->options;
-    size_t k_row = PAGE_TOKENS * (size_t)o->element_bytes,
-           k_used = n_tokens * (size_t)o->element_bytes;
-    size_t v_head = PAGE_TOKENS * (size_t)o->head_dim * o->element_bytes;
-    size_t v_used = n_tokens * (size_t)o->head_dim * o->element_bytes;
+    for (uint32_t i = 0; i < n_planes; i++) {
+        const size_t used = (size_t)c->n_tokens * planes[i].unit_bytes;
+        for (uint32_t row = 0; row < planes[i].n_rows; row++) {
+            memcpy(c->is_expand ? c->page : c->compact, c->is_expand ? c->compact : c->page, used);
+            c->page += (size_t)PAGE_TOKENS * planes[i].unit_bytes;
+            c->compact += used;
+        }
+    }
+}
+
+/* Copies between a page and its compact form, in the direction that c says. */
+static void copy_tail(const struct cache *cache, uint32_t group, struct copy c)
+{
+    const struct cache_options *o = &cache->options;
+    struct kv_plane k[2], v[2];
+    const uint32_t n_planes = kv_planes(o->kv_type, false, o->head_dim, k);
+    CHECK(kv_planes(o->kv_type, true, o->head_dim, v) == n_planes);
     for (uint32_t layer = 0; layer < o->groups[group].n_layers; layer++) {
-        for (uint32_t row = 0; row < o->n_kv_heads * o->head_dim; row++) {
-            memcpy(is_expand ? page : compact, is_expand ? compact : page, k_used);
-            page += k_row;
-            compact += k_used;
-        }
-        for (uint32_t head = 0; head < o->n_kv_heads; head++) {
-            memcpy(is_expand ? page : compact, is_expand ? compact : page, v_used);
-            page += v_head;
-            compact += v_used;
-        }
+        for (uint32_t head = 0; head < o->n_kv_heads; head++)
+            copy_planes(&c, k, n_planes);
+        for (uint32_t head = 0; head < o->n_kv_heads; head++)
+            copy_planes(&c, v, n_planes);
     }
 }
 
 void pool_compact(const struct cache *c, uint32_t group, void *dst, const void *page,
                   uint32_t n_tokens)
 {
-    copy_tail(c, group, (uint8_t *)(uintptr_t)page, dst, n_tokens, false);
+    copy_tail(c, group, (struct copy){(uint8_t *)(uintptr_t)page, dst, n_tokens, false});
 }
 
 void pool_expand(const struct cache *c, uint32_t group, void *page, const void *src,
                  uint32_t n_tokens)
 {
-    copy_tail(c, group, page, (uint8_t *)(uintptr_t)src, n_tokens, true);
+    copy_tail(c, group, (struct copy){page, (uint8_t *)(uintptr_t)src, n_tokens, true});
 }
 
 void pool_drain(struct cache *c, uint32_t group)

@@ -179,6 +179,16 @@ static uint64_t token_bytes(const struct engine *g)
     return bytes ? bytes : 1;
 }
 
+static enum status check_kv_type(const struct engine *g, struct err *e)
+{
+    if (kv_type_fits(g->options.kv_type, g->model_info->head_dim))
+        return OK;
+    return err_set(
+        e, E_UNSUPPORTED,
+        "--kv-type %s: heads of this model have %u dimensions, not a multiple of %u; use f16",
+        kv_type_name(g->options.kv_type), g->model_info->head_dim, KV_BLOCK);
+}
+
 static enum status choose_context(struct engine *g, struct err *e)
 {
     uint32_t trained = g->model_info->n_ctx_train;
@@ -219,7 +229,7 @@ static enum status open_cache(struct engine *g, struct err *e)
         .n_groups = g->model_info->n_groups,
         .n_kv_heads = g->model_info->n_kv_heads,
         .head_dim = g->model_info->head_dim,
-        .element_bytes = g->options.kv_type == KV_F32 ? 4 : 2,
+        .kv_type = g->options.kv_type,
         .n_vocab = g->model_info->n_vocab,
         .n_ctx = g->info.n_ctx,
         .root = g->root,
@@ -329,6 +339,8 @@ enum status engine_open(const struct engine_options *options, struct engine **ou
     enum status st = open_file(g, e);
     if (st == OK)
         st = open_model_and_text(g, e);
+    if (st == OK)
+        st = check_kv_type(g, e);
     if (st == OK)
         st = choose_context(g, e);
     if (st == OK)

@@ -75,7 +75,7 @@ static enum status keep(struct engine *g, struct job *job, struct err *e)
         .arg = &b,
         .origin = {.root = g->root,
                    .model = g->info.model_name,
-                   .kv_type = g->options.kv_type == KV_F32 ? "f32" : "f16",
+                   .kv_type = kv_type_name(g->options.kv_type),
                    .digest = g->info.model_identity},
     };
     return sessions_keep(g->sessions, &turn, e);

@@ -53,10 +53,8 @@ size_t attention_state_floats(uint32_t n_tokens, uint32_t heads_per_group, uint3
     return (size_t)n_tokens * heads_per_group * (2 + (size_t)head_dim);
 }
 
-/* Scores of as many rows as a kernel takes at once; more than any needs. */
-size_t attention_scratch_floats(uint32_t n_tokens, uint32_t heads_per_group, uint32_t head_dim)
+/* Scores, and with quantized V weights per 32 dimensions, of the rows that are taken at once. */
+size_t attention_scratch_floats(uint32_t head_dim)
 {
-    (void)head_dim;
-    const size_t n_rows = (size_t)n_tokens * heads_per_group;
-    return (n_rows < 8 ? 8 : n_rows) * KV_PAGE_TOKENS;
+    return (size_t)ATTENTION_ROWS_MAX * KV_PAGE_TOKENS * (1 + head_dim / KV_BLOCK);
 }

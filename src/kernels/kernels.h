@@ -24,6 +24,7 @@
 #define ACT_BLOCK           32u  /* activations per 8-bit scale */
 #define KV_PAGE_TOKENS      64u  /* tokens of one KV page: lanes = keys */
 #define KV_PARTITION_TOKENS 512u /* attention partitions, aligned to absolute positions */
+#define KV_BLOCK            32u  /* dimensions per scale of a quantized KV type */
 
 /* In the order of preference; X(id, name as options and logs have it). */
 #define ISA_LIST(X)                                                            \
@@ -36,7 +37,8 @@
 #define ISA_ID(id, name) id,
 enum isa { ISA_LIST(ISA_ID) ISA_COUNT };
 #undef ISA_ID
-enum kv_type { KV_F16, KV_F32 };
+/* Part of the root of all page keys: never renumbered. */
+enum kv_type { KV_F16, KV_F32, KV_Q8_0, KV_Q4 };
 enum activations { ACTIVATIONS_Q8, ACTIVATIONS_F32 };
 
 /* ---- weights ---- */
@@ -75,9 +77,31 @@ enum rope_style {
     ROPE_HALVES, /* rotates (i, i + n_rot/2): NeoX; gemma, qwen */
 };
 
-/* What attention reads of one sequence in one layer.
- * K chunk of a page: [n_kv_heads][head_dim][64], V chunk: [n_kv_heads][64][head_dim]: a lane of a
- * K vector is a key, a lane of a V vector is a dimension. */
+/* ---- K and V of a page ---- */
+/* One layer's K or V of 64 tokens: for each KV head one or two planes, a plane is
+ * [n_rows][64][unit_bytes]: what a token owns is a unit in every row.
+ *             K                          V
+ *   f16, f32  [head_dim][64] values      [64][head_dim] values
+ *   q8_0      [head_dim][64] codes       [64][head_dim] codes
+ *   q4        as q8_0                    [64][head_dim / 2] bytes of two codes
+ * So a lane of a K vector is a key, a lane of a V vector is a dimension.  In the quantized types
+ * rotated vectors are kept (struct kernels, rotate); behind a head's codes lies its second plane,
+ * [head_dim / 32][64] scales in f16.  q4 keeps K in 8 bits: an error of K moves all that a query
+ * sees (docs/numerics.md §7). */
+struct kv_plane {
+    uint32_t n_rows, unit_bytes;
+};
+/* The planes of a KV head, in order; returns how many. */
+uint32_t kv_planes(enum kv_type type, bool is_v, uint32_t head_dim, struct kv_plane planes[2]);
+size_t kv_head_bytes(enum kv_type type, bool is_v, uint32_t head_dim); /* of one KV head */
+bool kv_type_fits(enum kv_type type, uint32_t head_dim); /* else no kernel takes the pair */
+const char *kv_type_name(enum kv_type type);             /* "q8_0" */
+static inline bool kv_is_quantized(enum kv_type type)
+{
+    return type == KV_Q8_0 || type == KV_Q4;
+}
+
+/* What attention reads of one sequence in one layer. */
 struct attention_kv {
     enum kv_type type;
     uint32_t n_kv_heads, head_dim;
@@ -87,7 +111,8 @@ struct attention_kv {
         first_page; /* absolute position / 64 of k[0]; pages before it are outside the window */
 };
 /* Consecutive tokens of one sequence: token t sits at position first_position + t and sees keys
- * max(0, position − window + 1) … position (window 0: all).  q is already scaled and rotated. */
+ * max(0, position − window + 1) … position (window 0: all).  q has its scale and position, and for
+ * quantized KV it is rotated. */
 struct attention_queries {
     const float *q;   /* token t, head h at q + t × q_stride + h × head_dim */
     size_t q_stride;  /* floats between tokens */
@@ -103,7 +128,7 @@ struct attention_tile {
 /* Floats of the state of a tile: for each (token, query head of the group): max, sum,
  * acc[head_dim].*/
 size_t attention_state_floats(uint32_t n_tokens, uint32_t heads_per_group, uint32_t head_dim);
-size_t attention_scratch_floats(uint32_t n_tokens, uint32_t heads_per_group, uint32_t head_dim);
+size_t attention_scratch_floats(uint32_t head_dim);
 
 struct kernels {
     const char *name;
@@ -125,6 +150,10 @@ struct kernels {
     /* Rotates the first n_rot dimensions of each head in place; cos_sin: [n_rot/2] pairs. */
     void (*rope)(float *x, uint32_t n_heads, uint32_t head_dim, uint32_t n_rot,
                  const float *cos_sin, enum rope_style style);
+    /* Hadamard rotation of each head in place, its own inverse: spreads what is large over all
+     * dimensions before K and V are quantized.  q, k, v on the way in, the output on the way out.
+     */
+    void (*rotate)(float *x, uint32_t n_heads, uint32_t head_dim);
     /* Rounds k, v [n_kv_heads][head_dim] to the KV type into slot (position % 64) of the chunks. */
     void (*kv_write)(enum kv_type type, uint32_t n_kv_heads, uint32_t head_dim, void *k_chunk,
                      void *v_chunk, uint32_t slot, const float *k, const float *v);

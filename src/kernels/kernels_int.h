@@ -115,6 +115,22 @@ static inline struct attention_state attention_state_of(float *state, uint32_t n
     return (struct attention_state){state, state + n_rows, state + 2 * (size_t)n_rows};
 }
 
+/* Rows whose scores an instruction set computes at once; more than any needs. */
+#define ATTENTION_ROWS_MAX 8u
+
+/* Heads are rotated in runs of this many dimensions: the largest power of two in head_dim. */
+static inline uint32_t kv_rotation_run(uint32_t head_dim)
+{
+    return head_dim & -head_dim;
+}
+
+/* Codes of a KV head, K of q8_0 and q4 and V of q8_0: a byte each; V of q4: half of one.  The
+ * scales lie behind them. */
+static inline size_t kv_codes_bytes(enum kv_type v_type, uint32_t head_dim)
+{
+    return (size_t)head_dim * KV_PAGE_TOKENS / (v_type == KV_Q4 ? 2 : 1);
+}
+
 /* ---- products by tiles of 16 outputs, for instruction sets with vectors (tiles.c) ---- */
 struct kernel_tile {
     const uint8_t *data; /* of this tile */

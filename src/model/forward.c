@@ -5,7 +5,7 @@
  *   per layer:
  *     rows    x → norm → 8-bit                                        (1)
  *     tiles   q, k, v                                                 (2)
- *     rows    biases, head norms, rope, scale of q; K and V to pages  (3)
+ *     rows    biases, head norms, rope, scale of q; K and V to pages  (3)    (rotated: kernels.h)
  *     tasks   attention                                               (4)
  *     rows    → 8-bit                                                 (5)
  *     tiles   output projection                                       (6)
@@ -253,10 +253,15 @@ static void write_kv_row(struct step *s, uint32_t layer, uint32_t r)
     s->kernels->rope(k, spec->n_kv_heads, spec->head_dim, spec->n_rot, angles, spec->rope_style);
     s->kernels->scale(q, spec->attention_scale, n_q);
     const struct kv_layout *layout = &s->layouts[l->group];
+    if (kv_is_quantized(layout->type)) {
+        s->kernels->rotate(q, spec->n_heads, spec->head_dim);
+        s->kernels->rotate(k, spec->n_kv_heads, spec->head_dim);
+        s->kernels->rotate(v, spec->n_kv_heads, spec->head_dim);
+    }
     uint8_t *chunk = (uint8_t *)page_of(s, row->sequence, l->group, row->position) +
                      2 * l->slot * layout->chunk_bytes;
     s->kernels->kv_write(layout->type, spec->n_kv_heads, spec->head_dim, chunk,
-                         chunk + layout->chunk_bytes, row->position % KV_PAGE_TOKENS, k, v);
+                         chunk + layout->v_at, row->position % KV_PAGE_TOKENS, k, v);
 }
 
 /* False: the step is over.  Every worker asks after the same barrier and gets the same answer. */
@@ -300,7 +305,7 @@ static void attend_partition(const struct step *s, uint32_t layer, uint32_t wind
     for (uint32_t page = first; page < end; page++) {
         const uint8_t *base = pages->pages[page - pages->first_page];
         k[page - first] = base + 2 * l->slot * layout->chunk_bytes;
-        v[page - first] = base + (2 * l->slot + 1) * layout->chunk_bytes;
+        v[page - first] = base + 2 * l->slot * layout->chunk_bytes + layout->v_at;
     }
     const uint32_t n_q = spec->n_heads * spec->head_dim;
     const struct attention_kv kv = {
@@ -327,8 +332,14 @@ static void finish_tile(const struct step *s, struct attention_task task, const 
     const struct model_spec *spec = &s->m->spec;
     const uint32_t n_q = spec->n_heads * spec->head_dim;
     const struct attention_tile tile = {.kv_head = task.kv_head, .n_tokens = task.tile->n_tokens};
-    s->kernels->attention_finish(s->w->attended + (size_t)task.tile->out_row * n_q, n_q, state,
-                                 tile, spec->n_heads / spec->n_kv_heads, spec->head_dim);
+    const uint32_t group = spec->n_heads / spec->n_kv_heads;
+    float *out = s->w->attended + (size_t)task.tile->out_row * n_q;
+    s->kernels->attention_finish(out, n_q, state, tile, group, spec->head_dim);
+    if (!kv_is_quantized(s->batch->kv_type))
+        return;
+    float *heads = out + (size_t)task.kv_head * group * spec->head_dim;
+    for (uint32_t t = 0; t < tile.n_tokens; t++) /* V was rotated: back */
+        s->kernels->rotate(heads + t * (size_t)n_q, group, spec->head_dim);
 }
 
 static void attend_whole(const struct step *s, uint32_t layer, const struct attention_plan *p,

@@ -77,11 +77,14 @@ NODISCARD enum status model_repack(struct model *m, const struct gguf *g, struct
                                    struct err *e);
 
 /* ---- the KV view ---- */
-/* Layout of a page of a group: for each layer slot its K chunk, then its V chunk. */
+/* Layout of a page of a group: for each layer slot its K, then its V.  A slot is two chunks of equal
+ * size, each with a checksum of its own in the store; where V is smaller than K (q4), the first ends
+ * inside K. */
 struct kv_layout {
     enum kv_type type;
     uint32_t n_layers;   /* of the group */
-    uint64_t chunk_bytes; /* n_kv_heads × head_dim × 64 × element size */
+    uint64_t v_at;        /* of V in a slot: n_kv_heads × kv_head_bytes() of K */
+    uint64_t chunk_bytes; /* half a slot */
     uint64_t page_bytes;  /* n_layers × 2 × chunk_bytes */
 };
 struct kv_layout model_kv_layout(const struct model *m, uint32_t group, enum kv_type type);
@@ -105,7 +108,7 @@ struct model_sequence {
 struct model_batch {
     struct model_sequence *sequences; /* [n_sequences]; no two write the same page */
     uint32_t n_sequences;
-    enum kv_type kv_type;
+    enum kv_type kv_type; /* one that fits the model's head_dim (kv_type_fits) */
     /* Rows of logits in order of sequences; [Σ n_logits][n_vocab] f32. */
     float *logits;
     /* Tests: the residual stream of the last sequence's last token, [n_layers + 1][n_embd]: row 0

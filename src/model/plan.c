@@ -54,9 +54,7 @@ enum status model_workspace_new(const struct model *m, uint32_t n_workers,
         (attention_state_floats(ATTENTION_TILE_TOKENS_MAX, (uint32_t)heads_per_group, s->head_dim) +
          15) /
         16 * 16;
-    w->worker_floats =
-        2 * w->state_floats +
-        attention_scratch_floats(ATTENTION_TILE_TOKENS_MAX, (uint32_t)heads_per_group, s->head_dim);
+    w->worker_floats = 2 * w->state_floats + attention_scratch_floats(s->head_dim);
     w->worker_floats = (w->worker_floats + 31) / 32 * 32;
     const uint64_t blocks = w->act_columns_max / ACT_BLOCK + 1;
     const struct region regions[] = {

@@ -37,7 +37,7 @@ run 2 serve --frobnicate </dev/null;      err_has "unknown option --frobnicate";
 run 2 serve --port </dev/null;            err_has "--port wants a value: PORT"
 run 2 serve --port 99999 </dev/null;      err_has "from 0 to 65535"
 run 2 serve --port=12a </dev/null;        err_has "12a"
-run 2 serve --kv-type q3 </dev/null;      err_has "one of: f16 f32"
+run 2 serve --kv-type q3 </dev/null;      err_has "one of: f16 f32 q8_0 q4 q4_0"
 run 2 serve -ctk f16 -ctv f32 </dev/null; err_has "K and V have one type"
 run 2 serve one </dev/null;               err_has "one word too many"
 run 2 eval perplexity </dev/null;         err_has "-f FILE is required"
@@ -82,7 +82,7 @@ run 1 store verify --store "$tmp/nowhere" </dev/null; err_is_one_line
 echo "# the file of --config"
 mkdir -p "$XDG_CONFIG_HOME/kvasir"
 printf '# a comment\nport = 12345\n\nkv-type = q9\n' >"$XDG_CONFIG_HOME/kvasir/config"
-run 2 serve </dev/null;                   err_has "config:4: kv-type is one of: f16 f32"
+run 2 serve </dev/null;                   err_has "config:4: kv-type is one of: f16 f32 q8_0 q4 q4_0"
 printf 'colour = red\n' >"$XDG_CONFIG_HOME/kvasir/config"
 run 2 serve </dev/null;                   err_has 'no option has the key "colour"'
 rm "$XDG_CONFIG_HOME/kvasir/config"

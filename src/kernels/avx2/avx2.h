@@ -111,6 +111,16 @@ INLINE vf vf_signed_bytes_at(const void *p)
 {
     return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(p)));
 }
+/* The low or the high four bits of as many bytes as there are lanes, signed. */
+INLINE vf vf_low_nibbles_at(const void *p)
+{
+    const vi v = _mm256_slli_epi32(_mm256_cvtepu8_epi32(_mm_loadl_epi64(p)), 28);
+    return _mm256_cvtepi32_ps(_mm256_srai_epi32(v, 28));
+}
+INLINE vf vf_high_nibbles_at(const void *p)
+{
+    return _mm256_cvtepi32_ps(_mm256_srai_epi32(_mm256_cvtepi8_epi32(_mm_loadl_epi64(p)), 4));
+}
 INLINE void store_halves(void *p, vf v)
 {
     _mm_storeu_si128(p, _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
@@ -186,6 +196,18 @@ INLINE vf vf_odd_twice(vf v) /* 1 1 3 3 … */
 INLINE vf vf_swap_pairs(vf v) /* 1 0 3 2 … */
 {
     return _mm256_permute_ps(v, 0xb1);
+}
+INLINE vf vf_swap_twos(vf v) /* 2 3 0 1 … */
+{
+    return _mm256_permute_ps(v, 0x4e);
+}
+INLINE vf vf_swap_fours(vf v) /* 4 5 6 7 0 1 2 3 */
+{
+    return _mm256_permute2f128_ps(v, v, 1);
+}
+INLINE vf vf_swap_eights(vf v) /* no such lanes */
+{
+    return v;
 }
 INLINE vf vf_negate_even(vf v)
 {

@@ -114,6 +114,21 @@ INLINE vf vf_signed_bytes_at(const void *p)
 {
     return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(p)));
 }
+/* The low or the high four bits of as many bytes as there are lanes, signed.  Of an index only the
+ * low four bits count. */
+INLINE vf signed_nibbles(vi index)
+{
+    return _mm512_permutexvar_ps(
+        index, _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, -8, -7, -6, -5, -4, -3, -2, -1));
+}
+INLINE vf vf_low_nibbles_at(const void *p)
+{
+    return signed_nibbles(_mm512_cvtepu8_epi32(_mm_loadu_si128(p)));
+}
+INLINE vf vf_high_nibbles_at(const void *p)
+{
+    return signed_nibbles(_mm512_srli_epi32(_mm512_cvtepu8_epi32(_mm_loadu_si128(p)), 4));
+}
 INLINE void store_halves(void *p, vf v)
 {
     _mm256_storeu_si256(p, _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
@@ -189,6 +204,18 @@ INLINE vf vf_odd_twice(vf v) /* 1 1 3 3 … */
 INLINE vf vf_swap_pairs(vf v) /* 1 0 3 2 … */
 {
     return _mm512_permute_ps(v, 0xb1);
+}
+INLINE vf vf_swap_twos(vf v) /* 2 3 0 1 … */
+{
+    return _mm512_permute_ps(v, 0x4e);
+}
+INLINE vf vf_swap_fours(vf v) /* 4 5 6 7 0 1 2 3 … */
+{
+    return _mm512_shuffle_f32x4(v, v, 0xb1);
+}
+INLINE vf vf_swap_eights(vf v) /* the halves */
+{
+    return _mm512_shuffle_f32x4(v, v, 0x4e);
 }
 INLINE vf vf_negate_even(vf v)
 {

@@ -13,6 +13,7 @@ const struct kernels kernels_ref = {
     .silu_mul = ref_silu_mul,
     .gelu_mul = ref_gelu_mul,
     .rope = ref_rope,
+    .rotate = ref_rotate,
     .kv_write = ref_kv_write,
     .attention_partial = ref_attention_partial,
     .attention_fold = ref_attention_fold,

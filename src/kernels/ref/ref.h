@@ -22,6 +22,7 @@ void ref_rope(float *x, uint32_t n_heads, uint32_t head_dim, uint32_t n_rot, con
 void ref_max_sum_exp(const float *x, uint32_t n, float *max, float *sum);
 uint32_t ref_argmax(const float *x, uint32_t n);
 
+void ref_rotate(float *x, uint32_t n_heads, uint32_t head_dim);
 void ref_kv_write(enum kv_type type, uint32_t n_kv_heads, uint32_t head_dim, void *k_chunk,
                   void *v_chunk, uint32_t slot, const float *k, const float *v);
 void ref_attention_partial(float *state, const struct attention_queries *q,

@@ -2,7 +2,9 @@
  * attention.h — blocks of 64 keys, one softmax step each, up to ATTENTION_ROWS rows at a time.
  * A row is one query head of one token; rows of a tile lie token by token, so that the heads of a
  * group, which see the same keys, come together and share each K and V vector.
- * K and V are widened from the page as they are used.  Widening a block once into f32 panels for
+ * K and V are widened from the page as they are used, codes of quantized types as they are: their
+ * scales wait until 32 dimensions of K are added up, and go to the weights of V before that.
+ * Widening a block once into f32 panels for
  * all rows of the tile was tried: no faster with 64 rows of 256 dimensions (96 GFLOP/s either way,
  * Zen 4) and half as fast with the 4 rows of a decode step (45 against 85), since panels go
  * through level 2.
@@ -11,8 +13,9 @@
 
 #include <math.h>
 
-#define LANES_STEP           16u /* head dimensions are multiples of it; §5's lanes */
-#define VECTORS_AT_ONCE      4   /* of keys or dimensions, with several rows */
+#define LANES_STEP      16u /* head dimensions are multiples of it; §5's lanes */
+#define VECTORS_AT_ONCE 4   /* of keys or dimensions, with several rows */
+_Static_assert(ATTENTION_ROWS <= ATTENTION_ROWS_MAX, "the caller's scratch");
 #define BLOCKS_PER_PARTITION (KV_PARTITION_TOKENS / KV_PAGE_TOKENS)
 
 /* ---- what a call works on ---- */
@@ -26,7 +29,9 @@ struct work {
     /* The next block's, asked for while the first rows of this one are computed; NULL: none.  It
      * lies in another page, where no hardware prefetcher looks. */
     const uint8_t *next_k, *next_v;
-    float *scores; /* [ATTENTION_ROWS][64] */
+    size_t k_bytes, v_bytes; /* of a KV head of a block; codes of quantized types come first */
+    float *scores;           /* [ATTENTION_ROWS][64] */
+    float *weights;          /* quantized V: [ATTENTION_ROWS][head_dim / 32][64], p × scale */
     uint32_t block;
 };
 
@@ -43,25 +48,39 @@ static struct attention_span span_of(const struct work *w, uint32_t row)
     return attention_span_of(position, w->queries->window, w->block);
 }
 
-INLINE vf kv_lanes(enum kv_type type, const void *p, size_t at)
+/* K is kept in bytes in both quantized types. */
+INLINE enum kv_type k_type(enum kv_type type)
 {
+    return type == KV_Q4 ? KV_Q8_0 : type;
+}
+
+INLINE size_t kv_bits(enum kv_type type)
+{
+    return type == KV_F32 ? 32 : type == KV_F16 ? 16 : type == KV_Q8_0 ? 8 : 4;
+}
+
+/* Lanes of values or codes at + offset, offset a constant.  KV_Q4: at % 32 == 0, and of 32 codes
+ * the first 16 are the low nibbles. */
+INLINE vf kv_lanes(enum kv_type type, const void *p, size_t at, size_t offset)
+{
+    if (type == KV_F32)
+        return vf_load((const float *)p + at + offset);
     if (type == KV_F16)
-        return vf_halves_at((const uint16_t *)p + at);
-    return vf_load((const float *)p + at);
+        return vf_halves_at((const uint16_t *)p + at + offset);
+    if (type == KV_Q8_0)
+        return vf_signed_bytes_at((const int8_t *)p + at + offset);
+    const uint8_t *two = (const uint8_t *)p + at / 2 + offset / 32 * 16 + offset % 16;
+    return offset % 32 < 16 ? vf_low_nibbles_at(two) : vf_high_nibbles_at(two);
 }
 
-INLINE size_t kv_bytes(enum kv_type type)
+/* Lanes at + offset of a row of them: asks for their line of the next block, once a line.  Into
+ * level 2: runs of 8 KiB all over memory come at 28 GB/s that way, at 20 into level 1, at 15–19
+ * unasked (Zen 4, two threads), since level 1 has few misses under way. */
+INLINE void fetch_ahead(enum kv_type type, bool is_first, const uint8_t *next, size_t at,
+                        size_t offset)
 {
-    return type == KV_F16 ? 2 : 4;
-}
-
-/* Vector i of a row of vectors: asks for its line of the next block, once a line.  Into level 2:
- * runs of 8 KiB all over memory come at 28 GB/s that way, at 20 into level 1, at 15–19 unasked
- * (Zen 4, two threads), since level 1 has few misses under way. */
-INLINE void fetch_ahead(enum kv_type type, bool is_first, const uint8_t *next, size_t at, int i)
-{
-    if (is_first && LANES * (size_t)i * kv_bytes(type) % 64 == 0)
-        __builtin_prefetch(next + at * kv_bytes(type), 0, 2);
+    if (is_first && offset * kv_bits(type) / 8 % 64 == 0)
+        __builtin_prefetch(next + (at + offset) * kv_bits(type) / 8, 0, 2);
 }
 
 /* ---- softmax of one row ---- */
@@ -157,37 +176,88 @@ static struct attention_span any_span(const struct attention_span *spans, uint32
 }
 
 /* ---- q · K ---- */
+/* 0 that compilers take for a number like any other: a known one they keep in a register all the
+ * time, and the loop over dimensions has none to spare (q8_0 56 against 80 GFLOP/s, AVX2). */
+INLINE vf some_zero(void)
+{
+    vf zero = vf_zero();
+    VECTOR_STAYS(v, zero);
+    return zero;
+}
+
+/* Adds sums over 32 dimensions of codes, times their scales, to the scores of R rows; the first 32
+ * begin from 0. */
+INLINE void add_scaled(const int R, const int n_vectors, const struct work *w, uint32_t d,
+                       uint32_t key0, vf s[ATTENTION_ROWS][8])
+{
+    const uint16_t *scales =
+        (const uint16_t *)((const uint8_t *)w->k + kv_codes_bytes(KV_Q8_0, w->head_dim)) +
+        (size_t)(d / KV_BLOCK) * KV_PAGE_TOKENS + key0;
+#pragma GCC unroll 8
+    for (int i = 0; i < n_vectors; i++) {
+        const vf scale = vf_halves_at(scales + LANES * (size_t)i);
+#pragma GCC unroll 6
+        for (int r = 0; r < R; r++) {
+            const float *before = w->scores + (size_t)r * KV_PAGE_TOKENS + key0 + LANES * (size_t)i;
+            s[r][i] = vf_fma(s[r][i], scale, d == 0 ? some_zero() : vf_load(before));
+        }
+    }
+}
+
 /* Scores of R rows for the keys of n_vectors × LANES lanes from key0 on. */
 INLINE void scores_of(enum kv_type type, const int R, const int n_vectors, const bool is_first,
                       const struct work *w, uint32_t row0, uint32_t key0)
 {
     vf s[ATTENTION_ROWS][8];
     const float *q[ATTENTION_ROWS];
-#pragma GCC unroll 6
-    for (int r = 0; r < R; r++) {
-        q[r] = query_of(w, row0 + (uint32_t)r);
-#pragma GCC unroll 8
-        for (int i = 0; i < n_vectors; i++)
-            s[r][i] = vf_zero();
-    }
-    for (uint32_t d = 0; d < w->head_dim; d++)
-#pragma GCC unroll 8
-        for (int i = 0; i < n_vectors; i++) {
-            const size_t at = (size_t)d * KV_PAGE_TOKENS + key0 + LANES * (size_t)i;
-            fetch_ahead(type, is_first, w->next_k, at, i);
-            const vf k = kv_lanes(type, w->k, at);
-#pragma GCC unroll 6
-            for (int r = 0; r < R; r++)
-                s[r][i] = vf_fma(vf_set1(q[r][d]), k, s[r][i]);
-        }
+    const uint32_t run = kv_is_quantized(type) ? KV_BLOCK : w->head_dim;
 #pragma GCC unroll 6
     for (int r = 0; r < R; r++)
+        q[r] = query_of(w, row0 + (uint32_t)r);
+    for (uint32_t d0 = 0; d0 < w->head_dim; d0 += run) {
+#pragma GCC unroll 6
+        for (int r = 0; r < R; r++)
 #pragma GCC unroll 8
-        for (int i = 0; i < n_vectors; i++)
-            vf_store(w->scores + (size_t)r * KV_PAGE_TOKENS + key0 + LANES * (size_t)i, s[r][i]);
+            for (int i = 0; i < n_vectors; i++)
+                s[r][i] = some_zero();
+        for (uint32_t d = d0; d < d0 + run; d++)
+#pragma GCC unroll 8
+            for (int i = 0; i < n_vectors; i++) {
+                const size_t at = (size_t)d * KV_PAGE_TOKENS + key0, offset = LANES * (size_t)i;
+                fetch_ahead(k_type(type), is_first, w->next_k, at, offset);
+                const vf k = kv_lanes(k_type(type), w->k, at, offset);
+#pragma GCC unroll 6
+                for (int r = 0; r < R; r++)
+                    s[r][i] = vf_fma(vf_set1(q[r][d]), k, s[r][i]);
+            }
+        if (kv_is_quantized(type))
+            add_scaled(R, n_vectors, w, d0, key0, s);
+#pragma GCC unroll 6
+        for (int r = 0; r < R; r++)
+#pragma GCC unroll 8
+            for (int i = 0; i < n_vectors; i++)
+                vf_store(w->scores + (size_t)r * KV_PAGE_TOKENS + key0 + LANES * (size_t)i,
+                         s[r][i]);
+    }
 }
 
 /* ---- p · V ---- */
+/* The weights of codes of V: p × scale. */
+INLINE void weigh(enum kv_type type, const int R, const struct work *w)
+{
+    const uint32_t n_scales = w->head_dim / KV_BLOCK * KV_PAGE_TOKENS;
+    const uint16_t *scales =
+        (const uint16_t *)((const uint8_t *)w->v + kv_codes_bytes(type, w->head_dim));
+    for (uint32_t i = 0; i < n_scales; i += LANES) {
+        const vf scale = vf_halves_at(scales + i);
+#pragma GCC unroll 6
+        for (int r = 0; r < R; r++)
+            vf_store(w->weights + (size_t)r * n_scales + i,
+                     vf_mul(vf_load(w->scores + (size_t)r * KV_PAGE_TOKENS + i % KV_PAGE_TOKENS),
+                            scale));
+    }
+}
+
 /* acc of R rows from score row r0 on, n_vectors × LANES dimensions from d on, over the keys of
  * span. */
 INLINE void values_of(enum kv_type type, const int R, const int n_vectors, const bool is_first,
@@ -196,7 +266,10 @@ INLINE void values_of(enum kv_type type, const int R, const int n_vectors, const
 {
     vf a[ATTENTION_ROWS][8];
     float *acc = w->state.acc + (size_t)(row0 + r0) * w->head_dim + d;
-    const float *p = w->scores + (size_t)r0 * KV_PAGE_TOKENS;
+    const bool is_coded = kv_is_quantized(type);
+    const size_t row = is_coded ? w->head_dim / KV_BLOCK * KV_PAGE_TOKENS : KV_PAGE_TOKENS;
+    const float *p =
+        is_coded ? w->weights + r0 * row + d / KV_BLOCK * KV_PAGE_TOKENS : w->scores + r0 * row;
 #pragma GCC unroll 6
     for (int r = 0; r < R; r++)
 #pragma GCC unroll 8
@@ -205,12 +278,13 @@ INLINE void values_of(enum kv_type type, const int R, const int n_vectors, const
     for (uint32_t t = span.low; t < span.high; t++)
 #pragma GCC unroll 8
         for (int i = 0; i < n_vectors; i++) {
-            const size_t at = (size_t)t * w->head_dim + d + LANES * (size_t)i;
-            fetch_ahead(type, is_first, w->next_v, at, i);
-            const vf v = kv_lanes(type, w->v, at);
+            const size_t at = (size_t)t * w->head_dim + d, offset = LANES * (size_t)i;
+            const size_t dim_block = is_coded ? offset / KV_BLOCK * KV_PAGE_TOKENS : 0;
+            fetch_ahead(type, is_first, w->next_v, at, offset);
+            const vf v = kv_lanes(type, w->v, at, offset);
 #pragma GCC unroll 6
             for (int r = 0; r < R; r++)
-                a[r][i] = vf_fma(vf_set1(p[(size_t)r * KV_PAGE_TOKENS + t]), v, a[r][i]);
+                a[r][i] = vf_fma(vf_set1(p[(size_t)r * row + dim_block + t]), v, a[r][i]);
         }
 #pragma GCC unroll 6
     for (int r = 0; r < R; r++)
@@ -252,6 +326,8 @@ INLINE void rows_of_block_as(enum kv_type type, const int R, const bool is_first
         if (any.low < key + n_vectors * LANES && any.high > key)
             scores_of(type, R, (int)n_vectors, is_first, w, row0, key);
     softmax_rows(w, row0, (uint32_t)R, spans);
+    if (kv_is_quantized(type))
+        weigh(type, R, w);
     /* Keys ascend for every row: those before the common ones, the common ones, those after. */
     struct attention_span common = common_span(spans, (uint32_t)R);
     if (common.low >= common.high)
@@ -309,6 +385,19 @@ static void block_f32(const struct work *w)
     all_rows_of_block(KV_F32, w);
 }
 
+static void block_q8_0(const struct work *w)
+{
+    all_rows_of_block(KV_Q8_0, w);
+}
+
+static void block_q4(const struct work *w)
+{
+    all_rows_of_block(KV_Q4, w);
+}
+
+static void (*const block_of[])(const struct work *w) = {
+    [KV_F16] = block_f16, [KV_F32] = block_f32, [KV_Q8_0] = block_q8_0, [KV_Q4] = block_q4};
+
 /* Does any row see w->block?  The first token reaches back furthest, the last ahead. */
 static bool is_seen(const struct work *w)
 {
@@ -320,40 +409,45 @@ static bool is_seen(const struct work *w)
     return false;
 }
 
-/* The KV head's part of a chunk of this block. */
-static const uint8_t *head_part(const struct work *w, const void *const *chunks, uint32_t block)
+static void fetch(const uint8_t *p, size_t from, size_t to)
 {
-    const size_t elements = (size_t)w->tile.kv_head * w->head_dim * KV_PAGE_TOKENS;
-    return (const uint8_t *)chunks[block - w->kv->first_page] + elements * kv_bytes(w->kv->type);
+    for (size_t i = from; i < to; i += 64)
+        __builtin_prefetch(p + i, 0, 2);
 }
 
-static void fetch(const uint8_t *p, size_t bytes)
+/* This KV head's part of K or V of a block. */
+static const uint8_t *k_of(const struct work *w, uint32_t block)
 {
-    for (size_t i = 0; i < bytes; i += 64)
-        __builtin_prefetch(p + i, 0, 2);
+    return (const uint8_t *)w->kv->k[block - w->kv->first_page] + w->tile.kv_head * w->k_bytes;
+}
+
+static const uint8_t *v_of(const struct work *w, uint32_t block)
+{
+    return (const uint8_t *)w->kv->v[block - w->kv->first_page] + w->tile.kv_head * w->v_bytes;
 }
 
 /* Seen blocks of a partition, ascending; each asks for the one behind it. */
 static void add_blocks(struct work *w, const uint32_t *blocks, uint32_t n)
 {
+    const enum kv_type type = w->kv->type;
     for (uint32_t i = 0; i < n; i++) {
         w->block = blocks[i];
-        w->k = head_part(w, w->kv->k, w->block);
-        w->v = head_part(w, w->kv->v, w->block);
+        w->k = k_of(w, w->block);
+        w->v = v_of(w, w->block);
         w->next_k = w->next_v = NULL;
-        if (i + 1 < n) {
-            w->next_k = head_part(w, w->kv->k, blocks[i + 1]);
-            w->next_v = head_part(w, w->kv->v, blocks[i + 1]);
-        }
         if (i == 0) {
-            const size_t bytes = (size_t)w->head_dim * KV_PAGE_TOKENS * kv_bytes(w->kv->type);
-            fetch(w->k, bytes);
-            fetch(w->v, bytes);
+            fetch(w->k, 0, w->k_bytes);
+            fetch(w->v, 0, w->v_bytes);
         }
-        if (w->kv->type == KV_F16)
-            block_f16(w);
-        else
-            block_f32(w);
+        if (i + 1 < n) {
+            w->next_k = k_of(w, blocks[i + 1]);
+            w->next_v = v_of(w, blocks[i + 1]);
+        }
+        if (i + 1 < n && kv_is_quantized(type)) { /* scales; the codes follow by and by */
+            fetch(w->next_k, kv_codes_bytes(KV_Q8_0, w->head_dim), w->k_bytes);
+            fetch(w->next_v, kv_codes_bytes(type, w->head_dim), w->v_bytes);
+        }
+        block_of[type](w);
     }
 }
 
@@ -372,7 +466,11 @@ void ISA_NAME(attention_partial)(float *state, const struct attention_queries *q
                      .group = group,
                      .n_rows = tile.n_tokens * group,
                      .head_dim = kv->head_dim,
-                     .scores = scratch};
+                     .k_bytes = kv_head_bytes(kv->type, false, kv->head_dim),
+                     .v_bytes = kv_head_bytes(kv->type, true, kv->head_dim),
+                     .scores = scratch,
+                     .weights = scratch + (size_t)ATTENTION_ROWS_MAX * KV_PAGE_TOKENS};
+    CHECK(kv_type_fits(kv->type, kv->head_dim));
     w.state = attention_state_of(state, w.n_rows);
     for (uint32_t row = 0; row < w.n_rows; row++) {
         w.state.max[row] = -INFINITY;
@@ -388,7 +486,7 @@ void ISA_NAME(attention_partial)(float *state, const struct attention_queries *q
     add_blocks(&w, seen, n_seen);
 }
 
-/* ---- folding, finishing, writing ---- */
+/* ---- folding, finishing ---- */
 void ISA_NAME(attention_fold)(float *state, const float *later, uint32_t n_rows, uint32_t head_dim)
 {
     const struct attention_state a = attention_state_of(state, n_rows);
@@ -430,28 +528,5 @@ void ISA_NAME(attention_finish)(float *out, size_t out_stride, const float *stat
             vf_store(o + d, vf_mul(vf_load(a + d), vf_set1(inverse)));
         for (; d < head_dim; d++)
             o[d] = a[d] * inverse;
-    }
-}
-
-void ISA_NAME(kv_write)(enum kv_type type, uint32_t n_kv_heads, uint32_t head_dim, void *k_chunk,
-                        void *v_chunk, uint32_t slot, const float *k, const float *v)
-{
-    if (type != KV_F16 || head_dim % LANES != 0) {
-        ref_kv_write(type, n_kv_heads, head_dim, k_chunk, v_chunk, slot, k, v);
-        return;
-    }
-    /* f16_from_f32: clamp to ±65504 (NaN passes), then round to nearest even. */
-    const vf most = vf_set1(65504.0f), least = vf_set1(-65504.0f);
-    uint16_t *to_k = (uint16_t *)k_chunk + slot;
-    for (uint32_t h = 0; h < n_kv_heads; h++) {
-        uint16_t *to_v = (uint16_t *)v_chunk + ((size_t)h * KV_PAGE_TOKENS + slot) * head_dim;
-        for (uint32_t d = 0; d < head_dim; d += LANES) {
-            const size_t from = (size_t)h * head_dim + d;
-            uint16_t lanes[LANES];
-            store_halves(lanes, vf_max(least, vf_min(most, vf_load(k + from))));
-            for (uint32_t i = 0; i < LANES; i++)
-                to_k[(from + i) * KV_PAGE_TOKENS] = lanes[i];
-            store_halves(to_v + d, vf_max(least, vf_min(most, vf_load(v + from))));
-        }
     }
 }

@@ -28,7 +28,7 @@ static void vnni_matmul(float *y, size_t y_stride, const struct act_rows *x, uin
 #define COMMON                                                                                    \
     .quantize_row = ISA_NAME(quantize_row), .rms_norm = ISA_NAME(rms_norm), .add = ISA_NAME(add), \
     .scale = ISA_NAME(scale), .silu_mul = ISA_NAME(silu_mul), .gelu_mul = ISA_NAME(gelu_mul),     \
-    .rope = ISA_NAME(rope), .kv_write = ISA_NAME(kv_write),                                       \
+    .rope = ISA_NAME(rope), .rotate = ISA_NAME(rotate), .kv_write = ISA_NAME(kv_write),           \
     .attention_partial = ISA_NAME(attention_partial), .attention_fold = ISA_NAME(attention_fold), \
     .attention_finish = ISA_NAME(attention_finish), .max_sum_exp = ISA_NAME(max_sum_exp),         \
     .argmax = ISA_NAME(argmax)

@@ -20,6 +20,7 @@ void ISA_NAME(rope)(float *x, uint32_t n_heads, uint32_t head_dim, uint32_t n_ro
 void ISA_NAME(max_sum_exp)(const float *x, uint32_t n, float *max, float *sum);
 uint32_t ISA_NAME(argmax)(const float *x, uint32_t n);
 
+void ISA_NAME(rotate)(float *x, uint32_t n_heads, uint32_t head_dim);
 void ISA_NAME(kv_write)(enum kv_type type, uint32_t n_kv_heads, uint32_t head_dim, void *k_chunk,
                         void *v_chunk, uint32_t slot, const float *k, const float *v);
 void ISA_NAME(attention_partial)(float *state, const struct attention_queries *q,

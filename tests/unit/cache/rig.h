@@ -51,7 +51,7 @@ static inline void rig_open(struct rig *r)
         .groups = {{0, 4, RIG_CHUNK, 8 * RIG_CHUNK}, {RIG_WINDOW, 3, RIG_CHUNK, 6 * RIG_CHUNK}},
         .n_kv_heads = RIG_HEADS,
         .head_dim = RIG_DIM,
-        .element_bytes = 4,
+        .kv_type = KV_F32,
         .n_vocab = RIG_VOCAB,
         .n_ctx = RIG_CTX,
         .root = {{7}},

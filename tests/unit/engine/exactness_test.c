@@ -99,6 +99,70 @@ static void test_f32(void **state)
     }
 }
 
+/* Models whose heads have no scale of their own per 32 dimensions are refused at load, in words. */
+static void refuses(const char *model, enum kv_type type)
+{
+    struct engine *g = NULL;
+    struct err e = {0};
+    const struct engine_options o = {.model_path = path_of(model), .kv_type = type};
+    assert_int_equal(engine_open(&o, &g, &e), E_UNSUPPORTED);
+    assert_non_null(strstr(e.msg, "not a multiple of 32"));
+    assert_null(g);
+}
+
+/* Quantized KV: cold in other chunks and threads than the reference's, again, and what a restart on
+ * another instruction set finds.  With each type in the same store, which never mixes them. */
+static void test_quantized_kv(void **state)
+{
+    (void)state;
+    static const enum kv_type types[] = {KV_Q8_0, KV_Q4};
+    uint32_t n_run = 0;
+    for (size_t i = 0; i < n_models; i++) {
+        char dir[64];
+        rig_make_dir(dir);
+        uint32_t *t = rig_tokens(i, N, vocabulary_of(models[i]));
+        struct engine *f16 = rig_engine((struct engine_options){.model_path = path_of(models[i])});
+        const uint32_t head_dim = engine_info(f16)->model->head_dim;
+        const bool is_windowed =
+            engine_info(f16)->model->groups[0].window || engine_info(f16)->model->n_groups > 1;
+        engine_close(f16);
+        for (size_t j = 0; j < sizeof types / sizeof *types; j++) {
+            if (!kv_type_fits(types[j], head_dim)) {
+                refuses(models[i], types[j]);
+                continue;
+            }
+            n_run++;
+            struct digest ref = reference(models[i], t, types[j], ACTIVATIONS_Q8);
+            for (uint32_t start = 0; start < 2; start++) {
+                const struct kernels *k;
+                struct engine_options o = {.model_path = path_of(models[i]),
+                                           .store_dir = dir,
+                                           .kv_type = types[j],
+                                           .n_threads = 1 + start};
+                if (start == 1 && kernels_select(ISA_AVX2, &k, NULL) == OK)
+                    o.isa = ISA_AVX2;
+                struct engine *g = rig_engine(o);
+                for (uint32_t again = 0; again < 2; again++) {
+                    struct engine_usage u;
+                    struct digest d = rig_score(g, t, N, POSITIONS, 90 + 7 * again, false, &u);
+                    assert_same(&d, &ref, kv_type_name(types[j]), models[i]);
+                    if (start == 0 && again == 0)
+                        assert_int_equal(u.computed_tokens, N);
+                    else if (!is_windowed) /* the tail's page too, kept in its compact form */
+                        assert_int_equal(u.computed_tokens, POSITIONS);
+                    else
+                        assert_true(u.computed_tokens < N);
+                }
+                engine_flush(g);
+                engine_close(g);
+            }
+        }
+        mem_free(t);
+        rig_remove_dir(dir);
+    }
+    assert_true(n_run > 0);
+}
+
 /* Cold, again, reopened: the same bits, and only what must be is computed. */
 static void test_restart(void **state)
 {
@@ -432,6 +496,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_kill), /* forks: before this process has threads */
         cmocka_unit_test(test_chunks_threads_isas),
         cmocka_unit_test(test_f32),
+        cmocka_unit_test(test_quantized_kv),
         cmocka_unit_test(test_restart),
         cmocka_unit_test(test_divergence),
         cmocka_unit_test(test_batch),

@@ -103,9 +103,12 @@ static void test_reasons(void **state)
     expect(g, BODY("2026-11-23", "Who") "}", blue, true, "other_tenant", "\"name\":null");
     expect(g, BODY("2026-11-23", "Who") "}", blue, false, "nothing_like_it", "\"session\":null");
     engine_close(g);
-    g = open_at(dir, KV_F32);
-    expect(g, BODY("2026-11-23", "Who") "}", 0, true, "other_kv_type", "\"kv_type\":\"f16\"");
-    engine_close(g);
+    static const enum kv_type others[] = {KV_F32, KV_Q8_0, KV_Q4};
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        g = open_at(dir, others[i]);
+        expect(g, BODY("2026-11-23", "Who") "}", 0, true, "other_kv_type", "\"kv_type\":\"f16\"");
+        engine_close(g);
+    }
     g = open_at(dir, KV_F16);
     expect(g, BODY("2026-11-23", "Who") "}", 0, true, "known", "\"full_layers\":\"mapped\"");
     engine_close(g);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  * Goal:   attention of every instruction set equals ref bit for bit; a token's result depends on
- * the token alone, not on its tile; ref itself is right. Method: random pages of both KV types;
+ * the token alone, not on its tile; ref itself is right. Method: random pages of all KV types;
  * windows, partial pages, partitions, tiles of 1..16 tokens, 1..8 heads a group, head
  * dimensions 16..256, positions across pages of 64 and partitions of 512.  Slots beyond the last
  * token and pages outside the window hold NaN or nothing. ref against softmax in double. */
@@ -25,15 +25,16 @@ static struct scene scene_new(struct prng *p, struct setup s)
 {
     struct scene c = {.s = s, .n_pages = (s.n_tokens_all + 63) / 64};
     const size_t row = (size_t)s.n_kv_heads * s.head_dim;
-    const size_t element = s.type == KV_F16 ? 2 : 4;
+    const size_t k_bytes = s.n_kv_heads * kv_head_bytes(s.type, false, s.head_dim);
+    const size_t v_bytes = s.n_kv_heads * kv_head_bytes(s.type, true, s.head_dim);
     c.k = mem_new(c.n_pages, sizeof *c.k);
     c.v = mem_new(c.n_pages, sizeof *c.v);
     for (uint32_t i = 0; i < c.n_pages; i++) {
-        c.k[i] = mem_try_aligned(64, row * 64 * element);
-        c.v[i] = mem_try_aligned(64, row * 64 * element);
+        c.k[i] = mem_try_aligned(64, k_bytes);
+        c.v[i] = mem_try_aligned(64, v_bytes);
         assert_true(c.k[i] != NULL && c.v[i] != NULL);
-        memset(c.k[i], 0xff, row * 64 * element); /* NaN in both types */
-        memset(c.v[i], 0xff, row * 64 * element);
+        memset(c.k[i], 0xff, k_bytes); /* NaN in all types */
+        memset(c.v[i], 0xff, v_bytes);
     }
     c.k_values = random_floats(p, row * s.n_tokens_all, 1.0f);
     c.v_values = random_floats(p, row * s.n_tokens_all, 1.0f);
@@ -75,7 +76,7 @@ static void attend(float *out, const struct kernels *k, const struct scene *c, u
                                     first_page};
     float *state = mem_new(attention_state_floats(16, s->group, s->head_dim), sizeof(float));
     float *later = mem_new(attention_state_floats(16, s->group, s->head_dim), sizeof(float));
-    float *scratch = mem_new(attention_scratch_floats(16, s->group, s->head_dim), sizeof(float));
+    float *scratch = mem_new(attention_scratch_floats(s->head_dim), sizeof(float));
     for (uint32_t h = 0; h < s->n_kv_heads; h++)
         for (uint32_t t = 0; t < n; t += tile_max) {
             const struct attention_tile tile = {h, t, n - t < tile_max ? n - t : tile_max};
@@ -92,6 +93,28 @@ static void attend(float *out, const struct kernels *k, const struct scene *c, u
     mem_free(scratch);
 }
 
+/* K or V of a token as stored, in double. */
+static double stored(const struct scene *c, bool is_v, uint32_t token, uint32_t kv_head, uint32_t d)
+{
+    const struct setup *s = &c->s;
+    const uint8_t *head = (const uint8_t *)(is_v ? c->v : c->k)[token / 64] +
+                          kv_head * kv_head_bytes(s->type, is_v, s->head_dim);
+    const uint32_t t = token % 64, dim = s->head_dim;
+    const size_t at = is_v ? (size_t)t * dim + d : (size_t)d * 64 + t;
+    if (s->type == KV_F32)
+        return (double)((const float *)(const void *)head)[at];
+    if (s->type == KV_F16)
+        return (double)f16_to_f32(((const uint16_t *)(const void *)head)[at]);
+    const bool is_half = is_v && s->type == KV_Q4;
+    const uint16_t *scales =
+        (const uint16_t *)(const void *)(head + (size_t)dim * 64 / (is_half ? 2 : 1));
+    const double scale = (double)f16_to_f32(scales[(size_t)(d / 32) * 64 + t]);
+    if (!is_half)
+        return scale * (int8_t)head[at];
+    const uint8_t two = head[(size_t)t * dim / 2 + d / 32 * 16 + d % 16];
+    return scale * ((int8_t)(d % 32 < 16 ? two << 4 : two & 0xf0) / 16);
+}
+
 /* ref against double; K and V as stored. */
 static void check_truth(const struct scene *c, const float *out, uint32_t token)
 {
@@ -101,22 +124,16 @@ static void check_truth(const struct scene *c, const float *out, uint32_t token)
         const float *q = c->q + ((size_t)token * s->n_kv_heads * s->group + h) * s->head_dim;
         double *score = mem_new(s->n_tokens_all, sizeof(double)), max = -INFINITY, sum = 0;
         for (uint32_t t = oldest; t <= token; t++) {
-            const float *k = c->k_values + ((size_t)t * s->n_kv_heads + h / s->group) * s->head_dim;
             for (uint32_t d = 0; d < s->head_dim; d++)
-                score[t] += (double)q[d] *
-                            (double)(s->type == KV_F16 ? f16_to_f32(f16_from_f32(k[d])) : k[d]);
+                score[t] += (double)q[d] * stored(c, false, t, h / s->group, d);
             max = score[t] > max ? score[t] : max;
         }
         for (uint32_t t = oldest; t <= token; t++)
             sum += score[t] = exp(score[t] - max);
         for (uint32_t d = 0; d < s->head_dim; d++) {
             double want = 0;
-            for (uint32_t t = oldest; t <= token; t++) {
-                const float v =
-                    c->v_values[((size_t)t * s->n_kv_heads + h / s->group) * s->head_dim + d];
-                want +=
-                    score[t] / sum * (double)(s->type == KV_F16 ? f16_to_f32(f16_from_f32(v)) : v);
-            }
+            for (uint32_t t = oldest; t <= token; t++)
+                want += score[t] / sum * stored(c, true, t, h / s->group, d);
             assert_true(fabs((double)out[h * s->head_dim + d] - want) < 1e-5);
         }
         mem_free(score);
@@ -155,10 +172,13 @@ static void all_groups_and_dims(void **state)
     (void)state;
     struct prng p = {SEED, 0};
     print_message("seed %u\n", SEED);
-    for (int type = KV_F16; type <= KV_F32; type++)
+    for (int type = KV_F16; type <= KV_Q4; type++)
         for (uint32_t group = 1; group <= 8; group++) {
             static const uint32_t dims[] = {16, 32, 48, 64, 80, 128, 256, 24};
-            const uint32_t dim = dims[(group + (uint32_t)type * 3) % 8];
+            static const uint32_t quantized[] = {32, 64, 96, 128, 160, 192, 256, 64};
+            const uint32_t dim = kv_is_quantized((enum kv_type)type)
+                                     ? quantized[group - 1]
+                                     : dims[(group + (uint32_t)type * 3) % 8];
             struct scene c =
                 scene_new(&p, (struct setup){(enum kv_type)type, 2, group, dim, 150, 0});
             check_tokens(&c, 0, 33);
@@ -174,7 +194,7 @@ static void windows(void **state)
     struct prng p = {SEED, 1};
     static const uint32_t sizes[] = {1, 2, 16, 63, 64, 65, 100, 130};
     for (size_t i = 0; i < 8; i++) {
-        struct scene c = scene_new(&p, (struct setup){i % 2 == 0 ? KV_F16 : KV_F32, 1,
+        struct scene c = scene_new(&p, (struct setup){(enum kv_type)((i + i / 4) % 4), 1,
                                                       1 + (uint32_t)i % 4, 32, 330, sizes[i]});
         check_tokens(&c, 0, 16);
         check_tokens(&c, 120, 40);
@@ -188,21 +208,24 @@ static void partitions(void **state)
     (void)state;
     struct prng p = {SEED, 2};
     for (uint32_t window = 0; window <= 512; window += 512) {
-        struct scene c = scene_new(&p, (struct setup){KV_F16, 1, 3, 64, 1200, window});
-        check_tokens(&c, 500, 24);
-        check_tokens(&c, 1023, 3);
-        check_tokens(&c, 1199, 1);
-        scene_release(&c);
+        for (int type = KV_F16; type <= KV_Q4; type++) {
+            if (type == KV_F32)
+                continue;
+            struct scene c =
+                scene_new(&p, (struct setup){(enum kv_type)type, 1, 3, 64, 1200, window});
+            check_tokens(&c, 500, 24);
+            check_tokens(&c, 1023, 3);
+            check_tokens(&c, 1199, 1);
+            scene_release(&c);
+        }
     }
 }
 
 /* Large scores, an infinite one, a query of NaN: the same everywhere, and a NaN stays in its row.
  */
-static void special_scores(void **state)
+static void special_scores_of(struct prng *p, enum kv_type type)
 {
-    (void)state;
-    struct prng p = {SEED, 3};
-    struct scene c = scene_new(&p, (struct setup){KV_F32, 1, 2, 32, 100, 0});
+    struct scene c = scene_new(p, (struct setup){type, 1, 2, 32, 100, 0});
     for (uint32_t d = 0; d < 32; d++) {
         c.q[(90 * 2 + 0) * 32 + d] *= 1e4f;
         c.q[(91 * 2 + 1) * 32 + d] = NAN;
@@ -220,6 +243,14 @@ static void special_scores(void **state)
     assert_true(!isnan(want[(7 * 2 + 0) * 32]));
     assert_true(!isnan(want[(6 * 2 + 0) * 32]));
     scene_release(&c);
+}
+
+static void special_scores(void **state)
+{
+    (void)state;
+    struct prng p = {SEED, 3};
+    for (int type = KV_F32; type <= KV_Q4; type++)
+        special_scores_of(&p, (enum kv_type)type);
 }
 
 static void writes(void **state)
@@ -251,6 +282,111 @@ static void writes(void **state)
     mem_free(v);
 }
 
+/* Blocks from 1e-9 to 1e9, all zero, of one value, infinite, NaN: every instruction set writes the
+ * same, and what ref writes is within half a step of the value. */
+static void quantized_writes(void **state)
+{
+    (void)state;
+    struct prng p = {SEED, 5};
+    enum { DIM = 256, HEADS = 2, N = HEADS * DIM };
+    float *k = random_floats(&p, N, 1.0f), *v = random_floats(&p, N, 1.0f);
+    for (uint32_t d = 0; d < N; d++)
+        k[d] *= powf(10.0f, (float)(int)(d / 32) - 9.0f + (d / 32 == 15 ? 3.0f : 0.0f));
+    for (uint32_t d = 0; d < 32; d++) {
+        v[d] = 0.0f;
+        v[32 + d] = d == 7 ? -3.0f : 0.0f;
+        v[64 + d] = d % 2 == 0 ? 1.0f : -1.0f;
+        v[96 + d] = d == 31 ? INFINITY : 1.0f;
+        v[128 + d] = d == 0 ? NAN : 1.0f;
+    }
+    for (int type = KV_Q8_0; type <= KV_Q4; type++) {
+        const size_t bytes = HEADS * kv_head_bytes(KV_Q8_0, false, DIM); /* the most */
+        uint8_t *want = mem_new(2, bytes), *got = mem_new(2, bytes);
+        for (uint32_t slot = 0; slot < 64; slot += 21) {
+            reference()->kv_write((enum kv_type)type, HEADS, DIM, want, want + bytes, slot, k, v);
+            const struct kernels *other;
+            for (int at = 0; (other = other_kernels(&at)) != NULL;) {
+                other->kv_write((enum kv_type)type, HEADS, DIM, got, got + bytes, slot, k, v);
+                assert_memory_equal(want, got, 2 * bytes);
+            }
+        }
+        void *k_page[] = {want}, *v_page[] = {want + bytes};
+        struct scene c = {
+            .s = {(enum kv_type)type, HEADS, 1, DIM, 64, 0}, .k = k_page, .v = v_page};
+        for (uint32_t d = 0; d < N; d++) {
+            double amax = 0;
+            for (uint32_t i = d / 32 * 32; i < d / 32 * 32 + 32; i++)
+                amax = fmax(amax, (double)fabsf(k[i]));
+            /* Half a step, and what f16 loses of the scale: 2^-11 of it, 2^-25 at least. */
+            const double steps = 127;
+            const double slack = amax * 0x1p-11 + 0x1p-25 * steps;
+            const double got_k = stored(&c, false, 21, d / DIM, d % DIM);
+            if (amax < 65504 * steps)
+                assert_true(fabs(got_k - (double)k[d]) <= 0.5 * amax / steps + slack);
+            else
+                assert_true(fabs(got_k) <= 65504 * steps);
+        }
+        for (uint32_t d = 160; d < N; d++) {
+            double amax = 0;
+            for (uint32_t i = d / 32 * 32; i < d / 32 * 32 + 32; i++)
+                amax = fmax(amax, (double)fabsf(v[i]));
+            /* q4: the end opposite to the largest value is a step short. */
+            const double step = type == KV_Q4 ? amax / 8 : amax / 127 / 2;
+            assert_true(fabs(stored(&c, true, 42, d / DIM, d % DIM) - (double)v[d]) <=
+                        step + amax * 0x1p-11);
+        }
+        for (uint32_t d = 0; d < 32; d++) {
+            assert_true(stored(&c, true, 42, 0, d) == 0);
+            assert_true(fabs(stored(&c, true, 42, 0, 32 + d) - (double)v[32 + d]) < 0.002);
+            assert_true(!!isnan(stored(&c, true, 42, 0, 96 + d)));
+            assert_true(!!isnan(stored(&c, true, 42, 0, 128 + d)));
+            assert_true(!isnan(stored(&c, true, 42, 0, 160 + d)));
+        }
+        mem_free(want);
+        mem_free(got);
+    }
+    mem_free(k);
+    mem_free(v);
+}
+
+/* Its own inverse, keeps lengths, spreads one spike over all dimensions of its run. */
+static void rotation(void **state)
+{
+    (void)state;
+    struct prng p = {SEED, 6};
+    static const uint32_t dims[] = {16, 24, 32, 64, 80, 96, 128, 160, 256};
+    for (size_t i = 0; i < sizeof dims / sizeof dims[0]; i++) {
+        const uint32_t dim = dims[i], n = 3 * dim, run = kv_rotation_run(dim);
+        float *x = random_floats(&p, n, 3.0f), *want = mem_new(n, sizeof *want),
+              *got = mem_new(n, sizeof *got);
+        memset(x + dim, 0, dim * sizeof *x);
+        x[dim + 5] = 2.0f;
+        memcpy(want, x, n * sizeof *x);
+        reference()->rotate(want, 3, dim);
+        const struct kernels *other;
+        for (int at = 0; (other = other_kernels(&at)) != NULL;) {
+            memcpy(got, x, n * sizeof *x);
+            other->rotate(got, 3, dim);
+            assert_same_floats(got, want, n, "rotated");
+        }
+        for (uint32_t d = 0; d < dim; d++)
+            assert_true(fabsf(fabsf(want[dim + d]) - (d < run ? 2.0f / sqrtf((float)run) : 0.0f)) <
+                        1e-6f);
+        double before = 0, after = 0;
+        for (uint32_t d = 0; d < n; d++) {
+            before += (double)x[d] * (double)x[d];
+            after += (double)want[d] * (double)want[d];
+        }
+        assert_true(fabs(after / before - 1) < 1e-6);
+        reference()->rotate(want, 3, dim);
+        for (uint32_t d = 0; d < n; d++)
+            assert_true(fabsf(want[d] - x[d]) < 1e-5f);
+        mem_free(x);
+        mem_free(want);
+        mem_free(got);
+    }
+}
+
 int main(void)
 {
     print_sets();
@@ -260,6 +396,8 @@ int main(void)
         cmocka_unit_test(partitions),
         cmocka_unit_test(special_scores),
         cmocka_unit_test(writes),
+        cmocka_unit_test(quantized_writes),
+        cmocka_unit_test(rotation),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

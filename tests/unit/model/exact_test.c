@@ -58,14 +58,25 @@ static void run_once(const char *path, struct rig_options o, enum kv_type type, 
     rig_close(&r);
 }
 
+static bool kv_fits(const char *path, enum kv_type type)
+{
+    struct rig r = rig_open(path, (struct rig_options){.n_workers = 1});
+    const bool fits = kv_type_fits(type, r.info->head_dim);
+    rig_close(&r);
+    return fits;
+}
+
 static void test_chunks_threads_isas(void **state)
 {
     (void)state;
     static const uint32_t chunks[] = {1, 7, 64, MODEL_BATCH_TOKENS_MAX};
     for (size_t m = 0; m < ARRAY_COUNT(models); m++) {
-        for (int f32 = 0; f32 < 2; f32++) {
+        for (int kv = KV_F16; kv <= KV_Q4; kv++) {
+            const enum kv_type type = (enum kv_type)kv;
+            if (!kv_fits(models[m], type))
+                continue;
+            const bool f32 = type == KV_F32;
             enum activations a = f32 ? ACTIVATIONS_F32 : ACTIVATIONS_Q8;
-            enum kv_type type = f32 ? KV_F32 : KV_F16;
             struct rig_options plain = {.activations = a, .isa = ISA_REF, .n_workers = 2};
             float *want, *got;
             uint32_t n_vocab;
@@ -82,8 +93,8 @@ static void test_chunks_threads_isas(void **state)
                 if (chunk == 1 && i / ARRAY_COUNT(chunks) + 1 < n_isas)
                     continue; /* the slow one on the best set only */
                 char what[256];
-                snprintf(what, sizeof what, "%s activations %s chunk %u workers %u isa %s",
-                         models[m], f32 ? "f32" : "q8", chunk, o.n_workers, isa_name(o.isa));
+                snprintf(what, sizeof what, "%s KV %s chunk %u workers %u isa %s", models[m],
+                         kv_type_name(type), chunk, o.n_workers, isa_name(o.isa));
                 run_once(models[m], o, type, chunk, PROMPT_TOKENS, &got, &n_vocab);
                 assert_same(what, want, got, PROMPT_TOKENS, n_vocab);
                 mem_free(got);

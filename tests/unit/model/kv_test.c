@@ -29,6 +29,15 @@ static void test_layout(void **state)
     assert_int_equal(l.page_bytes, 6 * 2 * l.chunk_bytes);
     l = model_kv_layout(r.model, 0, KV_F32);
     assert_int_equal(l.chunk_bytes, 2 * 32 * 64 * 4);
+    /* A code a value, a scale of 2 bytes for 32 of them; V of q4 in half bytes. */
+    l = model_kv_layout(r.model, 1, KV_Q8_0);
+    assert_int_equal(l.v_at, 2 * 64 * (32 + 2));
+    assert_int_equal(l.page_bytes, 6 * 2 * l.v_at);
+    assert_int_equal(l.chunk_bytes, l.v_at);
+    l = model_kv_layout(r.model, 1, KV_Q4);
+    assert_int_equal(l.v_at, 2 * 64 * (32 + 2));
+    assert_int_equal(l.page_bytes, 6 * 2 * 64 * (32 + 2 + 16 + 2));
+    assert_int_equal(2 * l.chunk_bytes * 6, l.page_bytes);
     rig_close(&r);
 }
 
