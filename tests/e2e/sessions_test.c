@@ -204,6 +204,31 @@ static void commands_alone(void **state)
     e2e_serve(&server, store, NULL);
 }
 
+/* In that session the prompt is known to s; elsewhere it is not. */
+static void known_in_session_only(struct serve *s, const char *session)
+{
+    const char *body = "{\"messages\":[{\"role\":\"user\",\"content\":\"who are "
+                       "you?\"}],\"max_tokens\":8,\"temperature\":0}";
+    char url[256], header[128];
+    snprintf(header, sizeof header, "X-Session-Id: %s", session);
+    const char *with[] = {header, NULL};
+    snprintf(url, sizeof url, "%s/v1/chat/completions", s->url);
+    for (int i = 0; i < 2; i++) {
+        struct http_answer a;
+        struct http_call c = {.url = url, .body = slice_of(body), .headers = i ? with : NULL};
+        MUST(http_client_call(s->http, &c, &a, e));
+        struct arena arena;
+        struct json *v;
+        arena_init(&arena, 1u << 20);
+        MUST(json_parse(buf_slice(&a.body), &arena, &v, e));
+        const struct json *tokens = json_get(json_get(v, "kvasir"), "tokens");
+        assert_non_null(tokens);
+        assert_int_equal(json_get(tokens, "disk")->integer > 0, i);
+        arena_release(&arena);
+        http_answer_release(&a);
+    }
+}
+
 /* export | import, to a store with a server and to one without. */
 static void through_a_pipe(void **state)
 {
@@ -220,26 +245,7 @@ static void through_a_pipe(void **state)
              e2e_program, store, e2e_program, to);
     assert_int_equal(system(line), 0);
     assert_int_not_equal(system(line), 0); /* the name is taken */
-    /* In that session the prompt is known; elsewhere it is not. */
-    struct http_answer a;
-    const char *body = "{\"messages\":[{\"role\":\"user\",\"content\":\"who are "
-                       "you?\"}],\"max_tokens\":8,\"temperature\":0}";
-    const char *with[] = {"X-Session-Id: carried", NULL};
-    char url[256];
-    snprintf(url, sizeof url, "%s/v1/chat/completions", other.url);
-    for (int i = 0; i < 2; i++) {
-        struct http_call c = {.url = url, .body = slice_of(body), .headers = i ? with : NULL};
-        MUST(http_client_call(other.http, &c, &a, e));
-        struct arena arena;
-        struct json *v;
-        arena_init(&arena, 1u << 20);
-        MUST(json_parse(buf_slice(&a.body), &arena, &v, e));
-        const struct json *tokens = json_get(json_get(v, "kvasir"), "tokens");
-        assert_non_null(tokens);
-        assert_int_equal(json_get(tokens, "disk")->integer > 0, i);
-        arena_release(&arena);
-        http_answer_release(&a);
-    }
+    known_in_session_only(&other, "carried");
     MUST(serve_stop(&other, &code, e));
     snprintf(line, sizeof line,
              "'%s' store export carried --store '%s' | '%s' store import --as again --store '%s' "
@@ -253,13 +259,36 @@ static void through_a_pipe(void **state)
     assert_int_not_equal(system(line), 0);
 }
 
+/* Pages of codes are carried as they are, too. */
+static void quantized_through_a_pipe(void **state)
+{
+    const struct serve f16 = server;
+    struct serve other;
+    char line[2048], from[PLACE_PATH_BYTES], to[PLACE_PATH_BYTES];
+    int code = -1;
+    (void)state;
+    snprintf(from, sizeof from, "%s", e2e_path("coded"));
+    snprintf(to, sizeof to, "%s", e2e_path("coded-elsewhere"));
+    e2e_serve(&server, from, "--kv-type", "q4", NULL);
+    e2e_serve(&other, to, "--kv-type", "q4", NULL);
+    say("coded", "who are you?");
+    MUST(serve_wait_durable(&server, 10000, e));
+    snprintf(line, sizeof line,
+             "'%s' store export coded --store '%s' | '%s' store import --store '%s' >/dev/null",
+             e2e_program, from, e2e_program, to);
+    assert_int_equal(system(line), 0);
+    known_in_session_only(&other, "coded");
+    MUST(serve_stop(&other, &code, e));
+    MUST(serve_stop(&server, &code, e));
+    server = f16;
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(the_page_is_right),
-        cmocka_unit_test(commands_beside_a_server),
-        cmocka_unit_test(commands_alone),
-        cmocka_unit_test(through_a_pipe),
+        cmocka_unit_test(the_page_is_right),        cmocka_unit_test(commands_beside_a_server),
+        cmocka_unit_test(commands_alone),           cmocka_unit_test(through_a_pipe),
+        cmocka_unit_test(quantized_through_a_pipe),
     };
     e2e_begin(argc, argv);
     return e2e_end(cmocka_run_group_tests(tests, set_up, tear_down));

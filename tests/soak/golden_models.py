@@ -5,7 +5,7 @@
 
 For the f32 path and the 8-bit path: mean KL over the listed positions, equal argmax where the reference
 is decided, greedy continuations step by step with the reference's tokens forced, and the mean NLL of the
-perplexity windows.  Prints one line a figure with its bar; exits 1 if any is missed.
+perplexity windows; then what the quantized KV types cost.  Prints one line a figure with its bar; exits 1 if any is missed.
 KL is computed from the reference's 64 best logits and its log-sum-exp (what is left out weighs < 1e-3)."""
 import json, math, os, struct, subprocess, sys
 
@@ -88,6 +88,22 @@ def perplexity(kvasir, model, stem, path, results, bar, n):
         check(f"{stem} {path}: perplexity / reference", f"{ratio:.5f}", 1.005, ratio <= 1.005, results)
 
 
+def kv_types(kvasir, model, stem, results):
+    """Perplexity of the whole golden text at 2k over that with f16 KV.  With f32 activations: 8-bit ones
+    answer any small change, of f16 to f32 KV too, with 0.1 % either way (docs/numerics.md)."""
+    def perplexity_with(kv_type):
+        run = subprocess.run([kvasir, "eval", "perplexity", "-m", model, "--store", "none", "--ctx", "2048",
+                              "--activations", "f32", "--kv-type", kv_type,
+                              "-f", "tests/golden/perplexity/public.txt"], capture_output=True, text=True)
+        if run.returncode:
+            sys.exit(f"eval perplexity: {run.stderr}")
+        return json.loads(run.stdout)["perplexity"]
+    f16 = perplexity_with("f16")
+    for kv_type, bar in (("q8_0", 1.001), ("q4", 1.01)):
+        ratio = perplexity_with(kv_type) / f16
+        check(f"{stem}: perplexity, KV {kv_type} / f16", f"{ratio:.5f}", f"{bar:g}", ratio <= bar, results)
+
+
 def main():
     args = sys.argv[1:]
     n = 5
@@ -107,6 +123,7 @@ def main():
         kl_bar, margin, nll_bar = BARS["f32"] if path == "f32" else BARS["q8"]["gemma" if "gemma" in stem else "SmolLM2"]
         logits(kvasir, model, stem, path, results, kl_bar, margin)
         perplexity(kvasir, model, stem, path, results, nll_bar, n)
+    kv_types(kvasir, model, stem, results)
     sys.exit(0 if all(results) else 1)
 
 
