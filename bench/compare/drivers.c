@@ -98,6 +98,8 @@ static enum status kvasir_prepare(struct system *s, struct err *e)
     if (st == OK)
         first_line(s->target, "version", s->version, sizeof s->version);
     s->takes_hygiene = st == OK && knows_hygiene(s->target);
+    if (st == OK && system_word(s, "hygiene") && !s->takes_hygiene)
+        st = err_set(e, E_UNSUPPORTED, "this kvasir has no prompt hygiene");
     return st;
 }
 
@@ -283,7 +285,9 @@ static enum status mlx_prepare(struct system *s, struct err *e)
         return OK;
     s->can |= CAN_RESTART | CAN_KILL;
     if (!model || !model[0])
-        return err_set(e, E_INVALID, "mlx_lm.server needs model=FOLDER, an MLX folder");
+        return err_set(e, E_INVALID,
+                       "not run: MLX reads folders of its own format, not GGUF; model=FOLDER names "
+                       "one (mlx_lm.convert makes it from the model's original weights)");
     enum status st = need_program(s, "mlx_lm.server", e);
     if (st == OK)
         first_line(s->target, "--version", s->version, sizeof s->version);

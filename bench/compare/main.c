@@ -54,17 +54,25 @@ static void describe(const struct options *o, struct results *r)
     r->impact_sessions = o->sessions_a_day;
 }
 
+static enum status read_file(const char *path, struct results *r, struct err *e)
+{
+    char *text = NULL;
+    size_t len = 0;
+    enum status st = fs_read_file(os_fs_real(), path, RESULTS_BYTES_MAX, &text, &len, e);
+    if (st == OK)
+        st = results_read((struct slice){text, len}, r, e);
+    mem_free(text);
+    return st;
+}
+
 /* Table and page, from the file alone. */
 static int show(const char *path, const char *out)
 {
     struct err e = {0};
     struct results *r = mem_new(1, sizeof *r);
     struct buf page;
-    char *text = NULL, to[PLACE_PATH_BYTES];
-    size_t len = 0;
-    enum status st = fs_read_file(os_fs_real(), path, RESULTS_BYTES_MAX, &text, &len, &e);
-    if (st == OK)
-        st = results_read((struct slice){text, len}, r, &e);
+    char to[PLACE_PATH_BYTES];
+    enum status st = read_file(path, r, &e);
     buf_init(&page, RESULTS_BYTES_MAX);
     if (st == OK) {
         table_print(stdout, r);
@@ -79,10 +87,42 @@ static int show(const char *path, const char *out)
     if (st == OK)
         fprintf(stderr, "\nkvasir bench: %s, %s\n", path, to);
     buf_release(&page);
-    mem_free(text);
     results_release(r);
     mem_free(r);
     return st == OK ? DONE : complain(&e, FAILED);
+}
+
+/* "a.json,b.json": into one file in out, from which table and page are made. */
+static int show_several(const char *list, const char *out)
+{
+    struct err e = {0};
+    struct results *all = mem_new(1, sizeof *all), *one = mem_new(1, sizeof *one);
+    struct buf json;
+    char path[PLACE_PATH_BYTES];
+    enum status st = OK;
+    buf_init(&json, RESULTS_BYTES_MAX);
+    for (const char *at = list; st == OK && *at;) {
+        size_t n = strcspn(at, ",");
+        snprintf(path, sizeof path, "%.*s", (int)n, at);
+        st = read_file(path, at == list ? all : one, &e);
+        if (st == OK && at != list)
+            st = results_merge(all, one, &e);
+        results_release(one);
+        at += n + (at[n] == ',');
+    }
+    snprintf(path, sizeof path, "%.1000s/results.json", out);
+    if (st == OK) {
+        results_write(all, &json);
+        st = json.failed ? err_set(&e, E_LIMIT, "results too large")
+                         : fs_make_dirs(os_fs_real(), out, &e);
+    }
+    if (st == OK)
+        st = fs_write_file(os_fs_real(), path, json.ptr, json.len, &e);
+    buf_release(&json);
+    results_release(all);
+    mem_free(all);
+    mem_free(one);
+    return st == OK ? show(path, out) : complain(&e, FAILED);
 }
 
 /* ---- a run ---- */
@@ -198,7 +238,7 @@ int compare_main(int argc, char **argv, const char *program)
     else if (o->is_help)
         compare_help(stdout), code = DONE;
     else if (o->mode == MODE_REPORT)
-        code = show(o->report, o->out);
+        code = strchr(o->report, ',') ? show_several(o->report, o->out) : show(o->report, o->out);
     else if (o->mode == MODE_COMPUTE)
         code = compute(o);
     else

@@ -85,7 +85,10 @@ static const struct {
     [OPT_OUT] = {"--out", "DIR", "bench-results", "where results.json and report.html go", 0, 0},
     [OPT_PLAN] = {"--plan", NULL, NULL, "say what would run, and how long; run nothing", 0, 0},
     [OPT_SIMULATE] = {"--simulate", NULL, NULL,
-                      "kvasir measured, a rival modelled that computes every prompt again", 0, 0},
+                      "kvasir measured, a rival modelled that computes every prompt again; without "
+                      "--scenario and --lengths: the prototype's table (resume, chat, context at "
+                      "67, 2000 and 20000 tokens)",
+                      0, 0},
     [OPT_COMPUTE] = {"--compute", NULL, NULL, "formulas only; nothing is measured", 0, 0},
     [OPT_RATE] = {"--rate", "TOK/S", "0",
                   "a rival's prefill, for --simulate, --compute and --plan; 0: our own", 0, 1e9},
@@ -94,8 +97,10 @@ static const struct {
                     1, 1e9},
     [OPT_SESSIONS_A_DAY] = {"--impact-sessions", "N", "5", "sessions a day, for the impact", 0.01,
                             1e6},
-    [OPT_REPORT] = {"--report", "results.json", NULL,
-                    "table and report.html of a run that was; measures nothing", 0, 0},
+    [OPT_REPORT] = {"--report", "results.json,…", NULL,
+                    "table and report.html of runs that were, several of one machine merged into "
+                    "one; measures nothing",
+                    0, 0},
 };
 
 struct reading {
@@ -325,6 +330,19 @@ static void quick(struct reading *g)
     }
 }
 
+/* What the prototype's table holds. */
+static void historic(struct reading *g)
+{
+    struct options *o = g->o;
+    if (!g->has[OPT_SCENARIO])
+        o->scenarios = 1u << SCENARIO_RESUME | 1u << SCENARIO_CHAT | 1u << SCENARIO_CONTEXT;
+    if (!g->has[OPT_LENGTHS]) {
+        static const uint32_t lengths[] = {67, 2000, 20000};
+        o->n_lengths = ARRAY_COUNT(lengths);
+        memcpy(o->lengths, lengths, sizeof lengths);
+    }
+}
+
 enum status options_read(struct options *o, int argc, char **argv, struct err *e)
 {
     struct reading g = {.o = o, .e = e};
@@ -341,6 +359,8 @@ enum status options_read(struct options *o, int argc, char **argv, struct err *e
         return st;
     if (o->is_quick)
         quick(&g);
+    if (o->mode == MODE_SIMULATE || o->mode == MODE_COMPUTE)
+        historic(&g);
     if (o->n_systems == 0)
         o->systems[o->n_systems++] = "kvasir";
     if (o->n_models == 0)

@@ -107,12 +107,20 @@ static int point_order(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
+/* Named, with its label. */
+static struct svg_series *add_series(struct page *p, const char *name, uint32_t system)
+{
+    char text[128];
+    snprintf(text, sizeof text, "%.100s (%s)", name, label_of(p->r, system));
+    return svg_add(p->chart, text, system);
+}
+
 /* A system's medians of one case over x. */
 static struct svg_series *add_case(struct page *p, uint32_t model, enum scenario_id id,
                                    const char *kase, uint32_t system, const char *name,
                                    bool wants_first)
 {
-    struct svg_series *s = svg_add(p->chart, name, system);
+    struct svg_series *s = add_series(p, name, system);
     for (uint32_t i = 0; s && i < p->n_groups; i++) {
         const struct group *g = &p->groups[i];
         struct summary v;
@@ -163,6 +171,11 @@ static void context_figure(struct page *p, uint32_t model, enum scenario_id id)
            "state back included. Dotted: the formula N / rate.");
 }
 
+static void write_label(struct buf *out, const char *label)
+{
+    buf_printf(out, "<span class=\"tag %s\">%s</span>", label, label);
+}
+
 static void advantage_table(struct page *p, uint32_t model)
 {
     const struct results *r = p->r;
@@ -183,7 +196,7 @@ static void advantage_table(struct page *p, uint32_t model)
                 buf_add_text(p->out,
                              "<h3>What resuming saves</h3><div class=\"wide\"><table><tr><th>"
                              "tokens</th><th>against, cold</th><th>prefill</th><th>resumed"
-                             "</th><th>advantage, measured</th><th>(N/rate − load)/(N/rate),"
+                             "</th><th>advantage</th><th>(N/rate − load)/(N/rate),"
                              " computed</th></tr>\n");
             has_head = true;
             char a[24], b[24];
@@ -193,6 +206,7 @@ static void advantage_table(struct page *p, uint32_t model)
             double whole = rate > 0 ? g->x / rate : 0;
             buf_printf(p->out, "<tr><td>%.0f</td><td>", g->x);
             html_text(p->out, r->systems[s].name);
+            write_label(p->out, label_of(r, s));
             buf_printf(p->out, "</td><td>%s</td><td>%s</td><td>%.1f %%</td><td>%.1f %%</td></tr>\n",
                        a, b, 100 * (v.median - ours.median) / v.median,
                        whole > 0 ? 100 * (whole - ours.median) / whole : 0);
@@ -208,7 +222,8 @@ static void bar_of(struct page *p, const struct group *g, uint32_t system, const
     struct summary v;
     *bar = (struct svg_bar){.color = system};
     snprintf(bar->group, sizeof bar->group, "%s", group);
-    snprintf(bar->name, sizeof bar->name, "%.38s", p->r->systems[system].name);
+    snprintf(bar->name, sizeof bar->name, "%.38s (%s)", p->r->systems[system].name,
+             label_of(p->r, system));
     if (!summary_of(p->r, g, system, &v) || v.n == 0) {
         bar->is_bad = true;
         snprintf(bar->text, sizeof bar->text, "%s",
@@ -278,7 +293,7 @@ static void quantile_figure(struct page *p, uint32_t model, enum scenario_id id,
         if (n < 3)
             continue;
         sort_numbers(all, n);
-        struct svg_series *series = svg_add(c, r->systems[s].name, s);
+        struct svg_series *series = add_series(p, r->systems[s].name, s);
         for (uint32_t k = 0; k <= 20; k++)
             svg_point(series, k * 5.0, quantile(all, n, k / 20.0));
     }
@@ -296,7 +311,7 @@ static void concurrency_figure(struct page *p, uint32_t model)
         snprintf(name, sizeof name, "%.70s, median", p->r->systems[s].name);
         add_case(p, model, SCENARIO_CONCURRENCY, "request", s, name, false);
         snprintf(name, sizeof name, "%.70s, p95", p->r->systems[s].name);
-        struct svg_series *p95 = svg_add(c, name, s);
+        struct svg_series *p95 = add_series(p, name, s);
         for (uint32_t i = 0; p95 && i < p->n_groups; i++) {
             const struct group *g = &p->groups[i];
             struct summary v;
@@ -341,8 +356,7 @@ static void table_row(struct page *p, const struct group *g, uint32_t system,
     show_ms(v.p95, p95, sizeof p95);
     show_ms(v.first_median, first, sizeof first);
     show_flags(v.flags & ~(unsigned)(FLAG_BUSY | FLAG_OTHER_ANSWER), flags, sizeof flags);
-    buf_printf(p->out, "<span class=\"tag %s\">%s</span>", label_names[v.label],
-               label_names[v.label]);
+    write_label(p->out, label_names[v.label]);
     if (flags[0])
         buf_printf(p->out, "<span class=\"tag bad\">%s</span>", flags);
     if (v.odds_off >= 0)
@@ -431,11 +445,47 @@ static void footprint(struct page *p, uint32_t model)
         size_text(s->disk_bytes, disk, sizeof disk);
         buf_add_text(p->out, "<tr><td>");
         html_text(p->out, r->systems[s->system].name);
+        write_label(p->out, label_names[s->label]);
         buf_printf(p->out, "</td><td>%.2f s</td><td>%s</td><td>%s</td></tr>\n", s->key_ms / 1000,
                    memory, disk);
     }
     if (has_head)
         buf_add_text(p->out, "</table>\n");
+}
+
+static void historic_table(struct page *p, uint32_t model)
+{
+    const struct results *r = p->r;
+    struct historic rows[HISTORIC_MAX];
+    for (uint32_t s = 1; s < r->n_systems; s++) {
+        if (strcmp(r->systems[s].driver, "simulated") != 0)
+            continue;
+        uint32_t n = historic_rows(r, model, s, rows);
+        if (n)
+            buf_add_text(p->out, "<h3>The prototype’s table again</h3><div class=\"wide\"><table>"
+                                 "<tr><th>prompt and answer together</th><th>ours");
+        if (n)
+            write_label(p->out, label_of(r, 0));
+        if (n) {
+            buf_add_text(p->out, "</th><th>rival");
+            write_label(p->out, label_of(r, s));
+            buf_add_text(p->out, "</th><th>(rival − ours) / rival</th><th>the prototype, "
+                                 "on another machine</th></tr>\n");
+        }
+        for (uint32_t i = 0; i < n; i++) {
+            char a[24], b[24];
+            show_ms(rows[i].ours_ms, a, sizeof a);
+            show_ms(rows[i].theirs_ms, b, sizeof b);
+            buf_printf(p->out, "<tr><td>%s</td><td>%s</td><td>%s</td><td><b>%.1f %%</b></td><td>",
+                       rows[i].what, a, b,
+                       100 * (rows[i].theirs_ms - rows[i].ours_ms) / rows[i].theirs_ms);
+            if (rows[i].old_percent >= 0)
+                buf_printf(p->out, "%.0f %%", rows[i].old_percent);
+            buf_add_text(p->out, "</td></tr>\n");
+        }
+        if (n)
+            buf_add_text(p->out, "</table></div>\n");
+    }
 }
 
 /* ---- parts of the page ---- */
@@ -588,6 +638,7 @@ static void model_part(struct page *p, uint32_t m)
     buf_add_text(p->out, "<h2>");
     html_text(p->out, p->r->models[m].name);
     buf_add_text(p->out, "</h2>\n");
+    historic_table(p, m);
     context_figure(p, m, SCENARIO_CONTEXT);
     advantage_table(p, m);
     scenario_table(p, m, SCENARIO_CONTEXT);

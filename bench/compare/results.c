@@ -17,6 +17,62 @@ struct sample *results_add(struct results *r, const struct sample *s)
     return &r->samples[r->n_samples++];
 }
 
+/* The row of that system, added where it is new; SYSTEMS_MAX: no room. */
+static uint32_t system_row_of(struct results *r, const struct system_row *row)
+{
+    uint32_t i = 0;
+    while (i < r->n_systems && strcmp(r->systems[i].name, row->name) != 0)
+        i++;
+    if (i == r->n_systems && i < SYSTEMS_MAX)
+        r->systems[r->n_systems++] = *row;
+    return i;
+}
+
+static uint32_t model_row_of(struct results *r, const struct model_row *row)
+{
+    uint32_t i = 0;
+    while (i < r->n_models && (strcmp(r->models[i].name, row->name) != 0 ||
+                               strcmp(r->models[i].sha256, row->sha256) != 0))
+        i++;
+    if (i == r->n_models && i < MODELS_MAX)
+        r->models[r->n_models++] = *row;
+    return i;
+}
+
+enum status results_merge(struct results *r, const struct results *more, struct err *e)
+{
+    uint32_t systems[SYSTEMS_MAX], models[MODELS_MAX];
+    if (strcmp(r->host_cpu, more->host_cpu) != 0 || r->processors != more->processors)
+        return err_set(e, E_INVALID, "runs of two machines are not one comparison: %s, %s",
+                       r->host_cpu, more->host_cpu);
+    for (uint32_t i = 0; i < more->n_systems; i++)
+        if ((systems[i] = system_row_of(r, &more->systems[i])) == SYSTEMS_MAX)
+            return err_set(e, E_LIMIT, "more than %u systems", SYSTEMS_MAX);
+    for (uint32_t i = 0; i < more->n_models; i++)
+        if ((models[i] = model_row_of(r, &more->models[i])) == MODELS_MAX)
+            return err_set(e, E_LIMIT, "more than %u models", MODELS_MAX);
+    for (uint32_t i = 0; i < more->n_samples; i++) {
+        struct sample s = more->samples[i];
+        s.system = systems[s.system];
+        s.model = models[s.model];
+        if (!results_add(r, &s))
+            return err_set(e, E_LIMIT, "more than %u samples", SAMPLES_MAX);
+    }
+    size_t at = strlen(r->command);
+    snprintf(r->command + at, sizeof r->command - at, "\n%s", more->command);
+    r->seconds += more->seconds;
+    r->is_interrupted |= more->is_interrupted;
+    return OK;
+}
+
+const char *label_of(const struct results *r, uint32_t system)
+{
+    for (uint32_t i = 0; i < r->n_samples; i++)
+        if (r->samples[i].system == system)
+            return label_names[r->samples[i].label];
+    return label_names[LABEL_MEASURED];
+}
+
 void results_release(struct results *r)
 {
     mem_free(r->samples);

@@ -79,7 +79,7 @@ static double cost_tools(const struct run *r, const struct system *s)
 static double cost_branch(const struct run *r, const struct system *s)
 {
     const struct options *o = r->options;
-    return 2 * START_SECONDS + prefill_s(r, s, o->prompt_tokens) +
+    return 3 * START_SECONDS + 2 * prefill_s(r, s, o->prompt_tokens) +
            2 * o->branches * prefill_s(r, s, o->prompt_tokens / 3.0);
 }
 

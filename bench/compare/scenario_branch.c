@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT
- * scenario_branch.c — one session, branched at several depths: while it is live, and after a
- * restart and a restore, where the probabilities of the next token are compared with those of a
- * process that computed the same prompt from nothing. */
+ * scenario_branch.c — one session, branched at several depths: after a restart and a restore, where
+ * the probabilities of the next token are compared with those of a process that computed the same
+ * prompt from nothing, and while it is live.
+ * A system that keeps all it computes would find in one kind of branch what the other kind left, so
+ * each kind has a session of its own, in a state of its own. */
 #include "bench/compare/compare_int.h"
 
 #define STATE        "branch"
@@ -71,6 +73,7 @@ static bool begin_session(struct branches *g)
     talk_init(&t);
     talk_add(&t, "system", buf_slice(&g->prompt));
     cell_question(&t, cell_seed(g->r, g->id, 0));
+    g->how.is_fresh = true;
     struct ask ask = {.talk = &t, .max_tokens = g->r->options->answer_tokens};
     bool is_ok = cell_start(g->r, g->s, &c, &g->how) && cell_ask(g->r, g->s, &c, &ask, &a) &&
                  cell_save(g->r, g->s, &c, STATE);
@@ -166,13 +169,15 @@ void scenario_branch(struct run *r, struct system *s, enum scenario_id id)
     g.how = cell_how(r, r->options->prompt_tokens + BRANCH_WORDS * 2 + 256);
     buf_init(&g.prompt, TALK_BYTES_MAX);
     bool can_restore = (s->can & (CAN_KEEP | CAN_RESTART)) == (CAN_KEEP | CAN_RESTART);
-    if (begin_session(&g) && live_branches(&g) && can_restore && restored_branches(&g) &&
-        (s->can & CAN_ODDS) && r->repeat == 0)
-        control_branches(&g);
-    if (!can_restore) {
+    if (can_restore) {
+        if (begin_session(&g) && restored_branches(&g) && (s->can & CAN_ODDS) && r->repeat == 0)
+            control_branches(&g);
+    } else {
         struct sample c = cell(r, s, id, "branch after restart", 0);
         cell_no(r, &c, "nothing outlives the process");
     }
+    if (!s->is_dropped && begin_session(&g))
+        (void)live_branches(&g);
     for (uint32_t i = 0; i < r->options->branches; i++) {
         if (g.has[i])
             cell_add(r, &g.samples[i]);

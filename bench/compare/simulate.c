@@ -7,7 +7,8 @@
 #include "bench/compare/compare_int.h"
 #include "os/fs.h"
 
-#define SIMULATED "prefills again"
+#define SIMULATED  "prefills again"
+#define COLD_LEAST 32 /* tokens: shorter prompts tell no rate */
 
 static double rate_of(const struct results *r)
 {
@@ -17,7 +18,8 @@ static double rate_of(const struct results *r)
         const struct sample *s = &r->samples[i];
         bool is_cold = (s->scenario == SCENARIO_CONTEXT && strcmp(s->kase, "cold") == 0) ||
                        (s->scenario == SCENARIO_RESUME && s->x <= 1);
-        if (is_cold && s->outcome == OUTCOME_DONE && s->prompt_tokens >= 256 && s->first_ms > 0)
+        if (is_cold && s->outcome == OUTCOME_DONE && s->prompt_tokens >= COLD_LEAST &&
+            s->first_ms > 0)
             rates[n++] = (double)s->prompt_tokens / s->first_ms * 1000;
     }
     sort_numbers(rates, n);
@@ -40,15 +42,17 @@ static double cold_ms(const struct results *r, const struct sample *of, double r
 }
 
 /* A row that computes its prompts again and is as fast as kvasir in all else. */
-static void add_simulated(struct results *r, const struct options *o)
+static enum status add_simulated(struct results *r, const struct options *o, struct err *e)
 {
     uint32_t n = r->n_samples, row = r->n_systems;
     double rate = o->rate > 0 ? o->rate : rate_of(r);
     if (rate <= 0 || row >= SYSTEMS_MAX)
-        return;
+        return err_set(e, E_INVALID,
+                       "nothing to simulate from: no cold prompt was measured "
+                       "(scenarios resume, context), and no --rate was given");
     struct system_row *system = &r->systems[r->n_systems++];
     *system = (struct system_row){0};
-    snprintf(system->name, sizeof system->name, "%s (simulated, %.0f tok/s)", SIMULATED, rate);
+    snprintf(system->name, sizeof system->name, "%s, %.0f tok/s", SIMULATED, rate);
     snprintf(system->driver, sizeof system->driver, "simulated");
     snprintf(system->note, sizeof system->note,
              o->rate > 0 ? "prompt tokens / %.0f tok/s, as given by --rate"
@@ -82,8 +86,9 @@ static void add_simulated(struct results *r, const struct options *o)
         s.flags = 0;
         s.note[0] = s.answer[0] = s.opening[0] = '\0';
         if (!results_add(r, &s))
-            return;
+            return err_set(e, E_LIMIT, "more than %u samples", SAMPLES_MAX);
     }
+    return OK;
 }
 
 static enum status rewrite(const struct options *o, const struct results *r, struct err *e)
@@ -102,10 +107,9 @@ static enum status rewrite(const struct options *o, const struct results *r, str
 enum status simulate(struct run *r, struct err *e)
 {
     enum status st = run_all(r, e);
-    if (st != OK)
-        return st;
-    add_simulated(r->results, r->options);
-    return rewrite(r->options, r->results, e);
+    if (st == OK)
+        st = add_simulated(r->results, r->options, e);
+    return st == OK ? rewrite(r->options, r->results, e) : st;
 }
 
 /* ---- formulas ---- */
@@ -141,5 +145,6 @@ int compute(const struct options *o)
         printf("  at %5.0f tok/s: %6.1f s a session, %7.2f minutes a day, %7.1f hours a year\n",
                list[k], day / o->sessions_a_day, day / 60, day * 365 / 3600);
     }
+    historic_compute(stdout);
     return 0;
 }

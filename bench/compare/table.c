@@ -149,6 +149,38 @@ bool show_answers(const struct results *r, uint32_t system, char *text, size_t s
     return true;
 }
 
+static void print_historic(FILE *out, const struct results *r, uint32_t model, uint32_t system)
+{
+    struct historic rows[HISTORIC_MAX];
+    const char *label = label_of(r, system);
+    if (strcmp(r->systems[system].driver, "simulated") != 0)
+        return;
+    uint32_t n = historic_rows(r, model, system, rows);
+    if (!n)
+        return;
+    fprintf(out,
+            "\n%s · the prototype's table again: whole times, prompt and answer; "
+            "advantage = (rival - ours) / rival\n",
+            r->models[model].name);
+    pad(out, "", NAME_COLUMN + 8, false);
+    fprintf(out, "%10s %-11s%10s %-12s%11s%23s\n", "ours", label_of(r, 0), "rival", label,
+            "advantage", "prototype, elsewhere");
+    for (uint32_t i = 0; i < n; i++) {
+        char a[24], b[24];
+        show_ms(rows[i].ours_ms, a, sizeof a);
+        show_ms(rows[i].theirs_ms, b, sizeof b);
+        pad(out, rows[i].what, NAME_COLUMN + 8, false);
+        pad(out, a, 10, true);
+        fprintf(out, " %-11s", "");
+        pad(out, b, 10, true);
+        fprintf(out, " %-12s%9.1f %%", "",
+                100 * (rows[i].theirs_ms - rows[i].ours_ms) / rows[i].theirs_ms);
+        if (rows[i].old_percent >= 0)
+            fprintf(out, "%21.0f %%", rows[i].old_percent);
+        fputc('\n', out);
+    }
+}
+
 void table_print(FILE *out, const struct results *r)
 {
     struct group *groups = mem_new(GROUPS_MAX, sizeof *groups);
@@ -174,6 +206,9 @@ void table_print(FILE *out, const struct results *r)
                 print_row(out, r, s, s ? &theirs : &ours, has_ours && s ? &ours : NULL);
             }
     }
+    for (uint32_t m = 0; m < r->n_models; m++)
+        for (uint32_t s = 1; s < r->n_systems; s++)
+            print_historic(out, r, m, s);
     fputc('\n', out);
     for (uint32_t s = 1; s < r->n_systems; s++)
         if (show_answers(r, s, text, sizeof text))

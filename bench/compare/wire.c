@@ -2,6 +2,8 @@
  * wire.c — one request and its stream, in three dialects, timed where bytes arrive.
  * Time to first token: request sent → the piece of the body that completes the first non-empty
  * content, reasoning or tool delta; comments, role-only chunks and progress don't count. */
+#include <math.h>
+
 #include "base/check.h"
 #include "base/mem.h"
 #include "bench/compare/compare_int.h"
@@ -32,7 +34,8 @@ int64_t json_integer(const struct json *v, int64_t otherwise)
 {
     if (v && v->kind == JSON_INT)
         return v->integer;
-    return v && v->kind == JSON_REAL ? (int64_t)v->real : otherwise;
+    bool is_real = v && v->kind == JSON_REAL && fabs(v->real) < 9e18; /* the rest fits no int64_t */
+    return is_real ? (int64_t)v->real : otherwise;
 }
 
 double json_number(const struct json *v, double otherwise)
@@ -457,6 +460,8 @@ enum status wire_json(struct system *s, const char *method, const char *path, st
     char url[400];
     struct http_answer answer = {0};
     struct json *v = NULL;
+    if (s->options->cell_seconds && ms_max > s->options->cell_seconds * 1000)
+        ms_max = s->options->cell_seconds * 1000; /* no answer holds up the rest */
     snprintf(url, sizeof url, "%s%s", s->url, path);
     struct http_call call = {.method = method,
                              .url = url,
@@ -486,6 +491,8 @@ enum status wire_wait_ready(struct system *s, const char *path, uint32_t ms_max,
 {
     uint64_t start = clock_now_ns();
     char url[400];
+    if (s->options->cell_seconds && ms_max > s->options->cell_seconds * 1000)
+        ms_max = s->options->cell_seconds * 1000;
     snprintf(url, sizeof url, "%s%s", s->url, path);
     for (;;) {
         struct http_answer answer = {0};

@@ -1,17 +1,24 @@
 /* SPDX-License-Identifier: MIT
- * client.c — libcurl's easy interface behind http_client.h. */
+ * client.c — libcurl behind http_client.h, one transfer at a time.
+ * The transfer is driven here and not by curl_easy_perform(), because the time of a piece is the
+ * kernel's time of receipt, which must be asked for before libcurl reads the piece. */
 #include <pthread.h>
 #include <stdio.h>
 #include <strings.h>
+#include <sys/socket.h>
+#include <time.h>
 
 #include "base/mem.h"
 #include "http/client_int.h"
 #include "os/clock.h"
 
 #define CONNECT_MS_DEFAULT 10000
+#define WAIT_MS            1000
+#define AGE_NS_MAX         10000000000u /* older: one of the clocks was set */
 
 struct http_client {
-    struct transfer transfer; /* one at a time; its handle keeps the connection */
+    struct transfer transfer;
+    CURLM *multi; /* keeps the connection for the next call */
 };
 
 static void curl_once(void)
@@ -29,12 +36,16 @@ enum status http_client_new(struct http_client **out, struct err *e)
 {
     client_once();
     struct http_client *c = mem_try_new(1, sizeof *c);
-    if (c)
-        c->transfer.curl = curl_easy_init();
-    if (!c || !c->transfer.curl) {
-        mem_free(c);
+    if (!c)
+        return err_set(e, E_NOMEM, "HTTP client");
+    c->transfer.fd = CURL_SOCKET_BAD;
+    c->transfer.curl = curl_easy_init();
+    c->multi = curl_multi_init();
+    if (!c->transfer.curl || !c->multi) {
+        http_client_free(c);
         return err_set(e, E_NOMEM, "HTTP client");
     }
+    curl_multi_setopt(c->multi, CURLMOPT_PIPELINING, (long)CURLPIPE_NOTHING);
     *out = c;
     return OK;
 }
@@ -44,6 +55,7 @@ void http_client_free(struct http_client *c)
     if (!c)
         return;
     curl_easy_cleanup(c->transfer.curl);
+    curl_multi_cleanup(c->multi);
     mem_free(c);
 }
 
@@ -76,11 +88,57 @@ bool http_answer_header(const struct http_answer *a, const char *name, char *tex
     return is_found;
 }
 
+/* ---- when bytes arrived ---- */
+static int on_new_socket(void *arg, curl_socket_t fd, curlsocktype purpose)
+{
+    struct transfer *t = arg;
+    int one = 1;
+    (void)purpose;
+    t->fd = fd;
+    setsockopt(fd, SOL_SOCKET, SO_TIMESTAMPNS, &one,
+               sizeof one); /* without: the clock at reading */
+    return CURL_SOCKOPT_OK;
+}
+
+static uint64_t ns_of(const struct timespec *t)
+{
+    return (uint64_t)t->tv_sec * 1000000000u + (uint64_t)t->tv_nsec;
+}
+
+void transfer_look(struct transfer *t)
+{
+    char byte, control[CMSG_SPACE(sizeof(struct timespec)) + 64];
+    struct iovec into = {&byte, 1};
+    struct msghdr m = {.msg_iov = &into,
+                       .msg_iovlen = 1,
+                       .msg_control = control,
+                       .msg_controllen = sizeof control};
+    t->arrived_ns = 0;
+    if (t->fd == CURL_SOCKET_BAD || recvmsg(t->fd, &m, MSG_PEEK | MSG_DONTWAIT) <= 0)
+        return;
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(&m); c; c = CMSG_NXTHDR(&m, c)) {
+        struct timespec stamp, now;
+        if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_TIMESTAMPNS)
+            continue;
+        memcpy(&stamp, CMSG_DATA(c), sizeof stamp);
+        clock_gettime(CLOCK_REALTIME, &now); /* which is the stamp's clock */
+        uint64_t age = ns_of(&now) - ns_of(&stamp);
+        if (age <= AGE_NS_MAX)
+            t->arrived_ns = clock_now_ns() - age;
+    }
+}
+
+static double ms_of(const struct transfer *t)
+{
+    uint64_t at = t->arrived_ns > t->start_ns ? t->arrived_ns : clock_now_ns();
+    return (double)(at - t->start_ns) * 1e-6;
+}
+
 static size_t on_header(char *bytes, size_t one, size_t n, void *arg)
 {
     struct transfer *t = arg;
     if (t->answer->head_ms == 0)
-        t->answer->head_ms = clock_ms_since(t->start_ns);
+        t->answer->head_ms = ms_of(t);
     buf_add(&t->answer->headers, bytes, one * n);
     return t->answer->headers.failed ? 0 : n;
 }
@@ -88,7 +146,7 @@ static size_t on_header(char *bytes, size_t one, size_t n, void *arg)
 static size_t on_bytes(char *bytes, size_t one, size_t n, void *arg)
 {
     struct transfer *t = arg;
-    double at_ms = clock_ms_since(t->start_ns);
+    double at_ms = ms_of(t);
     n *= one;
     if (t->answer->first_body_ms == 0)
         t->answer->first_body_ms = at_ms;
@@ -119,6 +177,8 @@ static void set_options(struct transfer *t)
         curl_easy_setopt(h, CURLOPT_LOW_SPEED_TIME, (long)call->idle_s_max);
     }
     curl_easy_setopt(h, CURLOPT_TCP_NODELAY, 1L);
+    curl_easy_setopt(h, CURLOPT_SOCKOPTFUNCTION, on_new_socket);
+    curl_easy_setopt(h, CURLOPT_SOCKOPTDATA, t);
     curl_easy_setopt(h, CURLOPT_ERRORBUFFER, t->error);
     curl_easy_setopt(h, CURLOPT_USERAGENT, "kvasir/" KVASIR_VERSION);
     curl_easy_setopt(h, CURLOPT_CONNECTTIMEOUT_MS,
@@ -176,7 +236,7 @@ static enum status explain(const struct transfer *t, CURLcode rc, struct err *e)
 enum status transfer_begin(struct transfer *t, const struct http_call *call,
                            struct http_answer *answer, struct err *e)
 {
-    *t = (struct transfer){.call = call, .answer = answer, .curl = t->curl};
+    *t = (struct transfer){.call = call, .answer = answer, .curl = t->curl, .fd = t->fd};
     *answer = (struct http_answer){0};
     buf_init(&answer->headers, HTTP_CLIENT_HEADERS_MAX);
     buf_init(&answer->body, call->reply_bytes_max ? call->reply_bytes_max : HTTP_CLIENT_REPLY_MAX);
@@ -202,11 +262,32 @@ enum status transfer_end(struct transfer *t, CURLcode rc, struct err *e)
     return rc == CURLE_OK ? OK : explain(t, rc, e);
 }
 
+/* One step at a time, so that transfer_look() comes between the wait and the reading. */
+static CURLcode perform(struct http_client *c)
+{
+    CURLcode rc = CURLE_OUT_OF_MEMORY;
+    int running = 1, left;
+    if (curl_multi_add_handle(c->multi, c->transfer.curl) != CURLM_OK)
+        return rc;
+    CURLMcode step = curl_multi_perform(c->multi, &running);
+    while (step == CURLM_OK && running) {
+        step = curl_multi_poll(c->multi, NULL, 0, WAIT_MS, NULL);
+        transfer_look(&c->transfer);
+        if (step == CURLM_OK)
+            step = curl_multi_perform(c->multi, &running);
+    }
+    for (CURLMsg *m; (m = curl_multi_info_read(c->multi, &left)) != NULL;)
+        if (m->msg == CURLMSG_DONE)
+            rc = m->data.result;
+    curl_multi_remove_handle(c->multi, c->transfer.curl);
+    return rc;
+}
+
 enum status http_client_call(struct http_client *c, const struct http_call *call,
                              struct http_answer *answer, struct err *e)
 {
     enum status st = transfer_begin(&c->transfer, call, answer, e);
     if (st != OK)
         return st;
-    return transfer_end(&c->transfer, curl_easy_perform(c->transfer.curl), e);
+    return transfer_end(&c->transfer, perform(c), e);
 }

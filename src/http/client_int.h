@@ -13,7 +13,9 @@ struct transfer {
     CURL *curl;
     struct curl_slist *headers;
     uint64_t start_ns;
-    bool is_refused; /* by the caller's chunk() */
+    curl_socket_t fd;    /* its connection; CURL_SOCKET_BAD: none yet */
+    uint64_t arrived_ns; /* when what is about to be read reached this machine; 0: not known */
+    bool is_refused;     /* by the caller's chunk() */
     char error[CURL_ERROR_SIZE];
 };
 
@@ -23,5 +25,8 @@ NODISCARD enum status transfer_begin(struct transfer *t, const struct http_call 
 /* Fills the answer's end, frees what begin made. */
 NODISCARD enum status transfer_end(struct transfer *t, CURLcode rc, struct err *e);
 void client_once(void); /* libcurl's own beginning, once a process */
+/* Before libcurl reads: asks the kernel when the bytes that wait were received, so that a time does
+ * not depend on when this thread is woken. */
+void transfer_look(struct transfer *t);
 
 #endif

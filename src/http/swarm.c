@@ -14,6 +14,7 @@
 
 struct member {
     struct transfer transfer;
+    curl_socket_t watched;
     void (*done)(void *arg, enum status st, const struct err *e);
     void *arg;
     struct member *next, *previous;
@@ -30,13 +31,18 @@ struct http_swarm {
 static int on_socket(CURL *curl, curl_socket_t fd, int what, void *arg, void *known)
 {
     struct http_swarm *s = arg;
-    struct epoll_event event = {.data.fd = fd};
-    (void)curl;
+    struct epoll_event event = {0};
+    char *private = NULL;
     if (what == CURL_POLL_REMOVE) {
         epoll_ctl(s->epoll, EPOLL_CTL_DEL, fd, NULL);
         curl_multi_assign(s->multi, fd, NULL);
         return 0;
     }
+    if (curl_easy_getinfo(curl, CURLINFO_PRIVATE, &private) != CURLE_OK || !private)
+        return -1;
+    struct member *m = (struct member *)(void *)private;
+    m->watched = fd;
+    event.data.ptr = m;
     if (what & CURL_POLL_IN)
         event.events |= EPOLLIN;
     if (what & CURL_POLL_OUT)
@@ -131,6 +137,7 @@ enum status http_swarm_start(struct http_swarm *s, const struct http_call *call,
         mem_free(m);
         return err_set(e, E_NOMEM, "HTTP call");
     }
+    m->transfer.fd = CURL_SOCKET_BAD;
     m->done = done;
     m->arg = arg;
     enum status st = transfer_begin(&m->transfer, call, answer, e);
@@ -195,7 +202,9 @@ void http_swarm_run(struct http_swarm *s, uint64_t until_ns)
             int what = (events[i].events & (EPOLLIN | EPOLLHUP | EPOLLERR) ? CURL_CSELECT_IN : 0) |
                        (events[i].events & EPOLLOUT ? CURL_CSELECT_OUT : 0) |
                        (events[i].events & EPOLLERR ? CURL_CSELECT_ERR : 0);
-            curl_multi_socket_action(s->multi, events[i].data.fd, what, &running);
+            struct member *m = events[i].data.ptr; /* alive: only tell_ends() frees */
+            transfer_look(&m->transfer);
+            curl_multi_socket_action(s->multi, m->watched, what, &running);
         }
         if (s->timer_ns && clock_now_ns() >= s->timer_ns) {
             s->timer_ns = 0;

@@ -4,12 +4,15 @@
  * the benchmark must catch.
  * Method: one thread, epoll, and a plan of (due time, bytes) for each connection, so that delays
  * are right to some microseconds and a thousand streams cost nothing.  For each chat request a line
- * on stdout: "request N first_us prompt cached", the first being the time from its last byte to the
- * write of its first token. Usage:  stub [--dialect openai|llama|ollama|lmstudio] [--token-us N]
+ * on stdout: "request N first_us prompt cached digest path": the time from the arrival of its last
+ * byte, as the kernel took it down, to the write of its first token; and a digest of the prompt's
+ * text. Usage:  stub [--dialect openai|llama|ollama|lmstudio] [--token-us N]
  * [--delay-ms N] [--gap-ms N]
  *              [--slow-start-ms N] [--error-every N] [--hang-every N] [--cut-every N]
- *              [--lie restore|odds] [--stall-after N --stall-ms N]
- * Prints "stub: listening on PORT". */
+ *              [--lie restore|odds] [--stall-after N --stall-ms N] [--port N]
+ *              [--slot-save-path DIR/]
+ * Started with llama-server's flags (-fa among them) it is one, whose slots are kept in files; with
+ * --version it tells one.  Prints "stub: listening on PORT". */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
@@ -20,10 +23,12 @@
 #include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/mem.h"
 #include "os/clock.h"
+#include "os/fs.h"
 #include "text/json.h"
 
 #define CONNECTIONS_MAX 8192
@@ -50,6 +55,7 @@ static struct {
 static bool is_loaded;
 static long n_requests;
 static uint64_t begun_ns;
+static const char *slot_folder = "";
 
 struct connection {
     int fd;
@@ -60,9 +66,10 @@ struct connection {
     uint32_t n, at;
     size_t written;
     uint32_t first; /* the piece with the first token; 0: no chat */
-    uint64_t received_ns;
+    uint64_t received_ns, digest;
     long number, prompt, cached;
     bool is_closing;
+    char path[48]; /* of the request that is answered */
 };
 static struct connection *connections[CONNECTIONS_MAX];
 static int epoll_fd;
@@ -255,6 +262,9 @@ static void answer_chat(struct connection *c, const struct json *body, bool is_v
     buf_init(&text, REQUEST_MAX);
     prompt_of(body, &text);
     c->number = ++n_requests;
+    c->digest = 0xcbf29ce484222325u; /* FNV-1a */
+    for (size_t i = 0; i < text.len; i++)
+        c->digest = (c->digest ^ (unsigned char)text.ptr[i]) * 0x100000001b3u;
     if (options.stall_after && n_requests == options.stall_after)
         clock_sleep_ms((uint32_t)options.stall_ms); /* the whole server stands still */
     struct chat t = {.prompt = tokens_of(text.len), .n_tokens = tokens_wanted(body)};
@@ -295,6 +305,35 @@ static void answer_chat(struct connection *c, const struct json *body, bool is_v
 }
 
 /* ---- everything that is no chat ---- */
+/* As a server does that is started anew between save and restore. */
+static void answer_slot_files(struct connection *c, const char *query, const char *name)
+{
+    char path[600], text[200];
+    struct err e = {0};
+    char *kept = NULL;
+    size_t n = 0;
+    snprintf(path, sizeof path, "%s%s", slot_folder, name);
+    if (strstr(query, "action=save")) {
+        if (fs_write_file(os_fs_real(), path, slot.ptr ? slot.ptr : "", slot.len, &e) != OK) {
+            plan_whole(c, 500, "{\"error\":{\"message\":\"cannot write\"}}");
+            return;
+        }
+        snprintf(text, sizeof text, "{\"n_saved\":%ld,\"n_written\":%zu}", tokens_of(slot.len),
+                 slot.len);
+    } else {
+        if (fs_read_file(os_fs_real(), path, REQUEST_MAX, &kept, &n, &e) != OK) {
+            plan_whole(c, 400, "{\"error\":{\"message\":\"no such file\"}}");
+            return;
+        }
+        buf_clear(&slot);
+        buf_add(&slot, kept, n);
+        is_restored = true;
+        snprintf(text, sizeof text, "{\"n_restored\":%ld}", tokens_of(n));
+        mem_free(kept);
+    }
+    plan_whole(c, 200, text);
+}
+
 static void answer_slots(struct connection *c, const char *query, const struct json *body)
 {
     char name[80] = "", text[200];
@@ -305,6 +344,10 @@ static void answer_slots(struct connection *c, const char *query, const struct j
         buf_clear(&slot);
         is_restored = false;
         plan_whole(c, 200, "{\"id_slot\":0,\"n_erased\":1}");
+        return;
+    }
+    if (slot_folder[0]) {
+        answer_slot_files(c, query, name);
         return;
     }
     int i = 0;
@@ -436,9 +479,9 @@ static void write_due(struct connection *c, uint64_t now)
             return;
         c->at++;
         if (is_first) {
-            printf("request %ld %llu %ld %ld\n", c->number,
+            printf("request %ld %llu %ld %ld %016llx %s\n", c->number,
                    (unsigned long long)(clock_now_ns() - c->received_ns) / 1000, c->prompt,
-                   c->cached);
+                   c->cached, (unsigned long long)c->digest, c->path);
             fflush(stdout);
         }
     }
@@ -464,19 +507,48 @@ static bool take_request(struct connection *c)
     *head = '\r';
     if (c->in.len < head_len + body_len)
         return false;
-    c->received_ns = clock_now_ns();
     if (sscanf(c->in.ptr, "%*15s %299s", path) != 1)
         snprintf(path, sizeof path, "/");
+    snprintf(c->path, sizeof c->path, "%s", path);
     answer(c, path, (struct slice){c->in.ptr + head_len, body_len});
     buf_consume(&c->in, head_len + body_len);
     return true;
+}
+
+static uint64_t ns_of(const struct timespec *t)
+{
+    return (uint64_t)t->tv_sec * 1000000000u + (uint64_t)t->tv_nsec;
+}
+
+/* recv(), and when the last of it arrived: this process may have been woken later. */
+static ssize_t receive(struct connection *c, char *to, size_t size)
+{
+    char control[256];
+    struct iovec into = {to, size};
+    struct msghdr m = {.msg_iov = &into,
+                       .msg_iovlen = 1,
+                       .msg_control = control,
+                       .msg_controllen = sizeof control};
+    ssize_t n = recvmsg(c->fd, &m, 0);
+    if (n <= 0)
+        return n;
+    c->received_ns = clock_now_ns();
+    for (struct cmsghdr *h = CMSG_FIRSTHDR(&m); h; h = CMSG_NXTHDR(&m, h)) {
+        struct timespec stamp, now;
+        if (h->cmsg_level != SOL_SOCKET || h->cmsg_type != SCM_TIMESTAMPNS)
+            continue;
+        memcpy(&stamp, CMSG_DATA(h), sizeof stamp);
+        clock_gettime(CLOCK_REALTIME, &now);
+        c->received_ns -= ns_of(&now) - ns_of(&stamp);
+    }
+    return n;
 }
 
 static void read_some(struct connection *c)
 {
     for (;;) {
         char *to = buf_reserve(&c->in, 65536);
-        ssize_t n = to ? recv(c->fd, to, 65536, 0) : 0;
+        ssize_t n = to ? receive(c, to, 65536) : 0;
         if (n < 0 && errno == EAGAIN)
             break;
         if (n <= 0) {
@@ -499,6 +571,7 @@ static void accept_all(int listener)
             continue;
         }
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+        setsockopt(fd, SOL_SOCKET, SO_TIMESTAMPNS, &one, sizeof one);
         struct connection *c = mem_new(1, sizeof *c);
         c->fd = fd;
         buf_init(&c->in, REQUEST_MAX);
@@ -587,12 +660,25 @@ int main(int argc, char **argv)
     options.stall_ms = number_after(argc, argv, "--stall-ms");
     options.lies_restore = strcmp(lie, "restore") == 0;
     options.lies_odds = strcmp(lie, "odds") == 0;
+    slot_folder = word_after(argc, argv, "--slot-save-path");
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--version") == 0) {
+            printf("stub 1\n");
+            return 0;
+        }
+        if (strcmp(argv[i], "-fa") == 0) {
+            options.dialect = LLAMA;
+            options.token_us = 60;
+        }
+    }
     struct rlimit files = {CONNECTIONS_MAX, CONNECTIONS_MAX};
     setrlimit(RLIMIT_NOFILE, &files);
     buf_init(&slot, REQUEST_MAX);
     begun_ns = clock_now_ns();
     int listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct sockaddr_in a = {.sin_family = AF_INET,
+                            .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
+                            .sin_port = htons((uint16_t)number_after(argc, argv, "--port"))};
     socklen_t n = sizeof a;
     epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     if (listener < 0 || bind(listener, (struct sockaddr *)&a, sizeof a) != 0 ||
