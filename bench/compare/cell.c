@@ -225,14 +225,17 @@ void cell_check_reuse(struct sample *c, int64_t reusable_tokens, double cold_fir
 double odds_distance(const struct answer *a, const struct answer *b)
 {
     double worst = -1;
-    for (uint32_t i = 0; i < a->n_odds; i++)
-        for (uint32_t j = 0; j < b->n_odds; j++)
+    for (uint32_t i = 0; i < a->n_odds; i++) {
+        double nearest = -1; /* several tokens may show the same text: parts of a character */
+        for (uint32_t j = 0; j < b->n_odds; j++) {
+            double d = fabs(a->odds[i].logprob - b->odds[j].logprob);
             if (strcmp(a->odds[i].token, b->odds[j].token) == 0 &&
-                a->odds[i].logprob > NOT_FOUND_ODDS && b->odds[j].logprob > NOT_FOUND_ODDS) {
-                double d = fabs(a->odds[i].logprob - b->odds[j].logprob);
-                worst = d > worst ? d : worst;
-                break;
-            }
+                a->odds[i].logprob > NOT_FOUND_ODDS && b->odds[j].logprob > NOT_FOUND_ODDS &&
+                (nearest < 0 || d < nearest))
+                nearest = d;
+        }
+        worst = fmax(worst, nearest);
+    }
     return worst;
 }
 

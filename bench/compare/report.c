@@ -549,7 +549,9 @@ static void head(struct page *p)
     impact(r, text, sizeof text);
     html_text(p->out, text);
     buf_add_text(p->out, "</p>\n<ul class=\"facts\">");
-    buf_printf(p->out, "<li><b>%s</b></li><li>", r->started);
+    buf_add_text(p->out, "<li><b>");
+    html_text(p->out, r->started);
+    buf_add_text(p->out, "</b></li><li>");
     html_text(p->out, r->host_cpu);
     buf_printf(p->out,
                ", %u processors, %.0f GiB</li><li>%u threads each</li><li>%u repeats, order "
@@ -595,10 +597,14 @@ static void reproduce(struct page *p)
     const struct results *r = p->r;
     buf_add_text(p->out, "<h2>How to reproduce</h2><pre>");
     html_text(p->out, r->command);
+    buf_add_text(p->out, "</pre><p class=\"small soft\">kvasir ");
+    html_text(p->out, r->version);
+    buf_add_text(p->out, ", ");
+    html_text(p->out, r->kernel);
     buf_printf(p->out,
-               "</pre><p class=\"small soft\">kvasir %s, %s. Took %.0f s.</p>\n<div "
+               ". Took %.0f s.</p>\n<div "
                "class=\"wide\"><table><tr><th>system</th><th>version</th></tr>\n",
-               r->version, r->kernel, r->seconds);
+               r->seconds);
     for (uint32_t i = 0; i < r->n_systems; i++) {
         buf_add_text(p->out, "<tr><td><b>");
         html_text(p->out, r->systems[i].name);
@@ -622,9 +628,12 @@ static void reproduce(struct page *p)
         html_text(p->out, m->name);
         buf_add_text(p->out, "</b></td><td class=\"note small\">");
         html_text(p->out, m->path[0] ? (base ? base + 1 : m->path) : "inside kvasir");
-        if (m->bytes > 0)
-            buf_printf(p->out, ", %.1f MB, context %lld<br><code>%s</code>", (double)m->bytes / 1e6,
-                       (long long)m->context_tokens, m->sha256);
+        if (m->bytes > 0) {
+            buf_printf(p->out, ", %.1f MB, context %lld<br><code>", (double)m->bytes / 1e6,
+                       (long long)m->context_tokens);
+            html_text(p->out, m->sha256);
+            buf_add_text(p->out, "</code>");
+        }
         buf_add_text(p->out, "</td></tr>\n");
     }
     buf_add_text(p->out,

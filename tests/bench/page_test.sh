@@ -39,7 +39,8 @@ cmp -s "$tmp/dark.png" "$tmp/light.png" && fail "dark looks like light"
 
 "$browser" --headless --no-sandbox --disable-gpu --no-first-run --disable-sync --disable-background-networking \
     --user-data-dir="$tmp/profile" --dump-dom "file://$page" >"$tmp/dom" 2>/dev/null || fail "no DOM"
-for text in 'class="headline"' '<polyline class="line c0' 'What did not work' 'not reused' 'How to reproduce'; do
+for text in 'class="headline"' '<polyline class="line c0' 'What did not work' 'not reused' 'misconfigured' \
+    'no first token after 90 s' 'left alone' 'How to reproduce'; do
     grep -qF "$text" "$tmp/dom" || fail "the browser did not see: $text"
 done
 if [ $# -gt 1 ]; then
