@@ -400,6 +400,7 @@ struct run {
     int64_t context_tokens;
     double done_cost, all_cost; /* seconds as planned */
     uint64_t begun_ns;
+    int64_t begun_unix_ms;
 };
 
 /* One scenario with one system, once. */

@@ -10,11 +10,13 @@
 #include "os/clock.h"
 #include "os/fs.h"
 
-#define WARM_UP_TOKENS  192u
-#define WARM_UP_ANSWER  8u
-#define MISCONFIGURED   20.0 /* times slower than the fastest: not what one would publish */
-#define PROMPT_OFF_MOST 0.03 /* histories hold each system's own answers */
-#define HASH_BLOCK      (1u << 20)
+#define WARM_UP_TOKENS   192u
+#define WARM_UP_ANSWER   8u
+#define MISCONFIGURED    20.0 /* times slower than the fastest: not what one would publish */
+#define PROMPT_OFF_MOST  0.03 /* histories hold each system's own answers */
+#define CLOCKS_OFF_MS    50.0
+#define CLOCKS_OFF_SHARE 0.001
+#define HASH_BLOCK       (1u << 20)
 
 /* ---- what is planned ---- */
 static double cost_of(const struct run *r, uint32_t i)
@@ -285,6 +287,16 @@ static void one(struct run *r, struct system *s, enum scenario_id id)
     r->done_cost += scenarios[id].cost(r, s);
 }
 
+/* Two clocks that disagree: one was set, or the machine slept, and times are not what they seem. */
+static void look_at_clocks(const struct run *r)
+{
+    double mono = clock_ms_since(r->begun_ns), wall = (double)(clock_unix_ms() - r->begun_unix_ms);
+    if (fabs(mono - wall) > CLOCKS_OFF_MS + mono * CLOCKS_OFF_SHARE)
+        fprintf(stderr,
+                "  the clocks disagree by %.0f ms over %.0f s: one was set, or the machine slept\n",
+                wall - mono, mono / 1000);
+}
+
 static enum status keep(struct run *r, struct err *e)
 {
     char path[PLACE_PATH_BYTES];
@@ -318,6 +330,7 @@ static enum status run_model(struct run *r, struct err *e)
             for (uint32_t i = 0; i < r->n_systems && !atomic_load(&is_interrupted); i++)
                 one(r, &r->systems[(i + r->repeat) % r->n_systems], (enum scenario_id)id);
             st = keep(r, e);
+            look_at_clocks(r);
         }
         r->repeat = 0;
     }
@@ -330,6 +343,7 @@ enum status run_all(struct run *r, struct err *e)
     if (st == OK)
         st = load_start(e);
     r->begun_ns = clock_now_ns();
+    r->begun_unix_ms = clock_unix_ms();
     for (uint32_t i = 0; i < r->n_systems; i++)
         r->all_cost += cost_of(r, i) * r->options->n_models;
     for (uint32_t m = 0; st == OK && m < r->options->n_models && !atomic_load(&is_interrupted);

@@ -69,6 +69,41 @@ static void speaks_lmstudio(void **state)
     check_driver("lmstudio", "lmstudio=http://127.0.0.1:PORT,model=stub-gguf,api=openai", false);
 }
 
+/* Its two engines are two systems of one run, each named. */
+static void tells_lmstudios_engines_apart(void **state)
+{
+    struct stub s = {0};
+    struct outcome o;
+    char other[120];
+    (void)state;
+    start_stub(&s, (const char *[]){"--dialect", "lmstudio", NULL});
+    snprintf(other, sizeof other, "lmstudio=http://127.0.0.1:%u,model=stub-mlx", s.port);
+    bench(&o, "lmstudio=http://127.0.0.1:PORT,model=stub-gguf", s.port, "--system", other,
+          "--scenario", "chat", "--turns", "1", "--repeat", "1", "--answer", "2", NULL);
+    const struct json *systems = json_get(o.json, "systems");
+    assert_true(text_is(&systems->items[0], "version", "LM Studio, llama.cpp engine, Q4_K_M"));
+    assert_true(text_is(&systems->items[1], "version", "LM Studio, MLX engine, 4bit"));
+    assert_true(text_is(must_have(&o, "chat", "turn", 1), "outcome", "done"));
+    release(&o);
+    child_release(&s.child);
+}
+
+/* A row that can't be run stands there and says why. */
+static void keeps_the_row_of_what_cannot_run(void **state)
+{
+    struct stub s = {0};
+    struct outcome o;
+    (void)state;
+    start_stub(&s, (const char *[]){"--dialect", "openai", NULL});
+    bench(&o, "openai=http://127.0.0.1:PORT", s.port, "--system",
+          "mlx_lm.server=absent,model=", "--scenario", "chat", "--turns", "1", "--repeat", "1",
+          "--answer", "2", NULL);
+    assert_non_null(strstr(o.result.out.ptr, "not run: MLX reads folders of its own format"));
+    assert_true(text_is(must_have(&o, "chat", "not tried", 0), "outcome", "skipped"));
+    release(&o);
+    child_release(&s.child);
+}
+
 /* Slots are saved and restored, and the reuse shows in the next request. */
 static void restores_slots(void **state)
 {
@@ -338,9 +373,14 @@ static void a_stall_hits_all_that_were_due(void **state)
 int main(int argc, char **argv)
 {
     static const struct CMUnitTest driver_tests[] = {
-        cmocka_unit_test(speaks_openai),  cmocka_unit_test(speaks_llama),
-        cmocka_unit_test(speaks_ollama),  cmocka_unit_test(speaks_lmstudio),
-        cmocka_unit_test(restores_slots), cmocka_unit_test(says_no)};
+        cmocka_unit_test(speaks_openai),
+        cmocka_unit_test(speaks_llama),
+        cmocka_unit_test(speaks_ollama),
+        cmocka_unit_test(speaks_lmstudio),
+        cmocka_unit_test(tells_lmstudios_engines_apart),
+        cmocka_unit_test(keeps_the_row_of_what_cannot_run),
+        cmocka_unit_test(restores_slots),
+        cmocka_unit_test(says_no)};
     static const struct CMUnitTest vice_tests[] = {
         cmocka_unit_test(catches_a_restore_that_lies),
         cmocka_unit_test(catches_other_odds_after_a_branch),

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 # page_test.sh — report.html in a real browser: it is drawn, light and dark, without a network.
 # Method: a page from recorded results (tests/golden/bench), opened from file:// by a headless Chromium
-#         in both colour schemes; the screenshots must be PNGs of the right size with many colours in
+#         in both colour schemes, and printed; the screenshots must be PNGs of the right size with many colours in
 #         them (a blank page compresses to nothing), differ between light and dark, and the page as the
 #         browser read it must hold the headline, charts and the rows that went wrong.
 # Usage:  tests/bench/page_test.sh KVASIR [FOLDER that keeps the pictures]
@@ -43,7 +43,11 @@ for text in 'class="headline"' '<polyline class="line c0' 'What did not work' 'n
     'no first token after 90 s' 'left alone' 'How to reproduce'; do
     grep -qF "$text" "$tmp/dom" || fail "the browser did not see: $text"
 done
+"$browser" --headless --no-sandbox --disable-gpu --no-first-run --disable-sync --disable-background-networking \
+    --user-data-dir="$tmp/profile" --print-to-pdf="$tmp/page.pdf" "file://$page" >"$tmp/pdf.log" 2>&1 ||
+    fail "not printed: $(tail -n 3 "$tmp/pdf.log")"
+[ "$(head -c 4 "$tmp/page.pdf")" = %PDF ] && [ "$(wc -c <"$tmp/page.pdf")" -gt 40000 ] || fail "an empty print"
 if [ $# -gt 1 ]; then
-    cp "$tmp/dark.png" "$tmp/light.png" "$page" "$2"
+    cp "$tmp/page.pdf" "$tmp/dark.png" "$tmp/light.png" "$page" "$2"
 fi
 echo "page: ok"

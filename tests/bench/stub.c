@@ -376,30 +376,44 @@ static void answer_slots(struct connection *c, const char *query, const struct j
     }
 }
 
+/* Two models, one for each of its engines. */
 static void answer_lmstudio(struct connection *c, const char *path, const struct json *body)
 {
+    static const char *const ids[] = {"stub-gguf", "stub-mlx"};
+    static const char *const kinds[] = {"gguf", "mlx"};
     const struct json *model = json_get(body, "model");
+    char text[900];
     if (strcmp(path, "/api/v1/models/load") == 0) {
-        if (!model || model->kind != JSON_STRING || !slice_is(model->text, "stub-gguf")) {
+        size_t i = 0;
+        while (i < 2 && !(model && model->kind == JSON_STRING && slice_is(model->text, ids[i])))
+            i++;
+        if (i == 2) {
             plan_whole(c, 404, "{\"error\":{\"message\":\"no such model\"}}");
             return;
         }
         is_loaded = true;
         buf_clear(&slot);
-        plan_whole(c, 200,
-                   "{\"type\":\"llm\",\"instance_id\":\"stub-gguf\",\"load_time_seconds\":0.1,"
-                   "\"status\":\"loaded\"}");
+        snprintf(text, sizeof text,
+                 "{\"type\":\"llm\",\"instance_id\":\"%s\",\"load_time_seconds\":0.1,"
+                 "\"status\":\"loaded\"}",
+                 ids[i]);
+        plan_whole(c, 200, text);
     } else if (strcmp(path, "/api/v1/models/unload") == 0) {
         plan_whole(c, is_loaded ? 200 : 404,
-                   is_loaded ? "{\"instance_id\":\"stub-gguf\"}"
+                   is_loaded ? "{\"instance_id\":\"stub\"}"
                              : "{\"error\":{\"message\":\"not loaded\"}}");
         is_loaded = false;
     } else {
-        plan_whole(c, 200,
-                   "{\"object\":\"list\",\"data\":[{\"id\":\"stub-gguf\",\"object\":\"model\","
-                   "\"type\":\"llm\",\"publisher\":\"stub\",\"arch\":\"llama\","
-                   "\"compatibility_type\":\"gguf\",\"quantization\":\"Q4_K_M\",\"state\":"
-                   "\"not-loaded\",\"max_context_length\":8192}]}");
+        size_t at = (size_t)snprintf(text, sizeof text, "{\"object\":\"list\",\"data\":[");
+        for (size_t i = 0; i < 2; i++)
+            at += (size_t)snprintf(
+                text + at, sizeof text - at,
+                "%s{\"id\":\"%s\",\"object\":\"model\",\"type\":\"llm\",\"publisher\":\"stub\","
+                "\"arch\":\"llama\",\"compatibility_type\":\"%s\",\"quantization\":\"%s\","
+                "\"state\":\"not-loaded\",\"max_context_length\":8192}",
+                i ? "," : "", ids[i], kinds[i], i ? "4bit" : "Q4_K_M");
+        snprintf(text + at, sizeof text - at, "]}");
+        plan_whole(c, 200, text);
     }
 }
 
