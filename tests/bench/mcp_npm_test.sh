@@ -26,17 +26,19 @@ fi
 mkdir "$tmp/files"
 for i in 1 2 3; do seq "$i" 400 >"$tmp/files/notes$i.txt"; done
 
-start() { # NAME
-    "$stub" --dialect openai --token-us 5 >"$tmp/$1.log" &
+for name in a b; do # not in a subshell: the trap must know them
+    "$stub" --dialect openai --token-us 5 >"$tmp/$name.log" 2>&1 &
     pids="$pids $!"
+done
+port() { # NAME
     for _ in $(seq 100); do
         grep -q listening "$tmp/$1.log" && break
         sleep 0.05
     done
     sed -n 's/^stub: listening on //p' "$tmp/$1.log"
 }
-a=$(start a)
-b=$(start b)
+a=$(port a)
+b=$(port b)
 "$kvasir" bench --system "openai=http://127.0.0.1:$a,name=a" --system "openai=http://127.0.0.1:$b,name=b" \
     --scenario tools --steps 12 --repeat 1 --answer 4 --mcp "exec node '$server' '$tmp/files'" --out "$tmp/out" \
     >"$tmp/table" 2>"$tmp/err" || fail "$(cat "$tmp/err")"
