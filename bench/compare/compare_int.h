@@ -226,7 +226,7 @@ struct prompts {
 void prompts_init(struct prompts *p, const struct options *o, const char *model);
 NODISCARD enum status prompts_text(struct prompts *p, uint32_t n_tokens, uint64_t seed,
                                    struct buf *out, struct err *e);
-/* A question of one or two sentences, at least 16 tokens. */
+/* A question of at least 16 tokens, and not many more. */
 void prompts_question(uint64_t seed, struct buf *out);
 void prompts_write(struct buf *out, size_t bytes, uint64_t seed); /* so many bytes */
 
