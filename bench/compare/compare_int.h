@@ -104,8 +104,9 @@ struct model_row {
     int64_t bytes, context_tokens;
 };
 struct results {
-    char version[24], started[32], host_cpu[80], kernel[120], command[1200];
-    uint32_t processors, threads, repeats;
+    char version[24], started[32], host_cpu[80], kernel[120];
+    char command[8000];                    /* of merged runs a line each */
+    uint32_t processors, threads, repeats; /* repeats 0: merged runs had other numbers each */
     int64_t memory_bytes;
     bool is_quick, is_interrupted;
     double seconds;

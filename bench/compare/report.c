@@ -553,10 +553,11 @@ static void head(struct page *p)
     html_text(p->out, r->started);
     buf_add_text(p->out, "</b></li><li>");
     html_text(p->out, r->host_cpu);
-    buf_printf(p->out,
-               ", %u processors, %.0f GiB</li><li>%u threads each</li><li>%u repeats, order "
-               "rotated</li><li>%u samples, %u left out because others used the machine</li>",
-               r->processors, (double)r->memory_bytes / (1 << 30), r->threads, r->repeats,
+    buf_printf(p->out, ", %u processors, %.0f GiB</li><li>%u threads each</li>", r->processors,
+               (double)r->memory_bytes / (1 << 30), r->threads);
+    if (r->repeats)
+        buf_printf(p->out, "<li>%u repeats, order rotated</li>", r->repeats);
+    buf_printf(p->out, "<li>%u samples, %u left out because others used the machine</li>",
                r->n_samples, n_busy);
     if (r->is_interrupted)
         buf_add_text(p->out, "<li class=\"bad\">interrupted: incomplete</li>");

@@ -61,6 +61,8 @@ enum status results_merge(struct results *r, const struct results *more, struct 
     size_t at = strlen(r->command);
     snprintf(r->command + at, sizeof r->command - at, "\n%s", more->command);
     r->seconds += more->seconds;
+    if (r->repeats != more->repeats)
+        r->repeats = 0;
     r->is_interrupted |= more->is_interrupted;
     return OK;
 }
