@@ -160,6 +160,14 @@ void show_flags(unsigned flags, char *text, size_t size);
 bool show_answers(const struct results *r, uint32_t system, char *text, size_t size);
 void table_print(FILE *out, const struct results *r);
 void report_write(const struct results *r, struct buf *out);
+/* What a number of streams does to a system: p50, p95, p99 of the first token and between tokens
+ * (of each request's own quantiles), and tokens a second of all together; -1: not known. */
+struct streams {
+    uint32_t n; /* requests that count */
+    double first_ms[3], gap_ms[3], tokens_a_second;
+};
+bool streams_of(const struct results *r, const struct group *g, uint32_t system,
+                struct streams *out); /* false: g is none of requests, or nothing was answered */
 /* A row of the prototype's table, measured again (historic.c). */
 #define HISTORIC_MAX 24u
 struct historic {

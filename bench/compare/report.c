@@ -453,6 +453,35 @@ static void footprint(struct page *p, uint32_t model)
         buf_add_text(p->out, "</table>\n");
 }
 
+static void streams_table(struct page *p, uint32_t model)
+{
+    bool has_head = false;
+    for (uint32_t i = 0; i < p->n_groups; i++)
+        for (uint32_t s = 0; s < p->r->n_systems; s++) {
+            const struct group *g = &p->groups[i];
+            struct streams v;
+            char ms[24];
+            if (g->model != model || !streams_of(p->r, g, s, &v))
+                continue;
+            if (!has_head)
+                buf_add_text(p->out,
+                             "<div class=\"wide\"><table><tr><th>streams</th><th></th><th>first "
+                             "token p50</th><th>p95</th><th>p99</th><th>between tokens p50</th><th>"
+                             "p95</th><th>p99</th><th>tokens/s</th></tr>\n");
+            has_head = true;
+            buf_printf(p->out, "<tr><td>%.0f</td><td>", g->x);
+            html_text(p->out, p->r->systems[s].name);
+            write_label(p->out, label_of(p->r, s));
+            for (int k = 0; k < 6; k++) {
+                show_ms(k < 3 ? v.first_ms[k] : v.gap_ms[k - 3], ms, sizeof ms);
+                buf_printf(p->out, "</td><td>%s", ms);
+            }
+            buf_printf(p->out, "</td><td>%.1f</td></tr>\n", v.tokens_a_second);
+        }
+    if (has_head)
+        buf_add_text(p->out, "</table></div>\n");
+}
+
 static void historic_table(struct page *p, uint32_t model)
 {
     const struct results *r = p->r;
@@ -693,6 +722,7 @@ static void model_part(struct page *p, uint32_t m)
            "restored.");
     scenario_table(p, m, SCENARIO_BRANCH);
     concurrency_figure(p, m);
+    streams_table(p, m);
     quantile_figure(p, m, SCENARIO_CONCURRENCY, 1, "Scheduled requests, all samples");
     scenario_table(p, m, SCENARIO_CONCURRENCY);
     bar_figure(p, m, SCENARIO_SIZES, NULL, "One length", "Cold and resumed, one row a model.");

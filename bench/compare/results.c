@@ -203,3 +203,47 @@ bool summary_of(const struct results *r, const struct group *g, uint32_t system,
     mem_free(all);
     return true;
 }
+
+/* ---- concurrency ---- */
+static double between_p50(const struct sample *s)
+{
+    return s->gap_p50_ms;
+}
+static double between_p95(const struct sample *s)
+{
+    return s->gap_p95_ms;
+}
+static double between_p99(const struct sample *s)
+{
+    return s->gap_p99_ms;
+}
+static double tokens_a_second(const struct sample *s)
+{
+    return s->total_ms > 0 ? (double)s->output_tokens / s->total_ms * 1000 : -1;
+}
+
+bool streams_of(const struct results *r, const struct group *g, uint32_t system,
+                struct streams *out)
+{
+    static const double shares[3] = {0.50, 0.95, 0.99};
+    static double (*const between[3])(const struct sample *) = {between_p50, between_p95,
+                                                                between_p99};
+    struct summary v;
+    struct group whole = *g;
+    if (g->scenario != SCENARIO_CONCURRENCY || strcmp(g->kase, "request") != 0 ||
+        !summary_of(r, g, system, &v) || v.n == 0)
+        return false;
+    double *all = mem_new(r->n_samples + 1, sizeof *all);
+    uint32_t n;
+    *out = (struct streams){.n = v.n};
+    for (int i = 0; i < 3; i++) {
+        median_of(r, g, system, v.is_all_busy, key_of, all, &n);
+        out->first_ms[i] = quantile(all, n, shares[i]);
+        median_of(r, g, system, v.is_all_busy, between[i], all, &n);
+        out->gap_ms[i] = quantile(all, n, shares[i]);
+    }
+    whole.kase = "all requests";
+    out->tokens_a_second = median_of(r, &whole, system, v.is_all_busy, tokens_a_second, all, &n);
+    mem_free(all);
+    return true;
+}

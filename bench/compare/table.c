@@ -149,6 +149,34 @@ bool show_answers(const struct results *r, uint32_t system, char *text, size_t s
     return true;
 }
 
+static void print_streams(FILE *out, const struct results *r, const struct group *groups,
+                          uint32_t n)
+{
+    bool has_head = false;
+    for (uint32_t i = 0; i < n; i++)
+        for (uint32_t s = 0; s < r->n_systems; s++) {
+            struct streams v;
+            char name[120], ms[24];
+            if (!streams_of(r, &groups[i], s, &v))
+                continue;
+            if (!has_head)
+                fprintf(out,
+                        "\nstreams (first token after the due time; between tokens)\n%*s%10s%10s"
+                        "%10s%12s%10s%10s%12s\n",
+                        NAME_COLUMN + 2, "", "p50", "p95", "p99", "between p50", "p95", "p99",
+                        "tokens/s");
+            has_head = true;
+            snprintf(name, sizeof name, "%.40s, %.0f, %.24s", r->models[groups[i].model].name,
+                     groups[i].x, r->systems[s].name);
+            pad(out, name, NAME_COLUMN + 2, false);
+            for (int k = 0; k < 6; k++) {
+                show_ms(k < 3 ? v.first_ms[k] : v.gap_ms[k - 3], ms, sizeof ms);
+                pad(out, ms, k == 3 ? 12 : 10, true);
+            }
+            fprintf(out, "%12.1f  %s\n", v.tokens_a_second, label_of(r, s));
+        }
+}
+
 static void print_historic(FILE *out, const struct results *r, uint32_t model, uint32_t system)
 {
     struct historic rows[HISTORIC_MAX];
@@ -206,6 +234,7 @@ void table_print(FILE *out, const struct results *r)
                 print_row(out, r, s, s ? &theirs : &ours, has_ours && s ? &ours : NULL);
             }
     }
+    print_streams(out, r, groups, n);
     for (uint32_t m = 0; m < r->n_models; m++)
         for (uint32_t s = 1; s < r->n_systems; s++)
             print_historic(out, r, m, s);

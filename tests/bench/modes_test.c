@@ -350,6 +350,8 @@ static void does_as_many_as_it_is_told(void **state)
     assert_non_null(sample(&o, "branch", "branch after restart", 1));
     assert_true(text_is(must_have(&o, "concurrency", "request", 8), "outcome", "done"));
     assert_true(number(must_have(&o, "concurrency", "all requests", 1), "x") >= 3);
+    must_say(out_text(&o.result), "between p50");
+    must_say(out_text(&o.result), "tokens/s");
     assert_non_null(sample(&o, "context", "cold", 1));
     assert_null(sample(&o, "context", "cold", 2));
     assert_non_null(sample(&o, "sizes", "cold", 0));
