@@ -3,9 +3,10 @@
  *   store-bench DIR [records [again]]
  * records: pages of 4 KiB, default 100,000; the bars are for 1,000,000.  again: the store in DIR is
  * what an earlier run with as many made. Prints: throughput of large pages and rate of small
- * acknowledged puts, look-ups of chains and of neighbours among many siblings, listing of sessions,
- * opening, memory, reading back from disk.  A figure that a bar was set for is followed by "met" or
- * "MISSED" and the bar. */
+ * acknowledged puts, look-ups of chains and of neighbours among many siblings, also beneath one
+ * public prompt, listing of sessions, opening, memory, reading back from disk, and
+ * what encryption costs.  A figure that a bar was set for is followed by "met" or "MISSED" and the
+ * bar. */
 #include <dirent.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -26,6 +27,7 @@
 #define CHAIN      300u
 #define CHAINS     200u
 #define SESSIONS   100000u
+#define SEALED     256u /* pages of 1 MiB, with and without a key */
 #define ROUNDS     3u
 
 static void die(const char *what, const struct err *e)
@@ -210,6 +212,73 @@ static void fill_sessions(struct store *s)
            SESSIONS);
 }
 
+/* ---- many conversations beneath one public prompt ---- */
+static uint32_t order_of(uint64_t child, uint8_t out[STORE_ORDER_MAX])
+{
+    struct prng r = {child, 0};
+    for (uint32_t i = 0; i < STORE_ORDER_MAX; i += 8) {
+        uint64_t x = i < 32 ? 0x0101010101010101ull : prng_next(&r); /* they begin alike */
+        memcpy(out + i, &x, 8);
+    }
+    return STORE_ORDER_MAX;
+}
+
+/* SESSIONS first pages, each a conversation's, under the end of the first chain of fill(). */
+static void fill_beneath(struct store *s)
+{
+    uint8_t meta[264] = {0};
+    for (uint32_t i = 0; i < SESSIONS; i++) {
+        struct store_put p = {.kind = RECORD_PAGE,
+                              .key = key_of(8, i),
+                              .parent = key_of(3, CHAIN - 1),
+                              .family = key_of(9, 0),
+                              .depth = CHAIN,
+                              .meta = meta,
+                              .meta_len = sizeof meta};
+        p.order_len = order_of(i, p.order);
+        put(s, &p);
+    }
+    store_flush(s);
+}
+
+/* The public prompt's pages, then a conversation's own: found by its key, or, where it diverges
+ * within its first page, by its neighbours, of which one is read. */
+static void bench_beneath(struct store *s)
+{
+    struct prng r = {11, 0};
+    struct err e;
+    struct digest family = key_of(9, 0), found[2], *keys = mem_new(CHAIN, sizeof *keys);
+    struct store_pin *pins = mem_new(CHAIN + 2, sizeof *pins);
+    char text[64];
+    for (uint32_t i = 0; i < CHAIN; i++)
+        keys[i] = key_of(3, i);
+    uint64_t start = clock_now_ns();
+    for (uint32_t c = 0; c < CHAINS; c++) {
+        uint8_t order[STORE_ORDER_MAX];
+        uint64_t child = prng_below(&r, SESSIONS);
+        uint32_t order_len = order_of(child, order), n = 0;
+        struct digest key = key_of(8, child);
+        for (; n < CHAIN; n++)
+            if (store_get(s, &keys[n], &pins[n], &e) != OK)
+                die("get", &e);
+        if (store_get(s, &key, &pins[n++], &e) != OK)
+            die("get", &e);
+        order[200] ^= 1; /* another one, which begins as this one does */
+        uint32_t n_found = store_neighbours(s, &family, order, order_len, found);
+        bool is_near = n_found > 0 && (digest_equal(&found[0], &key) ||
+                                       (n_found > 1 && digest_equal(&found[1], &key)));
+        if (!is_near || store_get(s, &found[0], &pins[n++], &e) != OK)
+            die("neighbours", &e);
+        while (n > 0)
+            store_unpin(s, &pins[--n]);
+    }
+    double ms = clock_ms_since(start) / CHAINS;
+    printf("beneath one prompt   %7.3f ms     (%u pages and one of %u children)  %s\n", ms, CHAIN,
+           SESSIONS, verdict(ms, 1.5, false, text));
+    mem_free(pins);
+    mem_free(keys);
+}
+
 static bool count_one(const struct store_pin *pin, void *arg)
 {
     *(uint64_t *)arg += pin->meta_len > 0;
@@ -378,6 +447,163 @@ static void bench_open(const char *dir, const struct store_options *options, uin
     printf("get chain, cold      %7.2f ms     (page cache dropped)\n", cold / ROUNDS);
 }
 
+/* ---- encryption ---- */
+struct sealed_cost {
+    double put_ms, read_ms, small_ms;
+};
+
+/* SEALED pages of 1 MiB written, read back verified (decrypted, with a key), and small records. */
+static struct sealed_cost run_sealed(const char *dir, const uint8_t *file_key, const uint8_t *bytes)
+{
+    struct sealed_cost cost;
+    char path[600], remove[700];
+    struct err e;
+    struct store *s;
+    struct store_options options = {
+        .max_bytes = 4ull << 30, .keep_free_bytes = 1, .file_key = file_key};
+    snprintf(path, sizeof path, "%s/sealed", dir);
+    if (store_open(os_fs_real(), path, &options, &s, &e) != OK)
+        die("open", &e);
+    struct store_chunk chunks[16], small = {bytes, 500};
+    for (uint32_t i = 0; i < 16; i++)
+        chunks[i] = (struct store_chunk){bytes + i * (PAGE_BYTES / 16), PAGE_BYTES / 16};
+    uint64_t start = clock_now_ns();
+    for (uint32_t i = 0; i < SEALED; i++) {
+        struct store_put p = {.kind = RECORD_PAGE,
+                              .key = key_of(1, i),
+                              .chunks = chunks,
+                              .n_chunks = 16,
+                              .meta = bytes,
+                              .meta_len = 264};
+        put(s, &p);
+    }
+    store_flush(s);
+    cost.put_ms = clock_ms_since(start);
+    start = clock_now_ns();
+    for (uint32_t i = 0; i < SEALED; i++) {
+        struct store_pin pin;
+        struct digest k = key_of(1, i);
+        if (store_get(s, &k, &pin, &e) != OK || store_fault_in(&pin, &e) != OK)
+            die("get", &e);
+        for (uint32_t c = 0; c < pin.n_chunks; c++)
+            if (store_check_chunk(&pin, c, &e) != OK)
+                die("check", &e);
+        store_unpin(s, &pin);
+    }
+    cost.read_ms = clock_ms_since(start);
+    start = clock_now_ns();
+    for (uint32_t i = 0; i < N_SMALL; i++) {
+        struct store_put p = {
+            .kind = RECORD_SESSION, .key = key_of(2, i), .chunks = &small, .n_chunks = 1};
+        if (store_put_wait(s, &p, &e) != OK)
+            die("put", &e);
+    }
+    cost.small_ms = clock_ms_since(start) / N_SMALL;
+    store_close(s);
+    snprintf(remove, sizeof remove, "rm -rf '%s'", path);
+    if (system(remove) != 0)
+        fprintf(stderr, "%s is left\n", path);
+    return cost;
+}
+
+static void bench_sealed(const char *dir)
+{
+    static const uint8_t file_key[STORE_FILE_KEY_BYTES] = {1, 2, 3};
+    double put_ms[2][ROUNDS], read_ms[2][ROUNDS], small_ms[2][ROUNDS];
+    uint8_t *bytes = mem_new(1, PAGE_BYTES);
+    struct prng r = {4, 0};
+    for (uint32_t i = 0; i < PAGE_BYTES; i += 8) {
+        uint64_t x = prng_next(&r);
+        memcpy(bytes + i, &x, 8);
+    }
+    for (uint32_t i = 0; i < ROUNDS; i++) { /* in turns */
+        for (int is_sealed = 0; is_sealed < 2; is_sealed++) {
+            struct sealed_cost c = run_sealed(dir, is_sealed ? file_key : NULL, bytes);
+            put_ms[is_sealed][i] = c.put_ms;
+            read_ms[is_sealed][i] = c.read_ms;
+            small_ms[is_sealed][i] = c.small_ms;
+        }
+    }
+    for (int i = 0; i < 2; i++) {
+        qsort(put_ms[i], ROUNDS, sizeof(double), ascending);
+        qsort(read_ms[i], ROUNDS, sizeof(double), ascending);
+        qsort(small_ms[i], ROUNDS, sizeof(double), ascending);
+    }
+    uint32_t m = ROUNDS / 2;
+    printf("encrypted, put       %7.0f MiB/s  (in the clear %.0f)\n", SEALED / put_ms[1][m] * 1000,
+           SEALED / put_ms[0][m] * 1000);
+    printf("  read and checked   %7.0f MiB/s  (in the clear %.0f; page cache warm, one thread)\n",
+           SEALED / read_ms[1][m] * 1000, SEALED / read_ms[0][m] * 1000);
+    printf("  acknowledged put   %7.2f ms     (in the clear %.2f)\n", small_ms[1][m],
+           small_ms[0][m]);
+    mem_free(bytes);
+}
+
+/* ---- reclamation beside work ---- */
+#define WAITS_MAX 20000u
+
+/* Two of three pages are deleted; while the store moves what lives out of their segments, somebody
+ * waits for small records and somebody reads: how long each time? */
+static void bench_reclaim(const char *dir)
+{
+    static double put_ms[WAITS_MAX], get_ms[WAITS_MAX];
+    char path[600], remove[700], bytes[500] = "";
+    struct err e;
+    struct store *s;
+    struct store_stat stat;
+    struct store_options options = {.max_bytes = 4ull << 30, .keep_free_bytes = 1};
+    uint8_t *page = mem_new(1, PAGE_BYTES);
+    struct store_chunk chunk = {page, PAGE_BYTES}, small = {bytes, sizeof bytes};
+    snprintf(path, sizeof path, "%s/reclaim", dir);
+    if (store_open(os_fs_real(), path, &options, &s, &e) != OK)
+        die("open", &e);
+    for (uint32_t i = 0; i < N_PAGES; i++)
+        put(s, &(struct store_put){
+                   .kind = RECORD_PAGE, .key = key_of(1, i), .chunks = &chunk, .n_chunks = 1});
+    store_flush(s);
+    for (uint32_t i = 0; i < N_PAGES; i++) {
+        struct digest key = key_of(1, i);
+        if (i % 3 != 0 && store_delete_wait(s, &key, &e) != OK)
+            die("delete", &e);
+    }
+    uint64_t start = clock_now_ns();
+    uint32_t n = 0;
+    do {
+        struct store_pin pin;
+        struct digest key = key_of(1, n * 3 % N_PAGES / 3 * 3);
+        uint64_t one = clock_now_ns();
+        if (store_put_wait(
+                s,
+                &(struct store_put){
+                    .kind = RECORD_SESSION, .key = key_of(2, n), .chunks = &small, .n_chunks = 1},
+                &e) != OK)
+            die("put", &e);
+        put_ms[n] = clock_ms_since(one);
+        one = clock_now_ns();
+        if (store_get(s, &key, &pin, &e) != OK || store_verify_chunk(&pin, 0, &e) != OK)
+            die("get", &e);
+        get_ms[n++] = clock_ms_since(one);
+        store_unpin(s, &pin);
+        clock_sleep_ms(2);
+        store_stat(s, &stat);
+    } while (n < WAITS_MAX && clock_ms_since(start) < 20000 &&
+             stat.segment_bytes > stat.live_bytes[RECORD_PAGE] + (320u << 20));
+    double ms = clock_ms_since(start);
+    qsort(put_ms, n, sizeof put_ms[0], ascending);
+    qsort(get_ms, n, sizeof get_ms[0], ascending);
+    printf("beside reclamation   %7.2f ms an acknowledged put (p50), %.1f p99, %.1f at most; a "
+           "page read %.2f, %.1f, %.1f\n"
+           "                     (%llu MiB copied out of %llu segments in %.0f ms)\n",
+           put_ms[n / 2], put_ms[n * 99 / 100], put_ms[n - 1], get_ms[n / 2], get_ms[n * 99 / 100],
+           get_ms[n - 1], (unsigned long long)(stat.compacted_bytes >> 20),
+           (unsigned long long)stat.n_compacted, ms);
+    store_close(s);
+    snprintf(remove, sizeof remove, "rm -rf '%s'", path);
+    if (system(remove) != 0)
+        fprintf(stderr, "%s is left\n", path);
+    mem_free(page);
+}
+
 int main(int argc, char **argv)
 {
     struct err e;
@@ -399,15 +625,19 @@ int main(int argc, char **argv)
         bench_pages(s);
         bench_small(s);
         fill(s, n);
+        fill_beneath(s);
         fill_sessions(s);
     }
     bench_lookups(s, n);
+    bench_beneath(s);
     bench_listing(s);
     uint64_t start = clock_now_ns();
     store_close(s);
     printf("close                %7.1f ms\n", clock_ms_since(start));
     bench_open(argv[1], &options, n);
     bench_reading_back(argv[1], &options);
+    bench_sealed(argv[1]);
+    bench_reclaim(argv[1]);
     start = clock_now_ns();
     if (!is_again && store_rebuild(os_fs_real(), argv[1], &e) != OK)
         die("rebuild", &e);

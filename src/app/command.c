@@ -154,6 +154,14 @@ const struct command commands[COMMAND_COUNT] = {
                           "\n"
                           "  kvasir store rm travel && kvasir store gc\n",
                           command_store_change},
+    [COMMAND_STORE_EXPIRE] =
+        {"store expire", "", 0, "forgets sessions that nobody used for some days",
+         "Pinned ones stay. Token ids of chats without a session go likewise, those of all "
+         "tenants. While a server runs,\n"
+         "that server does it; with --session-days and --history-days it does so by itself.\n"
+         "\n"
+         "  kvasir store expire --days 90\n",
+         command_store_change},
     [COMMAND_STORE_PUBLIC] =
         {"store public", "NAME", 1, "lets every tenant begin with a session's pages",
          "For a system prompt that all share: its full pages serve all tenants from now on. What a "

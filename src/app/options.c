@@ -12,8 +12,8 @@
 #define FOR_STORE    (FOR_SESSION | FOR_LOOK | BIT(STORE_GC) | BIT(STORE_REBUILD))
 #define FOR_SESSION                                                                               \
     (BIT(STORE_LS) | BIT(STORE_SHOW) | BIT(STORE_FORK) | BIT(STORE_PIN) | BIT(STORE_UNPIN) |      \
-     BIT(STORE_TAG) | BIT(STORE_RENAME) | BIT(STORE_RM) | BIT(STORE_PUBLIC) | BIT(STORE_EXPORT) | \
-     BIT(STORE_IMPORT))
+     BIT(STORE_TAG) | BIT(STORE_RENAME) | BIT(STORE_RM) | BIT(STORE_EXPIRE) | BIT(STORE_PUBLIC) | \
+     BIT(STORE_EXPORT) | BIT(STORE_IMPORT))
 #define FOR_ALL ((1ull << COMMAND_COUNT) - 1)
 
 const struct option_row option_rows[OPTION_COUNT] = {
@@ -54,6 +54,20 @@ const struct option_row option_rows[OPTION_COUNT] = {
         {"--store-scrub-rate", "store-scrub-rate", KIND_SIZE, "SIZE", .initial = "4M",
          .used_by = FOR_SERVE,
          .doc = "bytes a second that are read again in the background to find damage; 0: none"},
+    [OPTION_HISTORY_DAYS] =
+        {"--history-days", "history-days", KIND_COUNT, "DAYS", .most = 36500, .initial = "30",
+         .used_by = FOR_SERVE,
+         .doc = "token ids of chats without a session that nobody went on with for so long are let "
+                "go; 0: never"},
+    [OPTION_HISTORY_MAX_BYTES] = {"--history-max-bytes", "history-max-bytes", KIND_SIZE, "SIZE",
+                                  .initial = "1G", .used_by = FOR_SERVE,
+                                  .doc =
+                                      "the same above this size, the oldest first; 0: no ceiling"},
+    [OPTION_SESSION_DAYS] =
+        {"--session-days", "session-days", KIND_COUNT, "DAYS", .most = 36500, .initial = "0",
+         .used_by = FOR_SERVE,
+         .doc = "sessions and stored responses not used for so long are deleted, pinned ones "
+                "excepted; 0: never"},
     [OPTION_STORE_KEY_FILE] =
         {"--store-key-file", "store-key-file", KIND_TEXT, "FILE",
          .used_by = FOR_ENGINE | FOR_SESSION | BIT(STORE_GC) | BIT(STORE_VERIFY),
@@ -166,6 +180,8 @@ const struct option_row option_rows[OPTION_COUNT] = {
                            .used_by = BIT(STORE_FORK), .doc = "up to the end of message N"},
     [OPTION_AS] = {"--as", NULL, KIND_TEXT, "NAME", .used_by = BIT(STORE_FORK) | BIT(STORE_IMPORT),
                    .doc = "the new session's name"},
+    [OPTION_DAYS] = {"--days", NULL, KIND_COUNT, "DAYS", .least = 1, .most = 36500,
+                     .used_by = BIT(STORE_EXPIRE), .doc = "not used for so long"},
     [OPTION_TREE] = {"--tree", NULL, KIND_FLAG, .used_by = BIT(STORE_EXPORT),
                      .doc = "with all that was forked from it"},
     [OPTION_TOKENS_ONLY] = {"--tokens-only", NULL, KIND_FLAG,

@@ -134,6 +134,10 @@ static void write_request(const struct config *c, const char *after, struct buf 
         put_words(&w, "reason", c);
     if (strcmp(op, "tag") == 0)
         put_words(&w, "tag", c);
+    if (strcmp(op, "expire") == 0) {
+        jw_key(&w, "days");
+        jw_int(&w, v[OPTION_DAYS].number);
+    }
     if (strcmp(op, "rename") == 0)
         put_text(&w, "to", c->n_arguments > 1 ? c->arguments[1] : NULL);
     if (strcmp(op, "show") == 0)
@@ -307,8 +311,13 @@ int command_store_show(const struct config *c)
 int command_store_change(const struct config *c)
 {
     bool is_gc = strcmp(op_of(c), "gc") == 0, is_rename = strcmp(op_of(c), "rename") == 0;
-    if (!dir_of(c) || (!is_gc && !has_name(c)))
+    bool is_expire = strcmp(op_of(c), "expire") == 0;
+    if (!dir_of(c) || (!is_gc && !is_expire && !has_name(c)))
         return EXIT_USAGE;
+    if (is_expire && !c->values[OPTION_DAYS].is_given) {
+        complain("store expire: how old? give --days DAYS");
+        return EXIT_USAGE;
+    }
     if (is_rename && c->n_arguments < 2) {
         complain("store rename: to what?");
         return EXIT_USAGE;

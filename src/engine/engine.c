@@ -211,7 +211,10 @@ static enum status choose_context(struct engine *g, struct err *e)
 static enum status open_sessions(struct engine *g, struct err *e)
 {
     const struct sessions_options options = {.store = g->store,
-                                             .is_read_only = g->options.store_read_only};
+                                             .is_read_only = g->options.store_read_only,
+                                             .turn_days = g->options.history_days,
+                                             .turn_bytes_max = g->options.history_max_bytes,
+                                             .session_days = g->options.session_days};
     return sessions_open(&options, &g->sessions, e);
 }
 

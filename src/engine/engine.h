@@ -38,6 +38,8 @@ struct engine_options {
     bool has_store_key;
     uint8_t store_key[STORE_FILE_KEY_BYTES];            /* the store is encrypted with it */
     uint64_t store_max_write_per_day, store_scrub_rate; /* 0: no ceiling; no scrubbing */
+    uint32_t history_days, session_days; /* what was not used for so long expires; 0: nothing */
+    uint64_t history_max_bytes;          /* 0: no ceiling */
     bool store_read_only;
     /* Another process has the store: ask it to hand over, and wait for so long until it has ended;
      * 0: E_BUSY. */

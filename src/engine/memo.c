@@ -304,6 +304,8 @@ static bool recall_durable(struct memo *m, const struct digest *key, struct prom
             token_list_release(&p->tokens);
     }
     store_unpin(m->options.store, &pin);
+    if (ids && ok)
+        store_touch(m->options.store, &row, 1); /* rows that nobody asks for expire */
     return ids && ok;
 }
 

@@ -149,6 +149,11 @@ static bool load_one(const struct store_pin *pin, void *arg)
     struct err why;
     enum status st =
         session_parse(load->b, (struct slice){(const char *)pin->meta, pin->meta_len}, &s, &why);
+    if (st == E_UNSUPPORTED || st == E_NOMEM) {
+        *load->e = why;
+        load->st = st;
+        return false;
+    }
     if (st != OK) {
         load->n_bad++;
         return true;
@@ -192,7 +197,13 @@ static enum status load_all(struct sessions *b, struct err *e)
         st = load.st;
     if (load.n_bad > 0)
         log_warn("session", "records of sessions that cannot be read n=%u", load.n_bad);
-    if (st == OK && !b->is_read_only)
+    struct store_stat stat = {0};
+    if (st == OK)
+        store_stat(b->store, &stat);
+    if (st == OK && stat.n_unreadable > 0)
+        log_warn("session", "a part of the store cannot be read: sessions may be missing");
+    else if (st == OK &&
+             !b->is_read_only) /* who a line belongs to is known only when all is read */
         lines_sweep(b);
     b->loaded_ns = clock_now_ns();
     log_debug("session", "loaded sessions=%u lines=%zu ms=%.1f", b->n_all, b->lines.count,
@@ -210,10 +221,12 @@ static void loader(void *arg)
     b->is_loaded = true;
     pthread_cond_broadcast(&b->loaded);
     pthread_mutex_unlock(&b->mutex);
-    if (b->load_status == OK && !b->is_read_only)
-        pins_load(b);
-    if (b->load_status != OK)
+    if (b->load_status != OK) {
         log_warn("session", "the sessions cannot be read: %s", e.msg);
+    } else if (!b->is_read_only) {
+        pins_load(b);
+        expire_until_closed(b);
+    }
 }
 
 enum status book_enter(struct sessions *b, struct err *e)
@@ -247,9 +260,11 @@ enum status sessions_open(const struct sessions_options *options, struct session
         return err_set(e, E_NOMEM, "no memory for the sessions");
     b->store = options->store;
     b->is_read_only = options->is_read_only;
+    b->options = *options;
     pthread_mutex_init(&b->writing, NULL);
     pthread_mutex_init(&b->mutex, NULL);
     pthread_cond_init(&b->loaded, NULL);
+    pthread_cond_init(&b->closing, NULL);
     enum status st = tenants_load(b, e);
     if (st == OK && b->store) /* nobody should wait for 100,000 sessions before serving */
         st = thread_start("sessions", loader, b, &b->loader, e);
@@ -264,6 +279,10 @@ void sessions_close(struct sessions *b)
 {
     if (!b)
         return;
+    pthread_mutex_lock(&b->mutex);
+    b->is_closing = true;
+    pthread_cond_signal(&b->closing);
+    pthread_mutex_unlock(&b->mutex);
     if (b->loader)
         thread_join(b->loader);
     forget_all(b);
@@ -271,6 +290,7 @@ void sessions_close(struct sessions *b)
     for (uint32_t i = 0; i < b->n_origins; i++)
         mem_free(b->origins[i]);
     pthread_cond_destroy(&b->loaded);
+    pthread_cond_destroy(&b->closing);
     pthread_mutex_destroy(&b->mutex);
     pthread_mutex_destroy(&b->writing);
     mem_free(b);

@@ -19,7 +19,7 @@ struct eraser {
     uint32_t n_todo, cap_todo;
 };
 
-static void erase(struct sessions *b, const struct digest *key)
+void session_erase_key(struct sessions *b, const struct digest *key)
 {
     struct err e;
     if (store_has(b->store, key) && store_delete(b->store, key, &e) == E_BUSY)
@@ -33,10 +33,10 @@ static void erase_page(struct eraser *x, const struct digest *parent, const uint
     for (uint32_t t = n; t > from; t--) {
         struct digest end = page_key_chain(&x->digester, &x->owner, parent, tokens, t);
         struct digest head = page_key_head(&x->digester, &end);
-        erase(x->b, &head);
+        session_erase_key(x->b, &head);
         for (uint32_t group = 0; group < PAGE_KEY_GROUPS; group++) {
             struct digest key = page_key_page(&x->digester, group, &end);
-            erase(x->b, &key);
+            session_erase_key(x->b, &key);
         }
     }
 }
@@ -161,7 +161,7 @@ void erase_traces(struct sessions *b, const struct session_content *c, uint32_t 
     erase_pages(&x, &chain, c, n_shared);
     if (store_each(b->store, RECORD_TOKENS, look_at_row, &rows, &e) == OK)
         for (uint32_t i = 0; i < rows.n; i++)
-            erase(b, &rows.keys[i]);
+            session_erase_key(b, &rows.keys[i]);
     mem_free(rows.keys);
     mem_free(x.todo);
     digester_release(&x.digester);

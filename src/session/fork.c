@@ -259,7 +259,8 @@ static uint32_t shared_tokens(struct sessions *b, uint32_t tenant, const struct 
     return n;
 }
 
-enum status session_delete(struct sessions *b, uint32_t tenant, struct slice which, struct err *e)
+enum status session_delete(struct sessions *b, uint32_t tenant, struct slice which, int64_t before,
+                           struct err *e)
 {
     enum status st = book_may_write(b, e);
     if (st != OK)
@@ -272,6 +273,8 @@ enum status session_delete(struct sessions *b, uint32_t tenant, struct slice whi
         s = book_find(b, tenant, which);
         if (!s)
             st = not_found(which, e);
+        else if (before != INT64_MAX && (s->pin || session_updated(s) >= before))
+            st = err_set(e, E_BUSY, SLICE_FMT " is in use", SLICE_ARG(which));
         book_leave(b);
     }
     if (st == OK) {

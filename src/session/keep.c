@@ -245,7 +245,8 @@ static enum status put_part(struct sessions *b, const struct session_turn *turn,
                            .tenant = b->tenants[turn->tenant]->id,
                            .updated = now,
                            .tokens = turn->tokens + part->from,
-                           .text = said->text.ptr + said->starts[part->mfrom],
+                           .text = said->text.ptr ? said->text.ptr + said->starts[part->mfrom]
+                                                  : "", /* a turn without messages */
                            .rows = *rows};
     part_put(b, &w, group);
     return OK;

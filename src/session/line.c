@@ -14,7 +14,8 @@
 #include "base/mem.h"
 #include "session/session_int.h"
 
-#define LINE_MAGIC "kvsLINE1"
+#define LINE_MAGIC       "kvsLINE1"
+#define LINE_MAGIC_BYTES 7u /* of it without the version */
 
 enum meta_at {
     AT_ID = 8,
@@ -91,6 +92,11 @@ void line_unref(struct sessions *b, struct line *l)
 }
 
 /* ---- loading ---- */
+bool line_owns(const struct store_pin *pin)
+{
+    return pin->meta_len > LINE_MAGIC_BYTES && memcmp(pin->meta, LINE_MAGIC, LINE_MAGIC_BYTES) == 0;
+}
+
 static bool is_line_meta(const struct store_pin *pin)
 {
     return pin->kind == RECORD_TOKENS && pin->meta_len == LINE_META_BYTES &&
@@ -150,8 +156,13 @@ static bool add_part(struct line *l, uint32_t index, const struct part *p)
 
 struct line_load {
     struct sessions *b;
-    bool failed;
+    bool failed, is_newer;
 };
+
+static bool is_newer_line(const struct store_pin *pin)
+{
+    return line_owns(pin) && pin->meta[LINE_MAGIC_BYTES] > (uint8_t)LINE_MAGIC[LINE_MAGIC_BYTES];
+}
 
 static bool load_one(const struct store_pin *pin, void *arg)
 {
@@ -159,8 +170,9 @@ static bool load_one(const struct store_pin *pin, void *arg)
     struct part part;
     struct session_id id;
     uint32_t index;
+    load->is_newer = is_newer_line(pin);
     if (!is_line_meta(pin) || !read_part(pin, &part, &index))
-        return true;
+        return !load->is_newer;
     memcpy(id.b, pin->meta + AT_ID, sizeof id.b);
     struct line *l = line_of(load->b, &id);
     if (!l || !add_part(l, index, &part)) {
@@ -205,6 +217,10 @@ enum status lines_load(struct sessions *b, struct err *e)
     enum status st = store_each(b->store, RECORD_TOKENS, load_one, &load, e);
     if (st == OK && load.failed)
         st = err_set(e, E_NOMEM, "the sessions' tokens do not fit in memory");
+    if (st == OK && load.is_newer)
+        st =
+            err_set(e, E_UNSUPPORTED,
+                    "sessions' tokens of a newer version than this program knows: use a newer one");
     size_t at = 0;
     struct digest key;
     uint64_t value;
@@ -293,15 +309,18 @@ enum status line_spans(const struct line *l, uint32_t n_tokens, uint32_t n_messa
     return OK;
 }
 
-/* A verified copy of a chunk: the mapping may lose its bytes, the copy cannot.  NULL: damaged. */
-static void *copy_chunk(const struct store_pin *pin, uint32_t i)
+/* A verified copy of a chunk: the mapping may lose its bytes, the copy cannot. */
+static enum status copy_chunk(const struct store_pin *pin, uint32_t i, void **out, struct err *e)
 {
-    struct err e;
     void *copy = mem_try_new(store_chunk(pin, i).len + 1, 1);
-    if (copy && store_copy_chunk(pin, i, copy, &e) == OK)
-        return copy;
-    mem_free(copy);
-    return NULL;
+    enum status st = copy ? store_copy_chunk(pin, i, copy, e)
+                          : err_set(e, E_NOMEM, "no memory to read a session");
+    if (st != OK) {
+        mem_free(copy);
+        return st;
+    }
+    *out = copy;
+    return OK;
 }
 
 /* The first n lines of a text. */
@@ -315,52 +334,59 @@ static size_t lines_bytes(const char *text, size_t bytes, uint32_t n)
     return at;
 }
 
-static bool take_tokens(const struct store_pin *pin, const struct span *s, struct line_content *out)
+static enum status take_tokens(const struct store_pin *pin, const struct span *s,
+                               struct line_content *out, struct err *e)
 {
-    uint32_t *ids = copy_chunk(pin, 0);
-    if (!ids)
-        return false;
-    memcpy(out->tokens + s->from, ids, (size_t)(s->to - s->from) * sizeof *ids);
+    void *ids = NULL;
+    enum status st = copy_chunk(pin, 0, &ids, e);
+    if (st == OK)
+        memcpy(out->tokens + s->from, ids, (size_t)(s->to - s->from) * sizeof *out->tokens);
     mem_free(ids);
-    return true;
+    return st;
 }
 
-static bool take_messages(const struct store_pin *pin, const struct span *s, uint32_t mfrom,
-                          unsigned wanted, struct line_content *out)
+static enum status take_messages(const struct store_pin *pin, const struct span *s, uint32_t mfrom,
+                                 unsigned wanted, struct line_content *out, struct err *e)
 {
-    uint8_t *rows = copy_chunk(pin, 2);
-    char *text = rows && (wanted & SESSION_WANT_MESSAGES) ? copy_chunk(pin, 1) : NULL;
-    bool ok = rows && (text || !(wanted & SESSION_WANT_MESSAGES));
-    for (uint32_t i = s->mfrom; ok && i < s->mto; i++) {
-        const uint8_t *row = rows + (size_t)(i - mfrom) * LINE_ROW_BYTES;
+    void *rows = NULL, *text = NULL;
+    enum status st = copy_chunk(pin, 2, &rows, e);
+    if (st == OK && (wanted & SESSION_WANT_MESSAGES))
+        st = copy_chunk(pin, 1, &text, e);
+    for (uint32_t i = s->mfrom; st == OK && i < s->mto; i++) {
+        const uint8_t *row = (const uint8_t *)rows + (size_t)(i - mfrom) * LINE_ROW_BYTES;
         out->rows[i].end = get_le32(row);
         memcpy(&out->rows[i].sum, row + 4, sizeof out->rows[i].sum);
     }
-    if (text)
+    if (st == OK && text)
         buf_add(&out->messages, text,
                 lines_bytes(text, (size_t)store_chunk(pin, 1).len, s->mto - s->mfrom));
     mem_free(text);
     mem_free(rows);
-    return ok;
+    return st;
 }
 
-static bool take_span(struct sessions *b, const struct span *s, unsigned wanted,
-                      struct line_content *out)
+/* E_NOT_FOUND, E_IO, E_CORRUPT: these tokens cannot be had; what is damaged is set aside. */
+static enum status take_span(struct sessions *b, const struct span *s, unsigned wanted,
+                             struct line_content *out, struct err *e)
 {
     struct store_pin pin;
     struct part part;
     uint32_t index;
-    struct err e;
-    if (store_get(b->store, &s->key, &pin, &e) != OK)
-        return false;
+    enum status st = store_get(b->store, &s->key, &pin, e);
+    if (st != OK)
+        return st;
     bool is_there = is_line_meta(&pin) && read_part(&pin, &part, &index) && part.from == s->from &&
                     part.mfrom == s->mfrom && part.to >= s->to && part.mto >= s->mto;
-    bool is_good =
-        is_there && take_tokens(&pin, s, out) && take_messages(&pin, s, part.mfrom, wanted, out);
+    if (!is_there)
+        st = err_set(e, E_NOT_FOUND, "another part than the one that was looked for");
+    if (st == OK)
+        st = take_tokens(&pin, s, out, e);
+    if (st == OK)
+        st = take_messages(&pin, s, part.mfrom, wanted, out, e);
     store_unpin(b->store, &pin);
-    if (is_there && !is_good)
+    if (st == E_CORRUPT)
         store_quarantine(b->store, &s->key, "tokens");
-    return is_good;
+    return st;
 }
 
 enum status line_read(struct sessions *b, const struct span_list *spans, unsigned wanted,
@@ -377,7 +403,13 @@ enum status line_read(struct sessions *b, const struct span_list *spans, unsigne
         return err_set(e, E_NOMEM, "no memory for a session of %u tokens", n_tokens);
     }
     for (uint32_t i = 0; i < spans->n; i++) {
-        if (!take_span(b, &spans->spans[i], wanted, out))
+        struct err why;
+        enum status st = take_span(b, &spans->spans[i], wanted, out, &why);
+        if (st == E_NOMEM) { /* nothing is wrong with what could not be read */
+            line_content_release(out);
+            return err_set(e, st, "%s", why.msg);
+        }
+        if (st != OK)
             return OK; /* damaged from here on */
         out->n_tokens = spans->spans[i].to;
         out->n_messages = spans->spans[i].mto;

@@ -303,6 +303,12 @@ enum status session_parse(struct sessions *b, struct slice meta, struct session 
     arena_init(&a, RECORD_ARENA);
     struct session *s = mem_try_new(1, sizeof *s);
     enum status st = s ? json_parse(meta, &a, &v, e) : err_set(e, E_NOMEM, "no memory");
+    const struct json *version = st == OK ? json_get(v, "v") : NULL;
+    if (version && version->kind == JSON_INT && version->integer > RECORD_VERSION)
+        st = err_set(e, E_UNSUPPORTED,
+                     "a session's record of version %lld; this program knows version %d: use a "
+                     "newer one",
+                     (long long)version->integer, RECORD_VERSION);
     if (st == OK && !read_members(b, v, s))
         st = err_set(e, E_CORRUPT, "a session's record");
     arena_release(&a);

@@ -32,6 +32,10 @@ struct sessions;
 struct sessions_options {
     struct store *store; /* NULL: tenants only, nothing is kept.  Borrowed. */
     bool is_read_only;
+    /* Let go by themselves, once an hour; 0: never.  Replayed turns of chats without a name … */
+    uint32_t turn_days;      /* … not used for so long, */
+    uint64_t turn_bytes_max; /* … the oldest ones above this; */
+    uint32_t session_days;   /* sessions and responses not used for so long, unless pinned */
 };
 NODISCARD enum status sessions_open(const struct sessions_options *options, struct sessions **out,
                                     struct err *e);
@@ -133,6 +137,21 @@ struct session_nearest {
 /* Looks at the newest 512.  False: there is none. */
 bool sessions_nearest(struct sessions *b, const struct session_nearest_request *r,
                       struct session_nearest *out);
+
+/* ---- what nobody used for long ---- */
+#define SESSION_TENANT_ALL UINT32_MAX
+struct session_expiry {
+    uint32_t tenant;         /* whose sessions; or SESSION_TENANT_ALL */
+    int64_t sessions_before; /* sessions last used before, unless pinned; unix seconds; 0: none */
+    int64_t turns_before;    /* replayed turns, of all tenants, likewise */
+    uint64_t turn_bytes_max; /* oldest turns above this; 0: no ceiling */
+};
+struct session_expired {
+    uint32_t n_sessions, n_turns;
+};
+/* OK: the sessions' deletion is durable. */
+NODISCARD enum status sessions_expire(struct sessions *b, const struct session_expiry *o,
+                                      struct session_expired *out, struct err *e);
 
 /* ---- is it whole ---- */
 struct session_verify {

@@ -86,12 +86,13 @@ struct session {
 struct sessions {
     struct store *store;
     bool is_read_only;
+    struct sessions_options options;
     pthread_mutex_t writing;
     pthread_mutex_t mutex;
-    pthread_cond_t loaded;
-    struct os_thread *loader;
+    pthread_cond_t loaded, closing;
+    struct os_thread *loader; /* loads, then expires */
     /* mutex: */
-    bool is_loaded;
+    bool is_loaded, is_closing;
     enum status load_status;
     struct err load_err;
     uint64_t loaded_ns;
@@ -112,6 +113,8 @@ bool tenant_by_id(const struct sessions *b, const struct session_id *id, uint32_
 /* ---- line.c ---- */
 struct digest line_key(const struct session_id *id, uint32_t part);
 NODISCARD enum status lines_load(struct sessions *b, struct err *e);
+/* A part of a line, of this version or a newer one; other tokens records are replayed turns. */
+bool line_owns(const struct store_pin *pin);
 struct line *line_find(const struct sessions *b, const struct session_id *id);
 void line_end(const struct line *l, uint32_t *n_tokens, uint32_t *n_messages);
 void line_ref(struct line *l);
@@ -209,8 +212,9 @@ NODISCARD enum status session_fork(struct sessions *b, uint32_t tenant, struct s
 NODISCARD enum status session_change(struct sessions *b, uint32_t tenant, struct slice which,
                                      struct slice op, struct slice value, struct buf *out,
                                      struct err *e);
+/* E_BUSY: it was used at or after `before`, or is pinned; INT64_MAX: it goes in any case. */
 NODISCARD enum status session_delete(struct sessions *b, uint32_t tenant, struct slice which,
-                                     struct err *e);
+                                     int64_t before, struct err *e);
 
 /* ---- keep.c ---- */
 /* What two messages are compared by. */
@@ -225,8 +229,14 @@ void pins_load(struct sessions *b); /* all of them, once */
 /* ---- erase.c ---- */
 /* n_shared: of its tokens another session has, too. */
 void erase_traces(struct sessions *b, const struct session_content *c, uint32_t n_shared);
+/* Queued for deletion; a key that is not there is none. */
+void session_erase_key(struct sessions *b, const struct digest *key);
+
+/* ---- expire.c ---- */
+void expire_until_closed(struct sessions *b);
 
 /* ---- show.c ---- */
 void session_write(const struct sessions *b, const struct session *s, struct json_writer *w);
+int64_t session_updated(const struct session *s);
 
 #endif

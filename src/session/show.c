@@ -5,12 +5,14 @@
 
 #include "base/check.h"
 #include "base/mem.h"
+#include "os/clock.h"
 #include "session/session_int.h"
 
-#define LIST_DEFAULT 100u
-#define LIST_MAX     1000u
-#define TREE_MAX     10000u /* forks shown beneath one session */
-#define TREE_DEPTH   (JSON_WRITER_DEPTH_MAX / 2 - 4)
+#define EXPIRE_DAYS_MAX 36500
+#define LIST_DEFAULT    100u
+#define LIST_MAX        1000u
+#define TREE_MAX        10000u /* forks shown beneath one session */
+#define TREE_DEPTH      (JSON_WRITER_DEPTH_MAX / 2 - 4)
 
 /* ---- one session ---- */
 static void put_text(struct json_writer *w, const char *key, const char *text)
@@ -25,7 +27,7 @@ static void put_int(struct json_writer *w, const char *key, int64_t v)
     jw_int(w, v);
 }
 
-static int64_t updated_at(const struct session *s)
+int64_t session_updated(const struct session *s)
 {
     return s->follows && s->line && s->line->updated > s->updated ? s->line->updated : s->updated;
 }
@@ -65,7 +67,7 @@ static void write_members(const struct sessions *b, const struct session *s, str
     jw_key(w, "imported");
     jw_bool(w, s->is_imported);
     put_int(w, "created", s->created);
-    put_int(w, "updated", updated_at(s));
+    put_int(w, "updated", session_updated(s));
 }
 
 void session_write(const struct sessions *b, const struct session *s, struct json_writer *w)
@@ -155,7 +157,7 @@ static enum status list(struct sessions *b, const struct list_request *r, struct
     size_t n = 0, from = 0;
     for (uint32_t i = 0; i < b->n_all; i++)
         if (is_wanted(b->all[i], r))
-            all[n++] = (struct listed){b->all[i], updated_at(b->all[i])};
+            all[n++] = (struct listed){b->all[i], session_updated(b->all[i])};
     qsort(all, n, sizeof *all, newest_first);
     while (r->after.len && from < n && newest_first(&all[from], &at) <= 0)
         from++;
@@ -327,7 +329,7 @@ static enum status run_delete(struct sessions *b, uint32_t tenant, struct slice 
                               struct buf *out, struct err *e)
 {
     struct json_writer w;
-    enum status st = session_delete(b, tenant, which, e);
+    enum status st = session_delete(b, tenant, which, INT64_MAX, e);
     if (st != OK)
         return st;
     jw_init(&w, out);
@@ -337,6 +339,28 @@ static enum status run_delete(struct sessions *b, uint32_t tenant, struct slice 
     jw_string(&w, which);
     jw_key(&w, "deleted");
     jw_bool(&w, true);
+    jw_end_object(&w);
+    return OK;
+}
+
+static enum status run_expire(struct sessions *b, uint32_t tenant, const struct json *r,
+                              struct buf *out, struct err *e)
+{
+    const struct json *days = json_get(r, "days");
+    if (!days || days->kind != JSON_INT || days->integer < 1 || days->integer > EXPIRE_DAYS_MAX)
+        return err_set(e, E_INVALID, "\"days\" must be 1 to %d", EXPIRE_DAYS_MAX);
+    int64_t before = clock_unix_s() - days->integer * 86400;
+    struct session_expiry x = {.tenant = tenant, .sessions_before = before, .turns_before = before};
+    struct session_expired gone;
+    struct json_writer w;
+    enum status st = sessions_expire(b, &x, &gone, e);
+    if (st != OK)
+        return st;
+    jw_init(&w, out);
+    jw_begin_object(&w);
+    put_text(&w, "object", "session.expired");
+    put_int(&w, "sessions", gone.n_sessions);
+    put_int(&w, "turns", gone.n_turns);
     jw_end_object(&w);
     return OK;
 }
@@ -356,6 +380,8 @@ static enum status dispatch(struct sessions *b, uint32_t tenant, const struct js
         return st;
     if (slice_is(op, "list"))
         return run_list(b, tenant, r, out, e);
+    if (slice_is(op, "expire"))
+        return run_expire(b, tenant, r, out, e);
     st = text_of(r, "name", true, &name, e);
     if (st != OK)
         return st;

@@ -13,6 +13,7 @@
 
 #define TENANT_COPIES 2u
 #define TENANT_MAGIC  "kvsTENA1"
+#define TENANT_FAMILY "kvsTENA" /* with another version behind it: of a newer program */
 #define TENANT_PREFIX 9u
 
 static struct digest tenant_key(struct slice name, uint32_t copy)
@@ -115,6 +116,12 @@ static bool load_one(const struct store_pin *pin, void *arg)
     uint32_t n = 0, n_keys = 0, index;
     bool is_public;
     struct slice name = name_in(pin, &is_public);
+    /* Of the first version a meta is the name alone; no name has begun like this. */
+    if (slice_starts(name, SLICE_LIT(TENANT_FAMILY)) && name.len > sizeof TENANT_FAMILY &&
+        pin->meta_len == name.len) {
+        load->st = E_UNSUPPORTED;
+        return false;
+    }
     if (pin->n_chunks < 1 || find(load->b, name, &index))
         return true; /* its other copy came first */
     struct digest *salt = copy_digests(pin, 0, &n);
@@ -204,7 +211,11 @@ enum status tenants_load(struct sessions *b, struct err *e)
     struct slice name = SLICE_LIT("default");
     uint32_t index = 0;
     enum status st = b->store ? store_each(b->store, RECORD_TENANT, load_one, &load, e) : OK;
-    if (st == OK && load.st != OK)
+    if (st == OK && load.st == E_UNSUPPORTED)
+        st =
+            err_set(e, load.st,
+                    "tenants' records of a newer version than this program knows: use a newer one");
+    else if (st == OK && load.st != OK)
         st = err_set(e, load.st, "the tenants' records do not fit in memory");
     if (st != OK)
         return st;

@@ -385,6 +385,7 @@ enum status collect_all(struct store *s, struct err *e)
         return err_set(e, E_CORRUPT, "index.db is damaged; it is made again at the next start");
     commit_touched(s);
     collect_make_room(s, 0);
+    sealed_drop_unused(s);
     if (!commit_changes(s))
         return err_set(e, E_BUSY, "the index cannot be written");
     struct numbers dead = {.cap = s->n_slots};

@@ -35,6 +35,7 @@ enum status read_head(const struct segment *g, uint64_t offset, uint64_t bytes,
 struct found {
     struct segment *g; /* held */
     uint64_t offset, bytes, sequence;
+    uint64_t last_used_ms;
     unsigned kind;
     bool is_sealed; /* encrypted */
 };
@@ -51,6 +52,7 @@ static bool find_held(struct store *s, const struct digest *key, struct found *f
                                 (uint64_t)entry->unit * RECORD_UNIT,
                                 (uint64_t)entry->n_units * RECORD_UNIT,
                                 entry->sequence,
+                                entry->last_used_ms,
                                 entry->kind,
                                 entry->data_key != 0};
             segment_hold(f->g);
@@ -76,6 +78,8 @@ static void pin_from(struct store_pin *pin, const struct record *r, const struct
         .n_chunks = r->n_chunks,
         .payload = f->g->map + f->offset + r->payload_at,
         .payload_len = r->payload_len,
+        .record_bytes = r->bytes,
+        .last_used_ms = f->last_used_ms,
         .hold = f->g,
         .at = f->offset,
     };
@@ -159,6 +163,8 @@ enum status store_get_unread(struct store *s, const struct digest *key, uint64_t
         .sequence = f.sequence,
         .payload = f.g->map + f.offset + f.bytes - payload,
         .payload_len = payload_len,
+        .record_bytes = f.bytes,
+        .last_used_ms = f.last_used_ms,
         .hold = f.g,
         .at = f.offset,
         .is_unread = true,
@@ -172,15 +178,14 @@ static enum status read_now(struct store_pin *pin, struct err *e)
     struct segment *g = pin->hold;
     uint64_t payload_at = (uint64_t)(pin->payload - g->map) - pin->at;
     struct record r;
-    enum status st =
-        read_head(g, pin->at, payload_at + payload_units(pin->payload_len), &pin->key, &r, e);
+    enum status st = read_head(g, pin->at, pin->record_bytes, &pin->key, &r, e);
     if (st == OK &&
         (r.sequence != pin->sequence || r.kind != (unsigned)pin->kind || r.data_key != 0 ||
          r.payload_at != payload_at || r.payload_len != pin->payload_len))
         st = err_set(e, E_CORRUPT, "not the record that the index names");
     if (st != OK)
         return st;
-    struct found f = {.g = g, .offset = pin->at};
+    struct found f = {.g = g, .offset = pin->at, .last_used_ms = pin->last_used_ms};
     pin_from(pin, &r, &f);
     return OK;
 }

@@ -448,17 +448,18 @@ static bool is_known(const struct store *s, const struct index_row *row)
     return id != TABLE_NONE && table_at(&s->table, id)->sequence >= row->sequence;
 }
 
-/* A record that may be in the page cache only. */
-static void copy_finding(struct store *s, const struct finding *f, uint64_t *bytes)
+/* A record that may be in the page cache only.  False: it is whole, maybe, and could not be copied.
+ */
+static bool copy_finding(struct store *s, const struct finding *f, uint64_t *bytes)
 {
     struct segment *g = s->segments[f->slot];
     struct item item = {.segment = g, .last_used_ms = f->row.last_used_ms, .is_copy = true};
     struct err why;
     if (read_head(g, f->row.offset, f->row.bytes, &f->row.key, &item.r, &why) != OK)
-        return;
+        return true;
     struct store_chunk *chunks = mem_try_new(item.r.n_chunks ? item.r.n_chunks : 1, sizeof *chunks);
     if (!chunks)
-        return;
+        return false;
     const uint8_t *payload = g->map + f->row.offset + item.r.payload_at;
     for (uint32_t i = 0; i < item.r.n_chunks; i++) {
         struct record_chunk c = record_chunk_at(item.r.table, i, item.r.payload_len);
@@ -477,6 +478,7 @@ static void copy_finding(struct store *s, const struct finding *f, uint64_t *byt
         log_warn("store", "unsynced record not recovered: %s", item.e.msg);
     }
     mem_free(chunks);
+    return item.state == ITEM_SYNCED || item.e.code == E_CORRUPT;
 }
 
 static void flush_if_many(struct store *s)
@@ -485,7 +487,7 @@ static void flush_if_many(struct store *s)
         commit_changes(s);
 }
 
-static enum status settle(struct store *s, struct tails *t, struct err *e)
+static enum status settle(struct store *s, struct tails *t, enum tail *tails, struct err *e)
 {
     struct map tombs = {0};
     enum status st = gather_tombs(t, &tombs);
@@ -508,7 +510,9 @@ static enum status settle(struct store *s, struct tails *t, struct err *e)
         const struct finding *f = &t->found[i];
         if (f->is_durable || is_known(s, &f->row) || is_killed(s, &tombs, &f->row))
             continue;
-        copy_finding(s, f, &s->stat.recovered_bytes);
+        if (!copy_finding(s, f, &s->stat.recovered_bytes))
+            tails[f->slot] =
+                TAIL_PARTIAL; /* it was acknowledged, maybe: the next open tries again */
         flush_if_many(s);
     }
     s->stat.recovered_records += n_in_place;
@@ -561,7 +565,7 @@ static enum status recover_tails(struct store *s, struct loading *l, struct err 
         tails[i] = t.is_partial ? TAIL_PARTIAL : t.is_touched ? TAIL_FOUND : TAIL_EMPTY;
     }
     if (st == OK)
-        st = settle(s, &t, e);
+        st = settle(s, &t, tails, e);
     if (st == OK && !s->is_read_only)
         st = finish_segments(s, l, tails, n_slots, e);
     mem_free(tails);

@@ -154,6 +154,62 @@ static enum status current_key(struct store *s, uint64_t owner, struct data_key 
     return OK;
 }
 
+/* ---- and let go ---- */
+static bool is_in_use(const struct store *s, const struct data_key *key)
+{
+    bool is = key->n_live > 0;
+    for (uint32_t i = 0; !is && i < STORE_SEALINGS_MAX; i++)
+        is = s->sealings[i].key.number == key->number;
+    return is;
+}
+
+/* The keys of all records of data keys that are needed, as a table; false: out of memory. */
+static bool find_needed(const struct store *s, struct table *needed)
+{
+    for (uint32_t i = 0; i < s->keyring.n; i++) {
+        struct digest name = seal_record_key(s->keyring.keys[i].number);
+        if (!is_in_use(s, &s->keyring.keys[i]))
+            continue;
+        uint32_t id = table_add(needed, &name);
+        if (id == TABLE_NONE)
+            return false;
+        table_at(needed, id)->kind = RECORD_KEY;
+    }
+    return true;
+}
+
+void sealed_drop_unused(struct store *s)
+{
+    struct table needed = {0};
+    /* Rows without a segment may come back when the disk is well again, and need theirs. */
+    if (s->stat.n_records[RECORD_KEY] == 0 || s->n_bad_segments > 0 || s->n_bad_rows > 0)
+        return;
+    bool is_known = find_needed(s, &needed);
+    for (uint32_t id = 0; is_known && id < s->table.n_used; id++) {
+        const struct entry *entry = table_at(&s->table, id);
+        if (entry->kind != RECORD_KEY || table_find(&needed, &entry->key) != TABLE_NONE)
+            continue;
+        struct item item = {.r = {.kind = RECORD_TOMBSTONE, .key = entry->key}};
+        struct err none;
+        enum status st = record_shape(&item.r, NULL, &none);
+        CHECK(st == OK);
+        commit_write(s, &item, 1);
+        commit_publish(s, &item, 1);
+        if (item.state != ITEM_SYNCED)
+            break; /* the next collection tries again */
+    }
+    table_release(&needed);
+    pthread_mutex_lock(&s->lock);
+    for (uint32_t i = 0; i < s->keyring.n; i++) {
+        struct data_key *key = &s->keyring.keys[i];
+        if (is_known && key->is_open && !is_in_use(s, key)) {
+            OPENSSL_cleanse(key->key, sizeof key->key);
+            key->is_open = false;
+        }
+    }
+    pthread_mutex_unlock(&s->lock);
+}
+
 /* ---- writing ---- */
 /* The item's record as it will lie on disk; *block: memory to be freed after the write. */
 static enum status seal_item(struct store *s, struct item *item, const struct data_key *key,

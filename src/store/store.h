@@ -108,6 +108,8 @@ struct store_pin {
     const uint8_t *payload; /* in the map; chunks follow each other, each 64-aligned.  4 KiB aligned
                              * from 64 KiB on; smaller payloads share the head's 4 KiB */
     uint64_t payload_len;
+    uint64_t record_bytes; /* in all, head included */
+    uint64_t last_used_ms; /* unix; as of the look-up */
     void *hold;
     uint64_t at;    /* of the record in its segment */
     bool is_unread; /* given by store_get_unread: of meta, chain, parent, layout, depth and chunks
@@ -189,6 +191,7 @@ struct store_stat {
     uint64_t n_segments, segment_bytes, index_bytes;
     uint64_t max_bytes, free_bytes;
     uint64_t n_quarantined;
+    uint64_t n_unreadable; /* segments, and rows of the index, that the open could make no use of */
     uint64_t n_evicted, evicted_bytes, n_compacted, compacted_bytes; /* since open */
     uint64_t written_bytes, n_syncs, n_failed_syncs; /* since open; to segments … */
     uint64_t written_by_kind[RECORD_KIND_LAST + 1];  /* … of new records */

@@ -212,6 +212,9 @@ void follow_refresh(struct store *s);
 /* E_DENIED: the store's data keys were wrapped by another file key; or there are some, none was
  * given, and the store is open for writing. */
 NODISCARD enum status sealed_check_file_key(struct store *s, struct err *e);
+/* Deletes the data keys that no record needs any more: what was erased cannot be read then, even
+ * where its bytes still are. */
+void sealed_drop_unused(struct store *s);
 /* Encrypts an item that is to be written; *block is the caller's to free after the write. */
 void sealed_fill(struct store *s, struct item *item, const struct store_put *put, void **block);
 /* Gives a pin memory of its own, with meta decrypted.  E_DENIED, E_NOT_FOUND: no key for it. */

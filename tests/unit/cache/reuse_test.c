@@ -558,6 +558,51 @@ static void test_damaged_head_of_unread_page(void **state)
     mem_free(t);
 }
 
+/* Many conversations beneath one prompt, in this process and after a restart: each finds its own
+ * pages, and one that is new finds the conversation that begins most like it. */
+static void test_many_beneath_one_prompt(void **state)
+{
+    (void)state;
+    enum { N = 300, PROMPT = 128, LENGTH = 200 };
+    struct rig r = {0};
+    rig_temp_dir(&r);
+    rig_open(&r);
+    uint32_t *prompt = rig_tokens(7, PROMPT), *all[N];
+    for (uint32_t i = 0; i < N; i++) {
+        all[i] = rig_tokens(1000 + i, LENGTH);
+        memcpy(all[i], prompt, PROMPT * sizeof *prompt);
+        rig_request(&r, all[i], LENGTH, 64, NULL, 0);
+        rig_flush(&r);
+    }
+    for (uint32_t visit = 0; visit < 2; visit++) {
+        for (uint32_t i = visit; i < N; i += 37) {
+            assert_int_equal(rig_request(&r, all[i], LENGTH, 64, NULL, 0).resume, LENGTH);
+            uint32_t at = PROMPT + 1 + i % 60, old = all[i][at], best = 0;
+            all[i][at] ^= 1;
+            for (uint32_t k = 0; k < N; k++) {
+                uint32_t n = 0;
+                for (; n < LENGTH && (k != i || n < at) && all[k][n] == all[i][n]; n++)
+                    ;
+                best = n > best ? n : best;
+            }
+            struct cache_request q = {.tokens = all[i], .n_tokens = LENGTH, .max_resume = LENGTH};
+            struct cache_explanation x;
+            struct err e;
+            assert_int_equal(cache_explain(r.cache, &q, &x, &e), OK);
+            assert_int_equal(x.match.matched, best);
+            mem_free(x.pages);
+            all[i][at] = old;
+        }
+        rig_close(&r);
+        rig_open(&r);
+    }
+    rig_close(&r);
+    rig_remove_dir(&r);
+    for (uint32_t i = 0; i < N; i++)
+        mem_free(all[i]);
+    mem_free(prompt);
+}
+
 /* Random conversations: grow, branch, repeat, restart; every page seen is checked by the rig. */
 static void test_random_tree(void **state)
 {
@@ -614,6 +659,7 @@ int main(void)
         cmocka_unit_test_prestate(test_restart, &no),
         cmocka_unit_test_prestate(test_restart, &yes),
         cmocka_unit_test(test_memory_returns),
+        cmocka_unit_test(test_many_beneath_one_prompt),
         cmocka_unit_test_prestate(test_damaged_head_of_unread_page, &no),
         cmocka_unit_test_prestate(test_damaged_head_of_unread_page, &yes),
         cmocka_unit_test_prestate(test_random_tree, &no),

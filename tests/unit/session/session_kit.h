@@ -26,23 +26,48 @@ static const struct digest kit_root __attribute__((unused)) = {{7}}; /* of all t
 
 struct kit {
     char dir[64];
-    uint64_t segment_bytes; /* 0: the default */
+    uint64_t segment_bytes;  /* 0: the default */
+    const struct os_fs *fs;  /* where the store is; NULL: the real one */
+    void (*around)(bool on); /* called before and after each call of the room; may be NULL */
     struct store *store;
     struct sessions *b;
 };
 
-static inline void kit_open(struct kit *k, bool is_read_only)
+static inline void kit_around(const struct kit *k, bool on)
 {
-    struct err e = {0};
+    if (k->around)
+        k->around(on);
+}
+
+static inline const struct os_fs *kit_fs(const struct kit *k)
+{
+    return k->fs ? k->fs : os_fs_real();
+}
+
+static inline enum status kit_try_open(struct kit *k, bool is_read_only, struct err *e)
+{
     struct store_options options = {.max_bytes = 1u << 30,
                                     .is_read_only = is_read_only,
                                     .keep_free_bytes = 1,
                                     .segment_bytes = k->segment_bytes};
-    if (store_open(os_fs_real(), k->dir, &options, &k->store, &e) != OK)
-        fail_msg("store_open: %s", e.msg);
+    kit_around(k, true);
+    enum status st = store_open(kit_fs(k), k->dir, &options, &k->store, e);
     struct sessions_options so = {.store = k->store, .is_read_only = is_read_only};
-    if (sessions_open(&so, &k->b, &e) != OK)
-        fail_msg("sessions_open: %s", e.msg);
+    if (st == OK)
+        st = sessions_open(&so, &k->b, e);
+    if (st != OK) {
+        store_close(k->store);
+        k->store = NULL;
+    }
+    kit_around(k, false);
+    return st;
+}
+
+static inline void kit_open(struct kit *k, bool is_read_only)
+{
+    struct err e = {0};
+    if (kit_try_open(k, is_read_only, &e) != OK)
+        fail_msg("open: %s", e.msg);
 }
 
 static inline void kit_close(struct kit *k)
@@ -135,7 +160,9 @@ static inline enum status kit_keep(struct kit *k, struct kit_turn *t, struct err
         .end_of = kit_end_of,
         .arg = t,
         .origin = {.root = {{7}}, .model = "model \"m\"", .kv_type = "f16"}};
+    kit_around(k, true);
     enum status st = sessions_keep(k->b, &turn, e);
+    kit_around(k, false);
     arena_release(&a);
     mem_free(tokens);
     return st;
@@ -182,7 +209,9 @@ static inline enum status kit_command(struct kit *k, uint32_t tenant, const char
     buf_init(&out, 1u << 26);
     if (json_parse(slice_of(json), &a, &v, &e) != OK)
         fail_msg("%s: %s", json, e.msg);
+    kit_around(k, true);
     enum status st = sessions_command(k->b, tenant, v, &out, &e);
+    kit_around(k, false);
     if (st == OK)
         snprintf(text, size, "%.*s", (int)out.len, out.ptr);
     else

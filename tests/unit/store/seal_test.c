@@ -276,14 +276,61 @@ static void test_changed_bytes(void **state)
     kit_remove(dir);
 }
 
+static uint64_t n_keys(struct store *s)
+{
+    struct store_stat stat;
+    store_stat(s, &stat);
+    return stat.n_records[RECORD_KEY];
+}
+
+/* A data key that no record needs any more goes with the next collection, and stays gone. */
+static void test_unused_keys(void **state)
+{
+    (void)state;
+    char dir[256];
+    struct err e;
+    kit_dir(dir);
+    struct store_options options = with_key(file_key);
+    for (uint32_t run = 0; run < 3; run++) { /* two owners: two keys a run */
+        struct store *s = kit_open(dir, &options);
+        put_all(s, run * 10, run * 10 + 10);
+        assert_int_equal(n_keys(s), 2 * run + 2);
+        store_close(s);
+    }
+    struct store *s = kit_open(dir, &options);
+    assert_int_equal(store_collect(s, &e), OK);
+    assert_int_equal(n_keys(s), 6); /* all of them are needed */
+    for (uint32_t i = 0; i < 10; i++) {
+        struct digest key = key_of(i);
+        assert_int_equal(store_delete_wait(s, &key, &e), OK);
+    }
+    struct digest one = key_of(10); /* its owner's key has others to serve */
+    assert_int_equal(store_delete_wait(s, &one, &e), OK);
+    assert_int_equal(store_collect(s, &e), OK);
+    assert_int_equal(n_keys(s), 4);
+    put_all(s, 0, 2); /* a key of this run serves what comes */
+    for (uint32_t i = 11; i < 30; i++)
+        must_have(s, i, true);
+    assert_int_equal(store_collect(s, &e), OK);
+    store_close(s);
+    assert_int_equal(store_rebuild(os_fs_real(), dir, &e), OK);
+    s = kit_open(dir, &options);
+    assert_int_equal(n_keys(s), 6);
+    for (uint32_t i = 11; i < 30; i++)
+        must_have(s, i, true);
+    must_have(s, 0, true);
+    store_close(s);
+    assert_int_equal(kit_verify(dir), 0);
+    kit_remove(dir);
+}
+
 int main(void)
 {
     kit_quiet();
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_nothing_in_clear),
-        cmocka_unit_test(test_without_the_key),
-        cmocka_unit_test(test_neighbours),
-        cmocka_unit_test(test_changed_bytes),
+        cmocka_unit_test(test_nothing_in_clear), cmocka_unit_test(test_without_the_key),
+        cmocka_unit_test(test_neighbours),       cmocka_unit_test(test_changed_bytes),
+        cmocka_unit_test(test_unused_keys),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
