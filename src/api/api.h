@@ -37,6 +37,8 @@ enum api_serves {
     API_SESSION,
     API_SESSION_DELETE,
     API_SESSION_CHANGE, /* the path's last word says how */
+    API_ANSWER,         /* api_answer, by the row's dialect */
+    API_SLOT,           /* of llama-server's; the query says what to do with it */
     API_METRICS,
     API_HEALTH, /* may it be sent requests? */
     API_ALIVE,  /* does it answer at all? */
@@ -146,6 +148,19 @@ NODISCARD enum status api_response_write(struct buf *out, const struct api_conte
                                          struct slice id, const struct json *shown,
                                          struct api_error *error);
 void api_response_write_deleted(struct buf *out, struct slice id);
+
+/* ---- answers that need no generation ---- */
+struct api_ask {
+    struct engine *engine;
+    const struct engine_info *info;
+    struct api_context context;
+    struct slice id, query, body; /* id: what stood for {id} in the path */
+    uint32_t tenant;
+    bool is_admin;
+};
+/* Of a row that serves API_ANSWER: the whole reply, JSON, into out. */
+NODISCARD enum status api_answer(const struct api_dialect *dialect, const struct api_ask *ask,
+                                 struct buf *out, struct api_error *error);
 
 /* ---- what is here ---- */
 void api_models_write(struct buf *out, const struct engine_info *info, const char *name);

@@ -76,6 +76,8 @@ struct api_choice {
     enum finish_reason finish;
     struct slice stop;           /* the stop string that ended it, else empty */
     struct buf logprobs;         /* JSON of the tokens not yet shown (stream) or all (whole) */
+    struct buf token_ids;        /* c->keeps_tokens: "1,2,3", those not yet shown (stream) or all */
+    uint32_t n_tokens;           /* generated so far */
     struct buf more_logprobs[3]; /* text completions keep four arrays: API_LOGPROBS_* */
     size_t text_bytes;           /* read so far, for text_offset */
     uint32_t n_reasoning_tokens;
@@ -117,6 +119,12 @@ struct api_call {
     uint32_t n_prompts, n_per_prompt, n_choices, n_unfinished;
     const struct json *prompts; /* [n_prompts] of the body, in the first request's arena; or NULL */
     struct slice *echoes;       /* [n_prompts], or NULL */
+    struct slice *prompt_texts; /* [n_prompts] where replies tell them, or NULL */
+    bool keeps_tokens;          /* ids, in choice.token_ids */
+    const struct json *shown; /* c->arena: names of the members that the reply may have, or NULL */
+    int32_t slot;             /* that the client named, or −1 */
+    struct sampler_params sampling; /* that were used, and how long, where the reply tells */
+    uint32_t max_tokens;
     bool wants_logprobs;
     uint32_t n_top_logprobs;
 
@@ -127,6 +135,7 @@ struct api_call {
     bool is_begun;
     uint32_t n_done; /* prompts */
     struct engine_usage usage;
+    struct engine_usage *usages; /* [n_prompts] each one's own */
 };
 
 /* How items become bytes.  Any may be NULL: nothing to say.  Of a stream: all but whole; of a whole
@@ -151,6 +160,17 @@ struct api_writer {
     void (*error)(struct api_call *c, const struct api_error *error, struct buf *out);
 };
 
+/* A reply that needs no generation, in the making: one JSON value. */
+struct inquiry {
+    const struct api_ask *ask;
+    struct arena *arena; /* of the parsed body */
+    struct json_writer w;
+};
+/* Instead of an answer: an error with this status. */
+void answer_refuse(struct fields *f, int http, const char *code, const char *message);
+/* From what the engine said. */
+void answer_fail(struct fields *f, const struct err *e);
+
 struct api_dialect {
     const char *name;      /* in docs */
     const char *family;    /* rows of one table in docs */
@@ -162,10 +182,15 @@ struct api_dialect {
                  struct engine_request *r);
     const struct api_writer *writer;
     void (*error)(struct buf *out, const struct api_error *x);
-    void (*count)(struct buf *out, uint32_t n_tokens); /* of endpoints that count only, or NULL */
-    const struct field_set *const *fields;             /* NULL at the end */
+    void (*count)(struct buf *out, uint32_t n_tokens);  /* of endpoints that count only, or NULL */
+    void (*answer)(struct fields *f, struct inquiry *a); /* of API_ANSWER, or NULL */
+    bool is_for_admins;                                 /* of answer */
+    const struct field_set *const *fields;              /* NULL at the end */
 };
 
+extern const struct api_dialect dialect_llama_completion, dialect_llama_infill,
+    dialect_llama_tokenize, dialect_llama_detokenize, dialect_llama_template, dialect_llama_props,
+    dialect_llama_slots, dialect_llama_slot, dialect_llama_lora, dialect_llama_rerank;
 extern const struct api_dialect dialect_openai_chat, dialect_openai_text, dialect_anthropic,
     dialect_anthropic_count, dialect_openai_responses, dialect_openai_responses_count,
     dialect_kvasir;
@@ -179,6 +204,14 @@ void read_refused(struct fields *f, const struct api_dialect *dialect);
 void read_model(struct fields *f, struct api_call *c);
 void read_stops(struct fields *f, const char *name, struct engine_request *r);
 void read_best_of(struct fields *f);
+/* openai_text_request.c: "prompt" of one or several, as text, ids, or both. */
+void read_prompts(struct fields *f, const struct api_context *context, struct api_call *c,
+                  struct engine_request *r);
+/* The prompts' texts in c's arena, [n_prompts]; NULL: failed. */
+struct slice *prompt_texts(struct fields *f, const struct api_context *context, struct api_call *c,
+                           const char *name);
+extern const struct field_set *const fields_openai_chat[]; /* NULL at the end */
+
 /* turns.c: r->turns and c->conversation */
 void read_turns(struct api_call *c, struct engine_request *r);
 
@@ -222,6 +255,11 @@ const char *openai_finish(const struct api_choice *choice);
 void openai_stream_error(struct api_call *c, const struct api_error *error, struct buf *out);
 void openai_error(struct buf *out, const struct api_error *x); /* error.c */
 void anthropic_error(struct buf *out, const struct api_error *x);
+void llama_error(struct buf *out, const struct api_error *x);
+/* llama_reply.c: members of the open object. */
+void llama_write_params(struct json_writer *w, const struct sampler_params *p, uint32_t max_tokens);
+/* openai_chat_reply.c: "prompt_progress" */
+void write_prompt_progress(struct json_writer *w, const struct engine_event *ev);
 
 /* usage.c: members of the open object.  write_usage: "usage", "timings", "seed", "kvasir". */
 void write_usage(struct json_writer *w, const struct api_call *c, const struct engine_usage *u);
@@ -237,6 +275,8 @@ void logprobs_add_chat(const struct api_call *c, struct api_choice *choice,
                        const struct engine_event *ev);
 void logprobs_add_text(const struct api_call *c, struct api_choice *choice,
                        const struct engine_event *ev);
+void logprobs_add_llama(const struct api_call *c, struct api_choice *choice,
+                        const struct engine_event *ev); /* likewise, with ids */
 /* Items keep their own: c->keeps_item_logprobs.  Writes those of the last piece, or all. */
 void logprobs_write_list(struct json_writer *w, const struct api_call *c, struct api_choice *choice,
                          const struct api_item *item, bool is_all);

@@ -81,13 +81,15 @@ enum status call_make_choices(struct api_call *c, struct api_error *error)
 {
     c->n_choices = c->n_prompts * c->n_per_prompt;
     c->choices = mem_try_new(c->n_choices, sizeof *c->choices);
-    if (!c->choices)
+    c->usages = mem_try_new(c->n_prompts, sizeof *c->usages);
+    if (!c->choices || !c->usages)
         return api_error_set(error, E_NOMEM, NULL, "out of memory");
     c->n_unfinished = c->n_choices;
     for (uint32_t i = 0; i < c->n_choices; i++) {
         struct api_choice *choice = &c->choices[i];
         choice->index = i;
         buf_init(&choice->logprobs, API_REPLY_BYTES_MAX);
+        buf_init(&choice->token_ids, API_REPLY_BYTES_MAX);
         for (size_t j = 0; j < 3; j++)
             buf_init(&choice->more_logprobs[j], API_REPLY_BYTES_MAX);
     }
@@ -112,6 +114,7 @@ enum status api_call_new(const struct api_dialect *dialect, struct slice body, s
         return api_error_set(error, E_NOMEM, NULL, "out of memory");
     c->dialect = dialect;
     c->n_prompts = c->n_per_prompt = 1;
+    c->slot = -1;
     c->created_unix_s = context->now_unix_s;
     c->tokenizer = context->tokenizer;
     arena_init(&c->arena, CALL_ARENA_BYTES);
@@ -128,6 +131,9 @@ enum status api_call_new(const struct api_dialect *dialect, struct slice body, s
         api_call_free(c);
         return st;
     }
+    c->sampling = r->sampling;
+    c->sampling.bias = NULL; /* the request's */
+    c->max_tokens = r->max_tokens;
     r->session = c->session;
     r->previous = c->previous;
     if (c->stores)
@@ -145,6 +151,7 @@ void api_call_free(struct api_call *c)
         for (size_t j = 0; j < 3; j++)
             buf_release(&c->choices[i].more_logprobs[j]);
         buf_release(&c->choices[i].logprobs);
+        buf_release(&c->choices[i].token_ids);
         for (uint32_t j = 0; j < c->choices[i].n_items; j++) {
             buf_release(&c->choices[i].items[j].text);
             buf_release(&c->choices[i].items[j].name);
@@ -153,6 +160,7 @@ void api_call_free(struct api_call *c)
         mem_free(c->choices[i].items);
     }
     mem_free(c->choices);
+    mem_free(c->usages);
     buf_release(&c->chunk);
     buf_release(&c->head);
     arena_release(&c->arena);

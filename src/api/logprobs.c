@@ -35,18 +35,28 @@ static uint32_t n_shown(const struct api_call *c, const struct sampled *s)
     return s->n_top < c->n_top_logprobs ? s->n_top : c->n_top_logprobs;
 }
 
+static void add_id(struct json_writer *w, uint32_t token, bool has_ids)
+{
+    if (!has_ids)
+        return;
+    jw_key(w, "id");
+    jw_int(w, token);
+}
+
 static void add_chat(const struct api_call *c, struct api_choice *choice, uint32_t token,
-                     const struct sampled *s)
+                     const struct sampled *s, bool has_ids)
 {
     struct json_writer w;
     separate(&choice->logprobs);
     jw_init(&w, &choice->logprobs);
     jw_begin_object(&w);
+    add_id(&w, token, has_ids);
     add_token(&w, piece_of(c, token), s->logprob);
     jw_key(&w, "top_logprobs");
     jw_begin_array(&w);
     for (uint32_t i = 0; i < n_shown(c, s); i++) {
         jw_begin_object(&w);
+        add_id(&w, s->top_tokens[i], has_ids);
         add_token(&w, piece_of(c, s->top_tokens[i]), s->top_logprobs[i]);
         jw_end_object(&w);
     }
@@ -91,7 +101,13 @@ static void add_text(const struct api_call *c, struct api_choice *choice, uint32
 void logprobs_add_chat(const struct api_call *c, struct api_choice *choice,
                        const struct engine_event *ev)
 {
-    add_chat(c, choice, ev->token, ev->sampled);
+    add_chat(c, choice, ev->token, ev->sampled, false);
+}
+
+void logprobs_add_llama(const struct api_call *c, struct api_choice *choice,
+                        const struct engine_event *ev)
+{
+    add_chat(c, choice, ev->token, ev->sampled, true);
 }
 
 void logprobs_add_text(const struct api_call *c, struct api_choice *choice,

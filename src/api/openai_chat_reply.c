@@ -45,6 +45,21 @@ void openai_usage_chunk(struct api_call *c, struct buf *out)
 }
 
 /* llama-server's shape: processed counts what was reused too, time_ms what is computed now. */
+void write_prompt_progress(struct json_writer *w, const struct engine_event *ev)
+{
+    jw_key(w, "prompt_progress");
+    jw_begin_object(w);
+    jw_key(w, "total");
+    jw_int(w, ev->total);
+    jw_key(w, "cache");
+    jw_int(w, (int64_t)ev->usage->memory_tokens + ev->usage->disk_tokens);
+    jw_key(w, "processed");
+    jw_int(w, ev->done);
+    jw_key(w, "time_ms");
+    jw_double(w, ev->usage->prefill_ms);
+    jw_end_object(w);
+}
+
 void openai_progress(struct api_call *c, const struct engine_event *ev, struct buf *out)
 {
     struct json_writer w;
@@ -52,17 +67,7 @@ void openai_progress(struct api_call *c, const struct engine_event *ev, struct b
     jw_key(&w, "choices");
     jw_begin_array(&w);
     jw_end_array(&w);
-    jw_key(&w, "prompt_progress");
-    jw_begin_object(&w);
-    jw_key(&w, "total");
-    jw_int(&w, ev->total);
-    jw_key(&w, "cache");
-    jw_int(&w, (int64_t)ev->usage->memory_tokens + ev->usage->disk_tokens);
-    jw_key(&w, "processed");
-    jw_int(&w, ev->done);
-    jw_key(&w, "time_ms");
-    jw_double(&w, ev->usage->prefill_ms);
-    jw_end_object(&w);
+    write_prompt_progress(&w, ev);
     jw_end_object(&w);
     chunk_send(c, out);
 }

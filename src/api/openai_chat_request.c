@@ -224,13 +224,13 @@ static const struct api_field own_fields[] = {
     {"web_search_options", FIELD_REFUSED, "", "{\"search_context_size\":\"low\"}", NULL},
 };
 static const struct field_set own = FIELD_SET(own_fields);
-static const struct field_set *const all_fields[] = {&own,
-                                                     &fields_format,
-                                                     &fields_common,
-                                                     &fields_sampling,
-                                                     &fields_openai_inert,
-                                                     &fields_llama_refused,
-                                                     NULL};
+const struct field_set *const fields_openai_chat[] = {&own,
+                                                      &fields_format,
+                                                      &fields_common,
+                                                      &fields_sampling,
+                                                      &fields_openai_inert,
+                                                      &fields_llama_refused,
+                                                      NULL};
 
 static void read_modalities(struct fields *f)
 {
@@ -276,4 +276,4 @@ const struct api_dialect dialect_openai_chat = {.name = "chat completions",
                                                 .read = read_chat,
                                                 .writer = &writer_openai_chat,
                                                 .error = openai_error,
-                                                .fields = all_fields};
+                                                .fields = fields_openai_chat};

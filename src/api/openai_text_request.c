@@ -3,58 +3,81 @@
  * old logprobs. */
 #include "api/api_int.h"
 
-static void read_token_ids(struct fields *f, const struct json *v, uint32_t n_vocab,
-                           struct engine_request *r)
+static bool add_item(struct fields *f, const struct json *v, size_t i, uint32_t n_vocab,
+                     const struct tokenizer *t, struct token_list *ids)
 {
-    if (v->count > API_PROMPT_TOKENS_MAX) {
-        field_fail(f, E_LIMIT, "prompt", "%zu tokens, at most %u", v->count, API_PROMPT_TOKENS_MAX);
-        return;
+    struct err e = {.code = OK};
+    if (v->kind == JSON_INT && v->integer >= 0 && v->integer < n_vocab) {
+        if (token_list_add(ids, (uint32_t)v->integer) != OK)
+            field_fail(f, E_NOMEM, "prompt", "out of memory");
+    } else if (v->kind == JSON_STRING && t) {
+        struct encode_flags flags = {.add_special = i == 0, .parse_special = true};
+        if (tokenizer_encode(t, v->text, flags, ids, &e) != OK)
+            field_fail(f, e.code, "prompt", "%s", e.msg);
+    } else {
+        field_fail(f, E_INVALID, "prompt", "item %zu is not a token id from 0 to %u", i,
+                   n_vocab - 1);
     }
-    uint32_t *ids = arena_alloc(&r->arena, v->count, sizeof *ids);
-    if (!ids) {
-        field_fail(f, E_NOMEM, "prompt", "out of memory");
-        return;
-    }
-    for (size_t i = 0; i < v->count; i++) {
-        const struct json *id = &v->items[i];
-        if (id->kind != JSON_INT || id->integer < 0 || id->integer >= n_vocab) {
-            field_fail(f, E_INVALID, "prompt", "item %zu is not a token id from 0 to %u", i,
-                       n_vocab - 1);
-            return;
-        }
-        ids[i] = (uint32_t)id->integer;
+    return f->status == OK;
+}
+
+/* Token ids, and texts among them. */
+static void read_token_ids(struct fields *f, const struct json *v, uint32_t n_vocab,
+                           const struct tokenizer *t, struct engine_request *r)
+{
+    struct token_list list = {0};
+    uint32_t *ids = NULL;
+    for (size_t i = 0; i < v->count && add_item(f, &v->items[i], i, n_vocab, t, &list); i++)
+        if (list.count > API_PROMPT_TOKENS_MAX)
+            field_fail(f, E_LIMIT, "prompt", "over %u tokens", API_PROMPT_TOKENS_MAX);
+    if (f->status == OK) {
+        ids = arena_alloc(&r->arena, list.count ? list.count : 1, sizeof *ids);
+        if (!ids)
+            field_fail(f, E_NOMEM, "prompt", "out of memory");
+        else if (list.count)
+            memcpy(ids, list.ids, list.count * sizeof *ids);
     }
     r->kind = PROMPT_TOKENS;
     r->tokens = ids;
-    r->n_tokens = (uint32_t)v->count;
+    r->n_tokens = ids ? (uint32_t)list.count : 0;
+    token_list_release(&list);
 }
 
 static void read_prompt(struct fields *f, const struct json *v, uint32_t n_vocab,
-                        struct engine_request *r)
+                        const struct tokenizer *t, struct engine_request *r)
 {
     if (v && v->kind == JSON_STRING) {
         r->kind = PROMPT_TEXT;
         r->text = v->text;
     } else if (v && v->kind == JSON_ARRAY && v->count > 0) {
-        read_token_ids(f, v, n_vocab, r);
+        read_token_ids(f, v, n_vocab, t, r);
     } else {
         field_fail(f, E_INVALID, "prompt",
                    "must be a string, an array of token ids, or an array of these");
     }
 }
 
-/* "text", [1, 2, 3], or an array of either: several prompts.  The first goes into r, the others are
- * checked here and made by api_call_prompt. */
-static void read_prompts(struct fields *f, const struct api_context *context, struct api_call *c,
-                         struct engine_request *r)
+/* An array of prompts, not one of token ids and texts. */
+static bool is_list(const struct json *v)
+{
+    if (!v || v->kind != JSON_ARRAY || v->count == 0)
+        return false;
+    for (size_t i = 0; i < v->count; i++)
+        if (v->items[i].kind != JSON_STRING && v->items[i].kind != JSON_ARRAY)
+            return false;
+    return true;
+}
+
+/* "text", [1, 2, "text", 3], or an array of either: several prompts.  The first goes into r, the
+ * others are checked here and made by api_call_prompt. */
+void read_prompts(struct fields *f, const struct api_context *context, struct api_call *c,
+                  struct engine_request *r)
 {
     const struct json *v = field(f, "prompt");
     if (f->status != OK)
         return;
-    bool is_list = v && v->kind == JSON_ARRAY && v->count > 0 &&
-                   (v->items[0].kind == JSON_STRING || v->items[0].kind == JSON_ARRAY);
-    if (!is_list) {
-        read_prompt(f, v, context->n_vocab, r);
+    if (!is_list(v)) {
+        read_prompt(f, v, context->n_vocab, c->tokenizer, r);
         c->prompts = v;
         return;
     }
@@ -65,7 +88,7 @@ static void read_prompts(struct fields *f, const struct api_context *context, st
     c->prompts = v->items;
     c->n_prompts = (uint32_t)v->count;
     for (size_t i = v->count; i-- > 0 && f->status == OK;)
-        read_prompt(f, &v->items[i], context->n_vocab, r); /* the first one stays */
+        read_prompt(f, &v->items[i], context->n_vocab, c->tokenizer, r); /* the first one stays */
 }
 
 static struct slice copy_slice(struct arena *a, struct slice s)
@@ -99,7 +122,7 @@ enum status api_call_prompt(const struct api_call *c, uint32_t prompt,
     r->text = (struct slice){"", 0};
     r->tokens = NULL;
     r->n_tokens = 0;
-    read_prompt(&f, &c->prompts[prompt], UINT32_MAX, r);
+    read_prompt(&f, &c->prompts[prompt], UINT32_MAX, c->tokenizer, r);
     if (r->kind == PROMPT_TEXT)
         r->text = copy_slice(&r->arena, r->text);
     r->grammar = copy_slice(&r->arena, first->grammar);
@@ -118,37 +141,41 @@ enum status api_call_prompt(const struct api_call *c, uint32_t prompt,
     return f.status;
 }
 
-static struct slice echo_of(struct fields *f, const struct api_context *context, struct api_call *c,
-                            const struct json *prompt)
+static struct slice text_of_prompt(struct fields *f, const struct api_context *context,
+                                   struct api_call *c, const struct json *prompt, const char *name)
 {
     struct buf b;
     buf_init(&b, JSON_BYTES_MAX);
     if (prompt->kind == JSON_STRING)
         buf_add_slice(&b, prompt->text);
-    for (size_t i = 0; prompt->kind == JSON_ARRAY && i < prompt->count; i++)
-        buf_add_slice(
-            &b, tokenizer_piece(context->tokenizer, (uint32_t)prompt->items[i].integer, true));
+    for (size_t i = 0; prompt->kind == JSON_ARRAY && i < prompt->count; i++) {
+        const struct json *item = &prompt->items[i];
+        buf_add_slice(&b, item->kind == JSON_STRING
+                              ? item->text
+                              : tokenizer_piece(context->tokenizer, (uint32_t)item->integer, true));
+    }
     char *text = b.failed ? NULL : arena_text(&c->arena, buf_slice(&b).ptr, b.len);
     size_t len = b.len;
     if (!text)
-        field_fail(f, E_LIMIT, "echo", "the prompt is too large to be repeated");
+        field_fail(f, E_LIMIT, name, "the prompt is too large to be repeated");
     buf_release(&b);
     return (struct slice){text ? text : "", text ? len : 0};
 }
 
-static void set_echoes(struct fields *f, const struct api_context *context, struct api_call *c)
+struct slice *prompt_texts(struct fields *f, const struct api_context *context, struct api_call *c,
+                           const char *name)
 {
-    c->echoes = arena_alloc(&c->arena, c->n_prompts, sizeof *c->echoes);
-    if (!c->echoes) {
-        field_fail(f, E_NOMEM, "echo", "out of memory");
-        return;
-    }
-    for (uint32_t i = 0; i < c->n_prompts && f->status == OK; i++)
-        c->echoes[i] = echo_of(f, context, c, &c->prompts[i]);
+    struct slice *texts = arena_alloc(&c->arena, c->n_prompts, sizeof *texts);
+    if (!texts)
+        field_fail(f, E_NOMEM, name, "out of memory");
+    for (uint32_t i = 0; texts && i < c->n_prompts && f->status == OK; i++)
+        texts[i] = text_of_prompt(f, context, c, &c->prompts[i], name);
+    return f->status == OK ? texts : NULL;
 }
 
 static const struct api_field own_fields[] = {
-    {"prompt", FIELD_YES, "a string, token ids, or an array of up to 128 of these", "7", NULL},
+    {"prompt", FIELD_YES,
+     "a string, token ids (and strings among them), or an array of up to 128 of these", "7", NULL},
     {"echo", FIELD_YES, "not with logprobs", "7", NULL},
     {"logprobs", FIELD_YES, "0 to 20", "-1", NULL},
     {"suffix", FIELD_REFUSED, "models here go on at the end only", "\"end\"", NULL},
@@ -179,7 +206,7 @@ static void read_text(struct fields *f, const struct api_context *context, struc
     if (is_echo && c->wants_logprobs)
         field_fail(f, E_UNSUPPORTED, "echo", "together with logprobs is not supported yet");
     if (is_echo && f->status == OK)
-        set_echoes(f, context, c);
+        c->echoes = prompt_texts(f, context, c, "echo");
     read_common(f, c, r);
     read_sampling(f, context, r);
     read_best_of(f);

@@ -285,6 +285,7 @@ static void add_usage(struct engine_usage *sum, const struct engine_usage *u, bo
 static void on_started(struct api_call *c, uint32_t prompt, const struct engine_event *ev,
                        struct buf *out)
 {
+    c->usages[prompt] = *ev->usage;
     if (!c->is_begun) {
         c->is_begun = true;
         c->usage = *ev->usage;
@@ -324,14 +325,17 @@ static bool has_failed(const struct api_call *c)
 {
     for (uint32_t i = 0; i < c->n_choices; i++) {
         const struct api_choice *choice = &c->choices[i];
-        if (choice->has_failed || choice->logprobs.failed || choice->more_logprobs[0].failed)
+        if (choice->has_failed || choice->logprobs.failed || choice->token_ids.failed ||
+            choice->more_logprobs[0].failed)
             return true;
     }
     return false;
 }
 
-static void on_done(struct api_call *c, const struct engine_event *ev, struct buf *out)
+static void on_done(struct api_call *c, uint32_t prompt, const struct engine_event *ev,
+                    struct buf *out)
 {
+    c->usages[prompt] = *ev->usage;
     add_usage(&c->usage, ev->usage, c->n_done == 0);
     c->n_done++;
     if (c->n_done < c->n_prompts || c->n_unfinished > 0 || has_failed(c))
@@ -347,6 +351,11 @@ static void on_text(struct api_call *c, struct api_choice *choice, const struct 
 {
     if (c->wants_logprobs && ev->sampled && ev->token != TOKEN_NONE && c->dialect->writer->token)
         c->dialect->writer->token(c, choice, ev);
+    if (ev->token != TOKEN_NONE) {
+        choice->n_tokens++;
+        if (c->keeps_tokens)
+            buf_printf(&choice->token_ids, choice->token_ids.len ? ",%u" : "%u", ev->token);
+    }
     bool was_reasoning = c->reads_turns && turn_is_reasoning(&choice->turn);
     read_text(c, choice, ev->text, false, out);
     if (c->reads_turns && (was_reasoning || turn_is_reasoning(&choice->turn)))
@@ -369,7 +378,7 @@ enum status api_reply_event(struct api_call *c, uint32_t prompt, const struct en
         on_finished(c, choice, ev, out);
         break;
     case EVENT_DONE:
-        on_done(c, ev, out);
+        on_done(c, prompt, ev, out);
         break;
     case EVENT_PROGRESS:
         if (c->is_stream && c->wants_progress && c->dialect->writer->progress)

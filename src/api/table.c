@@ -31,6 +31,26 @@ static const struct api_endpoint endpoints[] = {
     {"POST", "/v1/messages", API_GENERATE, ANTHROPIC, false, "messages in, a message out"},
     {"POST", "/v1/messages/count_tokens", API_COUNT, &dialect_anthropic_count, false,
      "how many tokens the prompt has"},
+    {"POST", "/completion", API_GENERATE, &dialect_llama_completion, false,
+     "a prompt goes on; timings and where each token came from"},
+    {"POST", "/completions", API_GENERATE, &dialect_llama_completion, false, "the same"},
+    {"POST", "/infill", API_GENERATE, &dialect_llama_infill, false,
+     "what stands between; 501 where the model has no tokens for it"},
+    {"POST", "/chat/completions", API_GENERATE, CHAT, false, "as /v1/chat/completions"},
+    {"GET", "/models", API_MODELS, CHAT, false, "as /v1/models"},
+    {"POST", "/tokenize", API_ANSWER, &dialect_llama_tokenize, false, "text to token ids"},
+    {"POST", "/detokenize", API_ANSWER, &dialect_llama_detokenize, false, "and back"},
+    {"POST", "/apply-template", API_ANSWER, &dialect_llama_template, false,
+     "messages to the prompt that they would be"},
+    {"GET", "/props", API_ANSWER, &dialect_llama_props, false,
+     "the model, its template and defaults"},
+    {"GET", "/slots", API_ANSWER, &dialect_llama_slots, false,
+     "how many of --parallel are at work"},
+    {"POST", "/slots/{id}", API_SLOT, &dialect_llama_slot, false,
+     "?action=save, restore, erase: the session slot/{id}"},
+    {"GET", "/lora-adapters", API_ANSWER, &dialect_llama_lora, false, "there are none: []"},
+    {"POST", "/rerank", API_ANSWER, &dialect_llama_rerank, false, "501: no model here ranks"},
+    {"POST", "/v1/rerank", API_ANSWER, &dialect_llama_rerank, false, "the same"},
     {"GET", "/v1/sessions", API_SESSIONS, OWN, false,
      "the sessions, newest first, a page at a time"},
     {"GET", "/v1/sessions/{id}", API_SESSION, OWN, false,
@@ -139,12 +159,21 @@ struct family {
     size_t n;
 };
 
+/* Another path of the same. */
+static bool has_column(const struct family *f, const struct api_endpoint *at)
+{
+    for (size_t i = 0; i < f->n; i++)
+        if (f->columns[i]->dialect == at->dialect)
+            return true;
+    return false;
+}
+
 static struct family family_of(const char *name)
 {
     struct family f = {.name = name};
     for (size_t i = 0; i < ARRAY_COUNT(endpoints); i++)
-        if (strcmp(endpoints[i].method, "POST") == 0 && endpoints[i].dialect->read &&
-            strcmp(endpoints[i].dialect->family, name) == 0)
+        if (strcmp(endpoints[i].method, "POST") == 0 && endpoints[i].dialect->fields[0] &&
+            strcmp(endpoints[i].dialect->family, name) == 0 && !has_column(&f, &endpoints[i]))
             f.columns[f.n++] = &endpoints[i];
     return f;
 }

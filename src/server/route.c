@@ -22,6 +22,27 @@ static void serve_health(const struct visit *v)
     reply_json(v->x, is_draining ? 503 : 200, &b);
 }
 
+static void serve_answer(const struct visit *v)
+{
+    struct api_ask ask = {.engine = v->server->engine,
+                          .info = v->server->info,
+                          .context = server_context(v->server),
+                          .id = v->id,
+                          .query = http_query(v->x),
+                          .body = http_body(v->x),
+                          .tenant = v->tenant,
+                          .is_admin = v->is_admin};
+    struct api_error error = {0};
+    struct buf b;
+    buf_init(&b, API_REPLY_BYTES_MAX);
+    if (api_answer(v->endpoint->dialect, &ask, &b, &error) == OK) {
+        reply_json(v->x, 200, &b);
+    } else {
+        buf_release(&b);
+        route_error(v->x, v->endpoint->dialect, &error);
+    }
+}
+
 static void serve_alive(const struct visit *v)
 {
     struct buf b;
@@ -119,6 +140,8 @@ static void (*const functions[API_SERVES_COUNT])(const struct visit *) = {
     [API_MODELS] = serve_models,
     [API_MODEL] = serve_model,
     [API_STATS] = serve_stats,
+    [API_ANSWER] = serve_answer,
+    [API_SLOT] = slots_post,
     [API_METRICS] = serve_metrics,
     [API_HEALTH] = serve_health,
     [API_ALIVE] = serve_alive,

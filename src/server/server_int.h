@@ -81,6 +81,13 @@ void sessions_show(const struct visit *v);
 void sessions_remove(const struct visit *v);
 void sessions_post(const struct visit *v);
 
+/* slots.c: llama-server's, as names of sessions */
+void slots_post(const struct visit *v);
+
+/* query.c */
+/* The value of a key in the query, decoded, in the arena; {NULL, 0}: absent. */
+struct slice query_value(struct arena *a, struct slice query, const char *key);
+
 /* page.c */
 struct slice page_html(void);
 

@@ -17,7 +17,7 @@ static struct engine *engine;
 static int set_up(void **state)
 {
     (void)state;
-    fake_script = (struct fake_script){.pieces = {"a"}, .n_pieces = 1};
+    fake_script = (struct fake_script){.pieces = {"a"}, .n_pieces = 1, .has_fill = true};
     engine = fake_engine_new();
     return 0;
 }
@@ -39,6 +39,11 @@ static const struct {
     {"/v1/completions", "{\"prompt\":\"hi\""},
     {"/v1/messages", "{\"max_tokens\":5,\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]"},
     {"/v1/messages/count_tokens", "{\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]"},
+    {"/completion", "{\"prompt\":\"hi\""},
+    {"/infill", "{\"input_suffix\":\"hi\""},
+    {"/tokenize", "{\"content\":\"hi\""},
+    {"/detokenize", "{\"tokens\":[1]"},
+    {"/apply-template", "{\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]"},
 };
 
 static const struct api_endpoint *find(const char *path)
@@ -56,6 +61,18 @@ static enum status read_body(const struct api_dialect *dialect, const char *body
                                   .tokenizer = engine_tokenizer(engine),
                                   .keeps = true,
                                   .now_unix_s = 1};
+    if (dialect->answer) {
+        struct api_ask ask = {.engine = engine,
+                              .info = engine_info(engine),
+                              .context = context,
+                              .body = slice_of(body),
+                              .is_admin = true};
+        struct buf out;
+        buf_init(&out, 1 << 20);
+        enum status answered = api_answer(dialect, &ask, &out, error);
+        buf_release(&out);
+        return answered;
+    }
     struct engine_request *r = engine_request_new(engine);
     struct api_call *call = NULL;
     enum status st =

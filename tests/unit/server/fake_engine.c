@@ -37,8 +37,13 @@ struct engine *fake_engine_new(void)
                                    .model_path = "embedded",
                                    .template_origin = "file",
                                    .model = &g->model,
-                                   .vocabulary = {.n_vocab = FAKE_VOCAB, .kind = "spm", .pre = ""},
+                                   .vocabulary = {.n_vocab = FAKE_VOCAB,
+                                                  .kind = "spm",
+                                                  .pre = "",
+                                                  .bos = 1,
+                                                  .eos = TOKEN_NONE},
                                    .n_ctx = 2048,
+                                   .n_parallel = 2,
                                    .started_unix_s = 1700000000,
                                    .model_bytes = 54321};
     g->info.sampling = (struct sampler_params){.temperature = 0.8f,
@@ -97,6 +102,60 @@ struct slice tokenizer_piece(const struct tokenizer *t, uint32_t id, bool with_s
 {
     (void)t, (void)with_special;
     return id < fake_script.n_pieces ? slice_of(fake_script.pieces[id]) : SLICE_LIT("<other>");
+}
+
+/* A byte, a token. */
+enum status tokenizer_encode(const struct tokenizer *t, struct slice text,
+                             struct encode_flags flags, struct token_list *out, struct err *e)
+{
+    (void)t;
+    if (flags.add_special && token_list_add(out, 1) != OK)
+        return err_set(e, E_NOMEM, "tokens");
+    for (size_t i = 0; i < text.len; i++)
+        if (token_list_add(out, (unsigned char)text.ptr[i]) != OK)
+            return err_set(e, E_NOMEM, "tokens");
+    return OK;
+}
+
+enum status token_list_add(struct token_list *l, uint32_t id)
+{
+    if (l->count == l->cap) {
+        l->cap = l->cap ? 2 * l->cap : 64;
+        l->ids = mem_try_resize(l->ids, l->cap, sizeof *l->ids);
+        CHECK(l->ids);
+    }
+    l->ids[l->count++] = id;
+    return OK;
+}
+
+void token_list_release(struct token_list *l)
+{
+    mem_free(l->ids);
+    *l = (struct token_list){0};
+}
+
+uint32_t tokenizer_find(const struct tokenizer *t, struct slice text)
+{
+    static const char *const fills[] = {"<fim_prefix>", "<fim_suffix>", "<fim_middle>"};
+    (void)t;
+    for (uint32_t i = 0; i < 3 && fake_script.has_fill; i++)
+        if (slice_is(text, fills[i]))
+            return 900 + i;
+    return TOKEN_NONE;
+}
+
+/* ROLE: CONTENT; of each message. */
+enum status engine_render(const struct engine *g, const struct engine_request *r, struct buf *out,
+                          struct err *e)
+{
+    (void)g, (void)e;
+    for (size_t i = 0; i < r->messages->count; i++) {
+        buf_add_slice(out, json_get(&r->messages->items[i], "role")->text);
+        buf_add_text(out, ": ");
+        buf_add_slice(out, json_get(&r->messages->items[i], "content")->text);
+        buf_add_text(out, ";");
+    }
+    return OK;
 }
 
 struct engine_request *engine_request_new(const struct engine *g)

@@ -19,6 +19,7 @@ struct fake_script {
     bool is_synchronous;     /* all events before engine_submit returns */
     bool waits_before_start; /* neither starts nor ends until cancelled */
     bool waits_after_start;
+    bool has_fill; /* the vocabulary has tokens for /infill */
     enum finish_reason finish;
     enum status submit; /* what engine_submit says */
     enum status fail;   /* EVENT_ERROR instead of EVENT_STARTED */

@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: MIT
+ * dialects_test.c — goal: the paths of other servers, on the real program with its own model: what
+ * their clients ask for comes back, and what it says of tokens is so.  Method: one server with a
+ * store; requests as those clients send them; unit tests compare the bytes of replies. */
+#include <stdio.h>
+#include <string.h>
+
+#include "e2e.h"
+
+static struct serve server;
+static struct arena arena;
+
+static int set_up(void **state)
+{
+    (void)state;
+    e2e_serve(&server, e2e_path("store"), NULL);
+    arena_init(&arena, 64u << 20);
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    int code = -1;
+    (void)state;
+    MUST(serve_stop(&server, &code, e));
+    assert_int_equal(code, 0);
+    arena_release(&arena);
+    return 0;
+}
+
+/* The reply as text in the arena; *http: its status.  body NULL: GET. */
+static struct slice send(const char *method, const char *path, const char *body, int *http)
+{
+    char url[512];
+    struct http_answer answer = {0};
+    snprintf(url, sizeof url, "%s%s", server.url, path);
+    struct http_call call = {
+        .url = url, .method = method, .body = body ? slice_of(body) : (struct slice){0}};
+    MUST(http_client_call(server.http, &call, &answer, e));
+    *http = answer.status;
+    char *text = arena_text(&arena, answer.body.ptr ? answer.body.ptr : "", answer.body.len);
+    struct slice out = {text, answer.body.len};
+    assert_non_null(text);
+    http_answer_release(&answer);
+    return out;
+}
+
+static const struct json *parse(struct slice text)
+{
+    struct json *v = NULL;
+    MUST(json_parse(text, &arena, &v, e));
+    return v;
+}
+
+/* With this status, or the test fails. */
+static const struct json *ask(const char *method, const char *path, const char *body, int expected)
+{
+    int http;
+    struct slice text = send(method, path, body, &http);
+    if (http != expected)
+        fail_msg("%s %s: %d: %.*s", method, path, http, SLICE_ARG(text));
+    return text.len ? parse(text) : NULL;
+}
+
+static int64_t integer(const struct json *v, const char *key)
+{
+    const struct json *n = json_get(v, key);
+    if (!n || n->kind != JSON_INT)
+        fail_msg("no number %s", key);
+    return n->integer;
+}
+
+static const char *text(const struct json *v, const char *key)
+{
+    const struct json *t = json_get(v, key);
+    if (!t || t->kind != JSON_STRING)
+        fail_msg("no text %s", key);
+    return t->text.ptr;
+}
+
+/* ---- llama-server ---- */
+#define STORY "The gate code of Velmora is KX-4821. The market day of Kelgate is Monday. The gate"
+
+static void llama_tokens_come_back_as_text(void **state)
+{
+    (void)state;
+    const struct json *v = ask("POST", "/tokenize", "{\"content\":\"" STORY "\"}", 200);
+    char body[4096];
+    struct buf ids;
+    buf_init(&ids, 4096);
+    json_write(&ids, json_get(v, "tokens"), (struct json_style){.is_compact = true});
+    snprintf(body, sizeof body, "{\"tokens\":%.*s}", SLICE_ARG(buf_slice(&ids)));
+    buf_release(&ids);
+    assert_non_null(strstr(text(ask("POST", "/detokenize", body, 200), "content"), STORY));
+    v = ask("POST", "/apply-template",
+            "{\"messages\":[{\"role\":\"user\",\"content\":\"hi there\"}]}", 200);
+    assert_non_null(strstr(text(v, "prompt"), "hi there"));
+    v = ask("GET", "/props", NULL, 200);
+    assert_true(integer(v, "total_slots") > 0);
+    ask("POST", "/infill", "{\"input_prefix\":\"a\"}", 501);
+}
+
+static void llama_slots_are_sessions(void **state)
+{
+    (void)state;
+    static const char first[] =
+        "{\"prompt\":\"" STORY "\",\"n_predict\":4,\"temperature\":0,\"id_slot\":3}";
+    const struct json *v = ask("POST", "/completion", first, 200);
+    assert_int_equal(integer(v, "tokens_predicted"), 4);
+    assert_string_equal(text(v, "stop_type"), "limit");
+    const char *content = text(v, "content");
+    v = ask("POST", "/slots/3?action=save", "{\"filename\":\"novel.bin\"}", 200);
+    int64_t n = integer(v, "n_saved");
+    assert_true(n >= 20);
+    ask("POST", "/slots/3?action=erase", "{}", 200);
+    ask("POST", "/slots/3?action=save", "{\"filename\":\"other.bin\"}", 404);
+    v = ask("POST", "/slots/3?action=restore", "{\"filename\":\"novel.bin\"}", 200);
+    assert_int_equal(integer(v, "n_restored"), n);
+    ask("POST", "/slots/3?action=fly", "{}", 400);
+    ask("POST", "/slots/x?action=erase", "{}", 400);
+    v = ask("POST", "/completion", first, 200);
+    assert_true(integer(json_get(v, "timings"), "prompt_n") <= 1);
+    assert_string_equal(text(v, "content"), content);
+}
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(llama_tokens_come_back_as_text),
+        cmocka_unit_test(llama_slots_are_sessions),
+    };
+    e2e_begin(argc, argv);
+    return e2e_end(cmocka_run_group_tests(tests, set_up, tear_down));
+}
