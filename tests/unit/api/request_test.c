@@ -381,6 +381,10 @@ static void reads_prompts(void **state)
     assert_int_equal(request->tokens[0], 2);
     expect_ok(API_TEXT, "{\"prompt\":[[2,1]],\"echo\":true,\"suffix\":null,\"best_of\":2,\"n\":2}");
     assert_int_equal(request->n_tokens, 2);
+    expect_ok(API_TEXT, "{\"prompt\":[7,\"ab\"]}"); /* the fake vocabulary is bytes */
+    assert_int_equal(request->kind, PROMPT_TOKENS);
+    assert_int_equal(request->n_tokens, 3);
+    assert_int_equal(request->tokens[2], 'b');
     expect_ok(API_TEXT, "{\"prompt\":\"\"}"); /* the model's BOS alone */
 }
 
@@ -391,10 +395,10 @@ static void refuses_prompts_by_name(void **state)
         {"{}", "prompt", "string"},
         {"{\"prompt\":7}", "prompt", "string"},
         {"{\"prompt\":[]}", "prompt", "string"},
-        {"{\"prompt\":[\"a\",7]}", "prompt", "string"},
+        {"{\"prompt\":[\"a\",true]}", "prompt", "item 1"},
         {"{\"prompt\":[1,-1]}", "prompt", "item 1"},
         {"{\"prompt\":[1000]}", "prompt", "999"},
-        {"{\"prompt\":[1,\"a\"]}", "prompt", "item 1"},
+        {"{\"prompt\":[1,[\"a\"]]}", "prompt", "item 1"},
         {TEXT(",\"suffix\":\"end\""), "suffix", "supported"},
         {TEXT(",\"best_of\":2"), "best_of", "supported"},
         {TEXT(",\"logprobs\":true"), "logprobs", "integer"},
