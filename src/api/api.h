@@ -89,7 +89,8 @@ void api_error_write(struct buf *out, const struct api_dialect *dialect, const s
 /* ---- requests ---- */
 struct api_context {
     const char *model_name; /* named in replies to requests that name none */
-    uint32_t n_vocab;
+    uint32_t n_vocab, n_ctx;
+    const struct engine_info *info;    /* for replies that tell of the model; NULL: they don't */
     struct slice template_source;      /* of the model: how it writes calls and reasoning */
     bool keeps;                        /* responses can be stored */
     const struct tokenizer *tokenizer; /* for the texts of tokens in logprobs and echo */
@@ -112,6 +113,8 @@ const char *api_call_id(const struct api_call *c);
 const struct api_dialect *api_call_dialect(const struct api_call *c);
 /* The type of a streamed reply. */
 const char *api_call_stream_type(const struct api_call *c);
+/* The request asked for nothing to be generated: *out is the whole reply, and the call's end. */
+bool api_call_is_answered(struct api_call *c, struct buf *out);
 /* Prompts of this request, each a request to the engine.  All but the first are made by
  * api_call_prompt from the first while that is not yet submitted: r is a new request of the
  * engine's. */

@@ -43,6 +43,7 @@ struct fields {
     const struct json *object;
     struct api_error *error;
     enum status status;
+    const char *prefix; /* of names in errors: "options."; NULL: none */
 };
 const struct json *field(struct fields *f, const char *name);
 bool field_bool(struct fields *f, const char *name, bool *out);
@@ -102,8 +103,10 @@ struct api_call {
     bool keeps_item_logprobs;
     float temperature, top_p; /* that were used, where the reply tells */
     const struct tokenizer *tokenizer;
-    bool is_stream, wants_usage; /* wants_usage: a chunk of its own at the end of a stream */
-    bool wants_progress;         /* of a stream: chunks that tell how far the prompt is */
+    const struct engine_info *info; /* or NULL */
+    bool is_answered;               /* nothing is to be generated */
+    bool is_stream, wants_usage;    /* wants_usage: a chunk of its own at the end of a stream */
+    bool wants_progress;            /* of a stream: chunks that tell how far the prompt is */
     enum tool_choice tool_choice;
     struct slice tool_name;    /* TOOLS_NAMED, in the request's arena */
     bool is_single_call;       /* at most one call in a reply */
@@ -157,6 +160,7 @@ struct api_writer {
                                                                                            last */
     void (*end)(struct api_call *c, struct buf *out); /* the last choice and c->usage */
     void (*whole)(struct api_call *c, struct buf *out);
+    void (*answered)(struct api_call *c, struct buf *out); /* c->is_answered: the whole reply */
     void (*error)(struct api_call *c, const struct api_error *error, struct buf *out);
 };
 
@@ -181,16 +185,27 @@ struct api_dialect {
     void (*read)(struct fields *f, const struct api_context *context, struct api_call *c,
                  struct engine_request *r);
     const struct api_writer *writer;
+    /* OpenAI's writers: members beside those that end a reply, or NULL. */
+    void (*extra)(struct json_writer *w, const struct api_call *c);
     void (*error)(struct buf *out, const struct api_error *x);
-    void (*count)(struct buf *out, uint32_t n_tokens);  /* of endpoints that count only, or NULL */
+    void (*count)(struct buf *out, uint32_t n_tokens);   /* of endpoints that count only, or NULL */
     void (*answer)(struct fields *f, struct inquiry *a); /* of API_ANSWER, or NULL */
-    bool is_for_admins;                                 /* of answer */
-    const struct field_set *const *fields;              /* NULL at the end */
+    bool is_for_admins;                                  /* of answer */
+    const struct field_set *const *fields;               /* NULL at the end */
 };
 
 extern const struct api_dialect dialect_llama_completion, dialect_llama_infill,
     dialect_llama_tokenize, dialect_llama_detokenize, dialect_llama_template, dialect_llama_props,
     dialect_llama_slots, dialect_llama_slot, dialect_llama_lora, dialect_llama_rerank;
+extern const struct api_dialect dialect_ollama_chat, dialect_ollama_generate, dialect_ollama_tags,
+    dialect_ollama_ps, dialect_ollama_version, dialect_ollama_show, dialect_ollama_pull,
+    dialect_ollama_copy, dialect_ollama_delete, dialect_ollama_create, dialect_ollama_push;
+extern const struct api_dialect dialect_openai_embeddings, dialect_llama_embeddings,
+    dialect_ollama_embeddings, dialect_lmstudio_embeddings;
+extern const struct api_dialect dialect_lmstudio_chat, dialect_lmstudio_v0_chat,
+    dialect_lmstudio_v0_text, dialect_lmstudio_v0_models, dialect_lmstudio_v0_model,
+    dialect_lmstudio_models, dialect_lmstudio_load, dialect_lmstudio_unload,
+    dialect_lmstudio_download;
 extern const struct api_dialect dialect_openai_chat, dialect_openai_text, dialect_anthropic,
     dialect_anthropic_count, dialect_openai_responses, dialect_openai_responses_count,
     dialect_kvasir;
@@ -210,12 +225,26 @@ void read_prompts(struct fields *f, const struct api_context *context, struct ap
 /* The prompts' texts in c's arena, [n_prompts]; NULL: failed. */
 struct slice *prompt_texts(struct fields *f, const struct api_context *context, struct api_call *c,
                            const char *name);
+void read_openai_text(struct fields *f, const struct api_context *context, struct api_call *c,
+                      struct engine_request *r);
+extern const struct field_set fields_openai_text_own;
+
+/* openai_chat_request.c */
+void read_openai_chat(struct fields *f, const struct api_context *context, struct api_call *c,
+                      struct engine_request *r);
+void read_openai_tools(struct fields *f, struct engine_request *r);
+extern const struct field_set fields_openai_chat_own;
 extern const struct field_set *const fields_openai_chat[]; /* NULL at the end */
+
+/* lmstudio_chat.c: a context of so many tokens is asked for. */
+void read_context_length(struct fields *f, const char *name, const struct api_context *context);
 
 /* turns.c: r->turns and c->conversation */
 void read_turns(struct api_call *c, struct engine_request *r);
 
 /* options.c */
+/* The model's template knows reasoning. */
+bool template_thinks(const struct api_context *context);
 /* A template variable, unless the request names it itself. */
 void set_variable(struct engine_request *r, const char *key, struct json value);
 void read_effort(struct fields *f, const char *name, const struct json *effort,
@@ -256,6 +285,11 @@ void openai_stream_error(struct api_call *c, const struct api_error *error, stru
 void openai_error(struct buf *out, const struct api_error *x); /* error.c */
 void anthropic_error(struct buf *out, const struct api_error *x);
 void llama_error(struct buf *out, const struct api_error *x);
+void ollama_error(struct buf *out, const struct api_error *x);
+void lmstudio_error(struct buf *out, const struct api_error *x);
+/* ollama_reply.c, ollama_answers.c */
+void write_time(struct json_writer *w, const char *key, int64_t unix_s);       /* RFC 3339 */
+void write_parameter_size(struct json_writer *w, const char *key, uint64_t n); /* "1.2B" */
 /* llama_reply.c: members of the open object. */
 void llama_write_params(struct json_writer *w, const struct sampler_params *p, uint32_t max_tokens);
 /* openai_chat_reply.c: "prompt_progress" */
@@ -263,6 +297,8 @@ void write_prompt_progress(struct json_writer *w, const struct engine_event *ev)
 
 /* usage.c: members of the open object.  write_usage: "usage", "timings", "seed", "kvasir". */
 void write_usage(struct json_writer *w, const struct api_call *c, const struct engine_usage *u);
+/* From the request's submission to its first token. */
+double first_token_ms(const struct engine_usage *u);
 uint32_t reasoning_tokens(const struct api_call *c);
 void write_timings(struct json_writer *w, const struct engine_usage *u);
 void write_kvasir(struct json_writer *w, const struct api_call *c, const struct engine_usage *u);

@@ -117,6 +117,7 @@ enum status api_call_new(const struct api_dialect *dialect, struct slice body, s
     c->slot = -1;
     c->created_unix_s = context->now_unix_s;
     c->tokenizer = context->tokenizer;
+    c->info = context->info;
     arena_init(&c->arena, CALL_ARENA_BYTES);
     c->model = slice_of(context->model_name);
     make_id(c);
@@ -190,4 +191,11 @@ uint32_t api_call_n_prompts(const struct api_call *c)
 const struct api_dialect *api_call_dialect(const struct api_call *c)
 {
     return c->dialect;
+}
+
+bool api_call_is_answered(struct api_call *c, struct buf *out)
+{
+    if (c->is_answered)
+        c->dialect->writer->answered(c, out);
+    return c->is_answered;
 }

@@ -4,7 +4,7 @@
 #include <math.h>
 #include <stdio.h>
 
-#include "api/api_int.h"
+#include "api/messages.h"
 
 enum status field_fail(struct fields *f, enum status st, const char *name, const char *fmt, ...)
 {
@@ -15,7 +15,8 @@ enum status field_fail(struct fields *f, enum status st, const char *name, const
     va_start(ap, fmt);
     vsnprintf(message, sizeof message, fmt, ap);
     va_end(ap);
-    f->status = api_error_set(f->error, st, name, "%s: %s", name, message);
+    struct place at = place("%s%s", f->prefix ? f->prefix : "", name);
+    f->status = api_error_set(f->error, st, at.text, "%s: %s", at.text, message);
     return st;
 }
 

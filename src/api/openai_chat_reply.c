@@ -27,6 +27,8 @@ void openai_send(struct api_call *c, struct json_writer *w, bool has_usage, stru
     jw_end_array(w); /* choices */
     if (has_usage) {
         write_usage(w, c, &c->usage);
+        if (c->dialect->extra)
+            c->dialect->extra(w, c);
     } else if (c->wants_usage) {
         jw_key(w, "usage");
         jw_null(w);
@@ -91,6 +93,8 @@ void openai_whole(struct api_call *c, struct json_writer *w, struct buf *out)
 {
     jw_end_array(w);
     write_usage(w, c, &c->usage);
+    if (c->dialect->extra)
+        c->dialect->extra(w, c);
     jw_end_object(w);
     buf_add_slice(out, buf_slice(&c->chunk));
     buf_add_char(out, '\n');

@@ -157,7 +157,7 @@ static void read_tool_choice(struct fields *f, struct api_call *c)
     c->is_single_call = !is_parallel;
 }
 
-static void read_tools(struct fields *f, struct engine_request *r)
+void read_openai_tools(struct fields *f, struct engine_request *r)
 {
     const struct json *v = field(f, "tools");
     if (!v || f->status != OK)
@@ -223,8 +223,8 @@ static const struct api_field own_fields[] = {
     {"prediction", FIELD_REFUSED, "", "{\"type\":\"content\"}", NULL},
     {"web_search_options", FIELD_REFUSED, "", "{\"search_context_size\":\"low\"}", NULL},
 };
-static const struct field_set own = FIELD_SET(own_fields);
-const struct field_set *const fields_openai_chat[] = {&own,
+const struct field_set fields_openai_chat_own = FIELD_SET(own_fields);
+const struct field_set *const fields_openai_chat[] = {&fields_openai_chat_own,
                                                       &fields_format,
                                                       &fields_common,
                                                       &fields_sampling,
@@ -242,7 +242,7 @@ static void read_modalities(struct fields *f)
         field_fail(f, E_UNSUPPORTED, "modalities", "only [\"text\"] is supported");
 }
 
-static void read_chat(struct fields *f, const struct api_context *context, struct api_call *c,
+void read_openai_chat(struct fields *f, const struct api_context *context, struct api_call *c,
                       struct engine_request *r)
 {
     r->kind = PROMPT_CHAT;
@@ -255,7 +255,7 @@ static void read_chat(struct fields *f, const struct api_context *context, struc
     if (r->continue_final_message && r->add_generation_prompt)
         field_fail(f, E_INVALID, "continue_final_message", "excludes add_generation_prompt");
     read_messages(f, r);
-    read_tools(f, r);
+    read_openai_tools(f, r);
     read_tool_choice(f, c);
     read_tool_use_rules(f, c, r);
     read_modalities(f);
@@ -273,7 +273,7 @@ const struct api_dialect dialect_openai_chat = {.name = "chat completions",
                                                 .id_prefix = "chatcmpl-",
                                                 .call_id_prefix = "call_",
                                                 .stream_type = "text/event-stream",
-                                                .read = read_chat,
+                                                .read = read_openai_chat,
                                                 .writer = &writer_openai_chat,
                                                 .error = openai_error,
                                                 .fields = fields_openai_chat};

@@ -180,8 +180,8 @@ static const struct api_field own_fields[] = {
     {"logprobs", FIELD_YES, "0 to 20", "-1", NULL},
     {"suffix", FIELD_REFUSED, "models here go on at the end only", "\"end\"", NULL},
 };
-static const struct field_set own = FIELD_SET(own_fields);
-static const struct field_set *const all_fields[] = {&own,
+const struct field_set fields_openai_text_own = FIELD_SET(own_fields);
+static const struct field_set *const all_fields[] = {&fields_openai_text_own,
                                                      &fields_format,
                                                      &fields_common,
                                                      &fields_sampling,
@@ -189,7 +189,7 @@ static const struct field_set *const all_fields[] = {&own,
                                                      &fields_llama_refused,
                                                      NULL};
 
-static void read_text(struct fields *f, const struct api_context *context, struct api_call *c,
+void read_openai_text(struct fields *f, const struct api_context *context, struct api_call *c,
                       struct engine_request *r)
 {
     int64_t n = 0;
@@ -218,7 +218,7 @@ const struct api_dialect dialect_openai_text = {.name = "completions",
                                                 .id_prefix = "cmpl-",
                                                 .call_id_prefix = "call_",
                                                 .stream_type = "text/event-stream",
-                                                .read = read_text,
+                                                .read = read_openai_text,
                                                 .writer = &writer_openai_text,
                                                 .error = openai_error,
                                                 .fields = all_fields};

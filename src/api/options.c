@@ -5,6 +5,12 @@
 
 #define EFFORT_BYTES_MAX 32u
 
+bool template_thinks(const struct api_context *context)
+{
+    struct turn_format format = turn_format_of(context->template_source);
+    return format.has_reasoning || format.calls == CALLS_HARMONY;
+}
+
 void set_variable(struct engine_request *r, const char *key, struct json value)
 {
     const struct json *old = r->variables;

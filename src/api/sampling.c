@@ -288,12 +288,24 @@ static bool is_neutral(const struct json *v, const char *neutral)
 
 /* What is not there is said, not ignored: an answer without the schema that was asked for would be
  * worse than none. */
+/* "options.mirostat" lies in the member options. */
+static const struct json *value_of(struct fields *f, const char *name)
+{
+    const char *dot = strchr(name, '.');
+    char outer[64];
+    if (!dot)
+        return field(f, name);
+    snprintf(outer, sizeof outer, "%.*s", (int)(dot - name), name);
+    const struct json *v = json_get(field(f, outer), dot + 1);
+    return v && v->kind != JSON_NULL ? v : NULL;
+}
+
 void read_refused(struct fields *f, const struct api_dialect *dialect)
 {
     for (size_t i = 0; dialect->fields[i]; i++) {
         for (size_t j = 0; j < dialect->fields[i]->n; j++) {
             const struct api_field *row = &dialect->fields[i]->fields[j];
-            const struct json *v = row->verdict == FIELD_REFUSED ? field(f, row->name) : NULL;
+            const struct json *v = row->verdict == FIELD_REFUSED ? value_of(f, row->name) : NULL;
             if (is_set(v) && !is_neutral(v, row->neutral))
                 field_fail(f, E_UNSUPPORTED, row->name, "is not supported%s%s",
                            row->doc[0] ? "; " : "", row->doc);

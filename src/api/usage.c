@@ -19,6 +19,11 @@ static double ratio(double a, double b)
     return b > 0 ? a / b : 0;
 }
 
+double first_token_ms(const struct engine_usage *u)
+{
+    return u->prompt_ms + u->queue_ms + u->lookup_ms + u->prefill_ms;
+}
+
 uint32_t reasoning_tokens(const struct api_call *c)
 {
     uint32_t n = 0;

@@ -21,6 +21,24 @@ static const char *base_name(const char *path)
     return slash ? slash + 1 : path;
 }
 
+/* By llama.cpp's numbers of file types. */
+static enum status find_quantization(struct engine *g, struct err *e)
+{
+    static const char *const names[] = {
+        [0] = "F32",      [1] = "F16",      [2] = "Q4_0",    [3] = "Q4_1",    [7] = "Q8_0",
+        [8] = "Q5_0",     [9] = "Q5_1",     [10] = "Q2_K",   [11] = "Q3_K_S", [12] = "Q3_K_M",
+        [13] = "Q3_K_L",  [14] = "Q4_K_S",  [15] = "Q4_K_M", [16] = "Q5_K_S", [17] = "Q5_K_M",
+        [18] = "Q6_K",    [19] = "IQ2_XXS", [20] = "IQ2_XS", [21] = "Q2_K_S", [22] = "IQ3_XS",
+        [23] = "IQ3_XXS", [24] = "IQ1_S",   [25] = "IQ4_NL", [26] = "IQ3_S",  [27] = "IQ3_M",
+        [28] = "IQ2_S",   [29] = "IQ2_M",   [30] = "IQ4_XS", [31] = "IQ1_M",  [32] = "BF16"};
+    uint64_t type = UINT64_MAX;
+    bool found = false;
+    enum status st = gguf_get_u64(g->gguf, "general.file_type", &type, &found, e);
+    g->info.quantization =
+        found && type < ARRAY_COUNT(names) && names[type] ? names[type] : "unknown";
+    return st;
+}
+
 static enum status open_file(struct engine *g, struct err *e)
 {
     const char *path = g->options.model_path;
@@ -46,7 +64,7 @@ static enum status open_file(struct engine *g, struct err *e)
     g->info.model_path = g->path_text;
     for (uint32_t i = 0; i < gguf_tensor_count(g->gguf); i++)
         g->info.model_bytes += gguf_tensor_at(g->gguf, i)->bytes;
-    return OK;
+    return find_quantization(g, e);
 }
 
 static void on_pack_progress(void *arg, double fraction)

@@ -71,6 +71,7 @@ void engine_close(struct engine *g);
 struct engine_info {
     const char *model_name;       /* general.name, else the file name without .gguf */
     const char *model_path;       /* or "embedded" */
+    const char *quantization;     /* "Q4_K_M", by general.file_type; "unknown" where it lacks */
     const char *template_origin;  /* "file", or "built-in for gemma3" where the file has none */
     struct slice template_source; /* empty: none */
     const struct model_info *model;

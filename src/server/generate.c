@@ -440,6 +440,8 @@ struct api_context server_context(const struct server *s)
 {
     return (struct api_context){.model_name = s->name,
                                 .n_vocab = s->info->vocabulary.n_vocab,
+                                .n_ctx = s->info->n_ctx,
+                                .info = s->info,
                                 .template_source = s->info->template_source,
                                 .keeps = s->info->keeps,
                                 .tokenizer = engine_tokenizer(s->engine),
@@ -513,6 +515,14 @@ void generate(const struct visit *v)
     enum status st = requests[0] ? api_call_new(dialect, http_body(x), session, &context,
                                                 requests[0], &call, &error)
                                  : api_error_set(&error, E_NOMEM, NULL, "out of memory");
+    struct buf answer;
+    buf_init(&answer, API_REPLY_BYTES_MAX);
+    if (st == OK && api_call_is_answered(call, &answer)) {
+        api_call_free(call);
+        engine_request_free(requests[0]);
+        http_reply(x, 200, "application/json", &answer);
+        return;
+    }
     http_body_drop(x); /* its values are in the first request's arena */
     if (st == OK)
         st = make_requests(s, call, requests, &error);

@@ -123,11 +123,88 @@ static void llama_slots_are_sessions(void **state)
     assert_string_equal(text(v, "content"), content);
 }
 
+/* ---- Ollama ---- */
+#define WHO   "\"messages\":[{\"role\":\"user\",\"content\":\"who are you?\"}]"
+#define BRIEF "\"options\":{\"temperature\":0,\"num_predict\":12}"
+
+static void ollama_streams_lines_that_add_up(void **state)
+{
+    (void)state;
+    const struct json *v = ask("POST", "/api/chat", "{\"stream\":false," WHO "," BRIEF "}", 200);
+    const char *whole = text(json_get(v, "message"), "content");
+    int64_t computed = integer(json_get(json_get(v, "kvasir"), "tokens"), "computed");
+    assert_true(computed > 0 && integer(v, "prompt_eval_duration") > 0);
+    assert_int_equal(integer(v, "eval_count"), 12);
+    assert_string_equal(text(v, "done_reason"), "length");
+    int http;
+    struct slice lines = send("POST", "/api/chat", "{" WHO "," BRIEF "}", &http);
+    struct buf all;
+    bool is_done = false;
+    buf_init(&all, 1 << 20);
+    assert_int_equal(http, 200);
+    while (lines.len) {
+        const char *end = memchr(lines.ptr, '\n', lines.len);
+        assert_non_null(end);
+        assert_false(is_done);
+        v = parse((struct slice){lines.ptr, (size_t)(end - lines.ptr)});
+        buf_add_text(&all, text(json_get(v, "message"), "content"));
+        is_done = json_get(v, "done")->boolean;
+        lines = (struct slice){end + 1, lines.len - (size_t)(end + 1 - lines.ptr)};
+    }
+    assert_true(is_done && slice_is(buf_slice(&all), whole));
+    /* The second one found it all. */
+    assert_true(integer(json_get(json_get(v, "kvasir"), "tokens"), "computed") <= 1);
+    buf_release(&all);
+}
+
+static void ollama_tells_what_is_here(void **state)
+{
+    (void)state;
+    const struct json *models = json_get(ask("GET", "/api/tags", NULL, 200), "models");
+    char body[512];
+    assert_int_equal(models->count, 1);
+    snprintf(body, sizeof body, "{\"model\":\"%s\"}", text(&models->items[0], "name"));
+    const struct json *v = ask("POST", "/api/show", body, 200);
+    assert_true(strlen(text(v, "template")) > 0);
+    ask("POST", "/api/pull", body, 200);
+    ask("POST", "/api/generate", body, 200);
+    ask("DELETE", "/api/delete", body, 501);
+    ask("POST", "/api/show", "{\"model\":\"other\"}", 404);
+    ask("POST", "/api/embed", body, 501);
+    assert_int_equal(json_get(ask("GET", "/api/ps", NULL, 200), "models")->count, 1);
+}
+
+/* ---- LM Studio ---- */
+static void lmstudio_goes_on_from_a_response(void **state)
+{
+    (void)state;
+    char body[512];
+    const struct json *v =
+        ask("POST", "/api/v1/chat",
+            "{\"input\":\"who are you?\",\"temperature\":0,\"max_output_tokens\":8}", 200);
+    const char *id = text(v, "response_id");
+    int64_t first = integer(json_get(v, "stats"), "input_tokens");
+    snprintf(body, sizeof body,
+             "{\"input\":\"and then?\",\"previous_response_id\":\"%s\",\"max_output_tokens\":4}",
+             id);
+    v = ask("POST", "/api/v1/chat", body, 200);
+    assert_true(integer(json_get(v, "stats"), "input_tokens") > first + 8);
+    ask("POST", "/api/v1/chat",
+        "{\"input\":\"x\",\"previous_response_id\":\"resp_000000000000000000000000\"}", 404);
+    v = ask("POST", "/api/v0/chat/completions", "{" WHO ",\"max_tokens\":3}", 200);
+    assert_string_equal(text(json_get(v, "stats"), "stop_reason"), "maxPredictedTokensReached");
+    assert_int_equal(json_get(ask("GET", "/api/v1/models", NULL, 200), "models")->count, 1);
+    ask("POST", "/api/v1/models/load", "{\"model\":\"other\"}", 404);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(llama_tokens_come_back_as_text),
         cmocka_unit_test(llama_slots_are_sessions),
+        cmocka_unit_test(ollama_streams_lines_that_add_up),
+        cmocka_unit_test(ollama_tells_what_is_here),
+        cmocka_unit_test(lmstudio_goes_on_from_a_response),
     };
     e2e_begin(argc, argv);
     return e2e_end(cmocka_run_group_tests(tests, set_up, tear_down));

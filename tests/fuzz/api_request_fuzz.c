@@ -54,7 +54,13 @@ static const char *const paths[] = {"/v1/chat/completions",
                                     "/infill",
                                     "/tokenize",
                                     "/detokenize",
-                                    "/apply-template"};
+                                    "/apply-template",
+                                    "/api/chat",
+                                    "/api/generate",
+                                    "/api/show",
+                                    "/api/v0/chat/completions",
+                                    "/api/v1/chat",
+                                    "/api/v1/models/load"};
 
 /* Without a generation. */
 static void answer(const struct api_dialect *dialect, struct slice body,
@@ -77,7 +83,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (size < 1)
         return 0;
-    struct api_context context = {.model_name = "fuzz", .n_vocab = 256};
+    struct api_context context = {.model_name = "fuzz", .n_vocab = 256, .n_ctx = 2048};
     struct engine_request r = {.max_tokens = ENGINE_TOKENS_ALL, .n_choices = 1};
     struct api_call *call = NULL;
     struct api_error error = {0};
@@ -100,8 +106,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (st == OK) {
         CHECK(r.n_choices >= 1 && r.n_choices <= ENGINE_CHOICES_MAX &&
               r.n_stops <= ENGINE_STOPS_MAX);
-        if (at->serves == API_GENERATE)
+        struct buf answered;
+        buf_init(&answered, 1 << 20);
+        if (at->serves == API_GENERATE && !api_call_is_answered(call, &answered))
             reply(call, body, 1 + (data[0] >> 3) % 32, r.n_choices);
+        buf_release(&answered);
     } else {
         CHECK(error.http >= 400 && error.message[0] && !call);
     }

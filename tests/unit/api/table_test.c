@@ -42,6 +42,14 @@ static const struct {
     {"/completion", "{\"prompt\":\"hi\""},
     {"/infill", "{\"input_suffix\":\"hi\""},
     {"/tokenize", "{\"content\":\"hi\""},
+    {"/api/chat", "{\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]"},
+    {"/api/generate", "{\"prompt\":\"hi\""},
+    {"/api/show", "{\"model\":\"m\""},
+    {"/api/pull", "{\"model\":\"m\""},
+    {"/api/v0/chat/completions", "{\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]"},
+    {"/api/v0/completions", "{\"prompt\":\"hi\""},
+    {"/api/v1/chat", "{\"input\":\"hi\""},
+    {"/api/v1/models/load", "{\"model\":\"m\""},
     {"/detokenize", "{\"tokens\":[1]"},
     {"/apply-template", "{\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]"},
 };
@@ -58,6 +66,8 @@ static enum status read_body(const struct api_dialect *dialect, const char *body
 {
     struct api_context context = {.model_name = "m",
                                   .n_vocab = FAKE_VOCAB,
+                                  .n_ctx = 2048,
+                                  .info = engine_info(engine),
                                   .tokenizer = engine_tokenizer(engine),
                                   .keeps = true,
                                   .now_unix_s = 1};
@@ -86,7 +96,15 @@ static enum status read_body(const struct api_dialect *dialect, const char *body
 static void with_field(char *out, size_t size, const char *body, const char *name,
                        const char *value)
 {
-    char key[80];
+    char key[80], inner[512];
+    const char *dot = strchr(name, '.');
+    if (dot) { /* a field within a field */
+        char outer[64];
+        snprintf(outer, sizeof outer, "%.*s", (int)(dot - name), name);
+        snprintf(inner, sizeof inner, "{\"%s\":%s}", dot + 1, value);
+        with_field(out, size, body, outer, inner);
+        return;
+    }
     snprintf(key, sizeof key, "\"%s\":", name);
     const char *at = strstr(body, key);
     if (!at || (at[-1] != '{' && at[-1] != ',') || at - body > 20) {

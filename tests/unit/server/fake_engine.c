@@ -35,6 +35,7 @@ struct engine *fake_engine_new(void)
                                    .n_parameters = 12345};
     g->info = (struct engine_info){.model_name = "fake-model",
                                    .model_path = "embedded",
+                                   .quantization = "Q4_K_M",
                                    .template_origin = "file",
                                    .model = &g->model,
                                    .vocabulary = {.n_vocab = FAKE_VOCAB,
