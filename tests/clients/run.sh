@@ -1,0 +1,64 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+# run.sh KVASIR — goal: clients that people use can't tell this server from the ones they know.
+# Method: the pinned packages of package.json and requirements.txt, installed once below the cache
+# folder, are driven against the real program with its own model: lists, chats, streams, tools,
+# structured output, errors, cancel.  What can't be installed is skipped, and said.
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+kvasir=$1
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/kvasir/clients
+work=$(mktemp -d)
+pid=
+trap '[ -z "$pid" ] || kill "$pid" 2>/dev/null || true; rm -rf "$work"' EXIT
+mkdir -p "$cache"
+
+have_node() {
+    command -v node >/dev/null && command -v npm >/dev/null || { echo "skipped: no node and npm here"; return 1; }
+    mkdir -p "$cache/node"
+    cmp -s "$here/package.json" "$cache/node/package.json" && [ -e "$cache/node/.installed" ] && return 0
+    cp "$here/package.json" "$cache/node/package.json"
+    rm -f "$cache/node/.installed"
+    (cd "$cache/node" && timeout 120 npm install --silent --no-audit --no-fund >"$work/npm.log" 2>&1) ||
+        { echo "skipped: npm could not install the clients (is the registry reachable?)"; return 1; }
+    touch "$cache/node/.installed"
+}
+
+have_python() {
+    command -v python3 >/dev/null || { echo "skipped: no python3 here"; return 1; }
+    cmp -s "$here/requirements.txt" "$cache/requirements.txt" && return 0
+    [ -x "$cache/python/bin/python" ] || python3 -m venv "$cache/python" >"$work/venv.log" 2>&1 ||
+        { echo "skipped: python3 -m venv does not work here"; return 1; }
+    timeout 120 "$cache/python/bin/python" -m pip install --quiet --disable-pip-version-check \
+        -r "$here/requirements.txt" >"$work/pip.log" 2>&1 ||
+        { echo "skipped: pip could not install the clients (is the registry reachable?)"; return 1; }
+    cp "$here/requirements.txt" "$cache/requirements.txt"
+}
+
+status=0
+node=no python=no
+have_node && node=yes
+have_python && python=yes
+if [ "$node$python" = nono ]; then exit 77; fi
+
+"$kvasir" serve --port 0 --store "$work/store" --log-level warn >"$work/out" 2>"$work/err" &
+pid=$!
+url=
+for _ in $(seq 100); do
+    url=$(sed -n 's/^kvasir: listening on //p' "$work/out")
+    [ -z "$url" ] || break
+    sleep 0.1
+done
+[ -n "$url" ] || { cat "$work/err"; exit 1; }
+
+if [ "$node" = yes ]; then
+    cp "$here/clients.mjs" "$cache/node/clients.mjs" # imports are looked up from its folder
+    timeout 60 node "$cache/node/clients.mjs" "$url" || status=1
+fi
+if [ "$python" = yes ]; then
+    timeout 60 "$cache/python/bin/python" "$here/clients.py" "$url" || status=1
+fi
+kill "$pid"
+wait "$pid" || status=1
+pid=
+exit "$status"
