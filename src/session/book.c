@@ -236,7 +236,8 @@ enum status book_enter(struct sessions *b, struct err *e)
     pthread_mutex_lock(&b->mutex);
     while (!b->is_loaded)
         pthread_cond_wait(&b->loaded, &b->mutex);
-    if (b->is_read_only && b->load_status == OK && clock_ms_since(b->loaded_ns) > RELOAD_MS)
+    bool is_old = b->is_read_only && clock_ms_since(b->loaded_ns) > RELOAD_MS;
+    if (b->load_status == E_NOMEM || (b->load_status == OK && is_old))
         b->load_status = load_all(b, &b->load_err);
     enum status st = b->load_status;
     if (st != OK) {

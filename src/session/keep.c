@@ -222,14 +222,19 @@ static enum status choose_line(struct place *p, struct err *e)
 }
 
 /* ---- writing ---- */
-static enum status put_part(struct sessions *b, const struct session_turn *turn,
-                            const struct said *said, struct place *p, int64_t now,
-                            struct write_group *group, uint8_t **rows, struct err *e)
+/* Where the part that is written ends. */
+static void fill_part(const struct session_turn *turn, const struct said *said, struct part *part)
 {
-    struct part *part = &p->part;
     part->to = turn->n_tokens;
     part->mto = said->n;
     part->text_bytes = (uint32_t)(said->starts[said->n] - said->starts[part->mfrom]);
+}
+
+static enum status put_part(struct sessions *b, const struct session_turn *turn,
+                            const struct said *said, const struct place *p, int64_t now,
+                            struct write_group *group, uint8_t **rows, struct err *e)
+{
+    const struct part *part = &p->part;
     uint32_t n_rows = part->mto - part->mfrom;
     *rows = mem_try_new(n_rows + 1, LINE_ROW_BYTES);
     if (!*rows)
@@ -268,14 +273,19 @@ static struct session *new_session(struct sessions *b, const struct session_turn
     return s;
 }
 
-/* The named session as it will be, NULL when its record need not change. */
+/* Its record need not change: its end is its line's. */
+static bool follows_already(const struct place *p, const struct origin *origin)
+{
+    const struct session *old = p->session;
+    return old && old->line == p->line && old->follows && old->origin == origin;
+}
+
+/* The named session as it will be; NULL: no memory. */
 static struct session *next_session(struct sessions *b, const struct session_turn *turn,
                                     const struct place *p, const struct session *from,
                                     const struct origin *origin, int64_t now)
 {
     struct session *old = p->session, *s;
-    if (old && old->line == p->line && old->follows && old->origin == origin)
-        return NULL;
     s = old ? session_copy(old) : new_session(b, turn, origin, from, now);
     if (!s)
         return NULL;
@@ -387,33 +397,55 @@ static enum status find_base(struct sessions *b, struct keeping *k, struct err *
     return st;
 }
 
+/* The end of a group whose puts ended with st. */
+static enum status write_end(struct write_group *group, enum status st, struct err *e)
+{
+    struct err why;
+    enum status written = write_wait(group, &why);
+    if (st == OK && written != OK)
+        *e = why;
+    return st == OK ? written : st;
+}
+
+/* Tokens first, and durable: what names them makes them count, and must not be there without them.
+ */
+static enum status write_turn(struct sessions *b, struct keeping *k, int64_t now,
+                              const struct session *named, const struct session *response,
+                              struct err *e)
+{
+    struct write_group group;
+    uint8_t *rows = NULL;
+    write_begin(&group);
+    enum status st = put_part(b, k->turn, &k->said, &k->place, now, &group, &rows, e);
+    st = write_end(&group, st, e);
+    mem_free(rows);
+    if (st != OK || (!named && !response))
+        return st;
+    write_begin(&group);
+    if (named)
+        session_put(b, named, &group);
+    if (response)
+        session_put(b, response, &group);
+    return write_end(&group, OK, e);
+}
+
 static enum status commit(struct sessions *b, struct keeping *k, struct err *e)
 {
     const struct session_turn *turn = k->turn;
     struct place *p = &k->place;
     int64_t now = clock_unix_s();
-    struct write_group group;
-    uint8_t *rows = NULL;
     struct session *named = NULL, *response = NULL;
-    write_begin(&group);
-    enum status st = put_part(b, turn, &k->said, p, now, &group, &rows, e);
-    if (st == OK && turn->name.len)
+    bool has_name = turn->name.len > 0 && !follows_already(p, k->origin);
+    fill_part(turn, &k->said, &p->part);
+    if (has_name)
         named = next_session(b, turn, p, k->from, k->origin, now);
-    if (st == OK && turn->response.len)
+    if (turn->response.len)
         response = response_session(b, turn, p, k->from, k->origin, now);
-    if (st == OK && turn->response.len && !response)
-        st = err_set(e, E_NOMEM, "no memory for a response");
-    if (named)
-        session_put(b, named, &group);
-    if (response)
-        session_put(b, response, &group);
-    struct err why;
-    enum status written = write_wait(&group, &why);
-    if (st == OK && written != OK) {
-        *e = why;
-        st = written;
-    }
-    mem_free(rows);
+    enum status st = (has_name && !named) || (turn->response.len && !response)
+                         ? err_set(e, E_NOMEM, "no memory for a session")
+                         : OK;
+    if (st == OK)
+        st = write_turn(b, k, now, named, response, e);
     pthread_mutex_lock(&b->mutex);
     if (st == OK)
         st = take_part(b, p, now, e);

@@ -102,6 +102,16 @@ void write_put(struct sessions *b, struct write_group *g, struct store_put *put)
         on_written(g, st, &e);
 }
 
+static void write_fail(struct write_group *g, enum status st, const char *why)
+{
+    struct err e;
+    err_set(&e, st, "%s", why);
+    pthread_mutex_lock(&g->mutex);
+    g->n_open++;
+    pthread_mutex_unlock(&g->mutex);
+    on_written(g, st, &e);
+}
+
 enum status write_wait(struct write_group *g, struct err *e)
 {
     pthread_mutex_lock(&g->mutex);
@@ -176,7 +186,11 @@ void session_put(struct sessions *b, const struct session *s, struct write_group
     put_int(&w, "created", s->created);
     put_int(&w, "updated", s->updated);
     jw_end_object(&w);
-    CHECK(!text.failed); /* the ceilings of its strings leave room */
+    if (text.failed) { /* no memory: the ceilings of its strings leave room in a record */
+        write_fail(g, E_NOMEM, "no memory for a session");
+        buf_release(&text);
+        return;
+    }
     struct store_put put = {.kind = RECORD_SESSION,
                             .key = session_key(&s->id),
                             .owner = get_le64(b->tenants[s->tenant]->id.b),

@@ -192,6 +192,16 @@ static enum status write_tenant(struct sessions *b, const struct tenant *t, stru
 static enum status make_tenant(struct sessions *b, struct slice name, struct err *e)
 {
     struct digest salt;
+    struct store_stat stat = {0};
+    if (b->store)
+        store_stat(b->store, &stat);
+    if (stat.n_unreadable > 0 && !b->is_read_only)
+        return err_set(
+            e, E_IO,
+            "segments of the store cannot be read (the log names them), and tenant " SLICE_FMT
+            " may be in one: made anew it would lose all that it has; try "
+            "again, or move those files away",
+            SLICE_ARG(name));
     prng_entropy(salt.b, sizeof salt.b);
     struct tenant *t = add(b, name, &salt);
     if (!t)

@@ -560,7 +560,7 @@ void store_stat(struct store *s, struct store_stat *out)
     pthread_mutex_lock(&s->queue_lock);
     out->n_queued = s->n_queued;
     pthread_mutex_unlock(&s->queue_lock);
-    out->n_unreadable = (uint64_t)s->n_bad_segments + s->n_bad_rows;
+    out->n_unreadable = s->n_bad_segments;
     out->max_bytes = s->max_bytes;
     out->day_bytes_max = s->max_write_per_day;
     out->scrub_bytes_per_s = s->scrub_bytes_per_s;

@@ -191,7 +191,8 @@ struct store_stat {
     uint64_t n_segments, segment_bytes, index_bytes;
     uint64_t max_bytes, free_bytes;
     uint64_t n_quarantined;
-    uint64_t n_unreadable; /* segments, and rows of the index, that the open could make no use of */
+    uint64_t
+        n_unreadable; /* segments that the open could make no use of: their records are misses */
     uint64_t n_evicted, evicted_bytes, n_compacted, compacted_bytes; /* since open */
     uint64_t written_bytes, n_syncs, n_failed_syncs; /* since open; to segments … */
     uint64_t written_by_kind[RECORD_KIND_LAST + 1];  /* … of new records */
