@@ -55,10 +55,11 @@ struct session *book_find(const struct sessions *b, uint32_t tenant, struct slic
     return s && s->tenant == tenant ? s : NULL;
 }
 
-/* Names and response ids live in one space: a name that exists hides nothing. */
-void book_index_name(struct sessions *b, struct session *s, bool add)
+/* Names and response ids live in one space: a name that exists hides nothing.  False: no memory. */
+static bool index_names(struct sessions *b, struct session *s, bool add)
 {
     const char *names[] = {s->name, s->response};
+    bool is_done = true;
     for (size_t i = 0; i < ARRAY_COUNT(names); i++) {
         if (!names[i])
             continue;
@@ -66,8 +67,15 @@ void book_index_name(struct sessions *b, struct session *s, bool add)
         if (!add)
             map_remove(&b->by_name, &key);
         else if (map_put(&b->by_name, &key, (uint64_t)(uintptr_t)s) != OK)
-            log_warn("session", "no memory to find a session by its name; its id works");
+            is_done = false;
     }
+    return is_done;
+}
+
+void book_index_name(struct sessions *b, struct session *s, bool add)
+{
+    if (!index_names(b, s, add))
+        log_warn("session", "no memory to find a session by its name; its id works");
 }
 
 void session_end(const struct session *s, uint32_t *n_tokens, uint32_t *n_messages)
@@ -105,8 +113,12 @@ enum status book_add(struct sessions *b, struct session *s, struct err *e)
     struct digest key = id_digest(&s->id);
     if (map_put(&b->by_id, &key, (uint64_t)(uintptr_t)s) != OK)
         return err_set(e, E_NOMEM, "no memory for another session");
+    if (!index_names(b, s, true)) { /* not found by its name, it would be made a second time */
+        (void)index_names(b, s, false);
+        map_remove(&b->by_id, &key);
+        return err_set(e, E_NOMEM, "no memory for another session's name");
+    }
     b->all[b->n_all++] = s;
-    book_index_name(b, s, true);
     if (s->line) {
         line_ref(s->line);
         if (s->follows)

@@ -263,7 +263,8 @@ const struct origin *origin_of(struct sessions *b, const struct session_origin *
     return fresh;
 }
 
-static bool read_origin(struct sessions *b, const struct json *v, struct session *s)
+static bool read_origin(struct sessions *b, const struct json *v, struct session *s,
+                        bool *is_no_memory)
 {
     struct slice model, kv_type;
     struct session_origin o;
@@ -277,10 +278,12 @@ static bool read_origin(struct sessions *b, const struct json *v, struct session
     o.model = model_text;
     o.kv_type = kv_text;
     s->origin = origin_of(b, &o);
+    *is_no_memory = !s->origin && b->n_origins < ORIGINS_MAX;
     return s->origin != NULL;
 }
 
-static bool read_members(struct sessions *b, const struct json *v, struct session *s)
+static bool read_members(struct sessions *b, const struct json *v, struct session *s,
+                         bool *is_no_memory)
 {
     int64_t version, n_tokens, n_messages, at;
     struct session_id tenant;
@@ -298,7 +301,7 @@ static bool read_members(struct sessions *b, const struct json *v, struct sessio
               get_count(v, "at", SESSION_TOKENS_MAX, &at) &&
               get_count(v, "created", INT64_MAX, &s->created) &&
               get_count(v, "updated", INT64_MAX, &s->updated) && follows &&
-              follows->kind == JSON_BOOL && read_origin(b, v, s);
+              follows->kind == JSON_BOOL && read_origin(b, v, s, is_no_memory);
     if (!ok)
         return false;
     s->follows = follows->boolean;
@@ -323,8 +326,9 @@ enum status session_parse(struct sessions *b, struct slice meta, struct session 
                      "a session's record of version %lld; this program knows version %d: use a "
                      "newer one",
                      (long long)version->integer, RECORD_VERSION);
-    if (st == OK && !read_members(b, v, s))
-        st = err_set(e, E_CORRUPT, "a session's record");
+    bool is_no_memory = false;
+    if (st == OK && !read_members(b, v, s, &is_no_memory))
+        st = err_set(e, is_no_memory ? E_NOMEM : E_CORRUPT, "a session's record");
     arena_release(&a);
     if (st == OK)
         *out = s;
