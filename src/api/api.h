@@ -92,6 +92,7 @@ struct api_context {
     uint32_t n_vocab, n_ctx;
     const struct engine_info *info;    /* for replies that tell of the model; NULL: they don't */
     struct slice template_source;      /* of the model: how it writes calls and reasoning */
+    bool cleans;                       /* nonces at the front of prompts: hygiene.c */
     bool keeps;                        /* responses can be stored */
     const struct tokenizer *tokenizer; /* for the texts of tokens in logprobs and echo */
     int64_t now_unix_s;

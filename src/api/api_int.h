@@ -116,6 +116,7 @@ struct api_call {
     bool keeps_reasoning;      /* as text, where it stands */
     bool reads_turns;          /* a chat: reasoning and calls are told from text */
     struct turn_format format;
+    const char *removed; /* what hygiene.c took from the prompt's front, or NULL */
     bool keeps_turns;
     struct digest conversation; /* turns.c: as the client sees it */
     const struct json *tools;   /* of the request, in its arena */
@@ -239,6 +240,10 @@ extern const struct field_set *const fields_openai_chat[]; /* NULL at the end */
 /* lmstudio_chat.c: a context of so many tokens is asked for. */
 void read_context_length(struct fields *f, const char *name, const struct api_context *context);
 
+/* hygiene.c: r->messages without a nonce at its front; c->removed names it. */
+void clean_prompt(const struct api_context *context, struct api_call *c, struct engine_request *r);
+/* arguments.c: those of earlier calls, as the template takes them. */
+void shape_arguments(const struct api_context *context, struct engine_request *r);
 /* turns.c: r->turns and c->conversation */
 void read_turns(struct api_call *c, struct engine_request *r);
 

@@ -68,8 +68,11 @@ static enum status read_body(struct slice body, const struct api_context *contex
     c->body = v;
     read_refused(&f, c->dialect);
     c->dialect->read(&f, context, c, r);
-    if (f.status == OK && r->kind == PROMPT_CHAT)
+    if (f.status == OK && r->kind == PROMPT_CHAT) {
+        clean_prompt(context, c, r);
+        shape_arguments(context, r);
         set_turns(context, c, r);
+    }
     if (f.status == OK)
         set_constraint(&f, context, c, r);
     if (f.status == OK && r->arena.failed)

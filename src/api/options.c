@@ -198,6 +198,71 @@ static const char *call_mark(const struct api_call *c)
                                             : NULL;
 }
 
+/* The one function that may be called; NULL: there are several. */
+static const struct json *only_function(const struct api_call *c, const struct engine_request *r)
+{
+    const struct json *found = NULL;
+    for (size_t i = 0; i < r->tools->count; i++) {
+        const struct json *function = json_get(&r->tools->items[i], "function");
+        if (c->tool_choice == TOOLS_NAMED &&
+            !slice_equal(json_get(function, "name")->text, c->tool_name))
+            continue;
+        if (found)
+            return NULL;
+        found = function;
+    }
+    return found;
+}
+
+static bool template_has(const struct api_context *context, const char *text)
+{
+    struct slice source = context->template_source;
+    return source.len && memmem(source.ptr, source.len, text, strlen(text)) != NULL;
+}
+
+/* Formats where the name stands in front of the arguments, as the model was taught to write it. */
+static const char *named_mark(const struct api_call *c, const struct api_context *context)
+{
+    switch (c->format.calls) {
+    case CALLS_HARMONY:
+        return "<|channel|>commentary to=functions.%.*s <|constrain|>json<|message|>";
+    case CALLS_DEEPSEEK:
+        return template_has(context, "```json")
+                   ? "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>%.*s\n```"
+                     "json\n"
+                   : "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>%.*s<｜tool▁sep｜>";
+    case CALLS_MISTRAL:
+        return template_has(context, "[ARGS]") ? "[TOOL_CALLS]%.*s[ARGS]" : NULL;
+    default:
+        return NULL;
+    }
+}
+
+/* A call of the one function that may be called begins the turn; the grammar is its arguments'. */
+static void force_named(struct fields *f, const struct api_context *context, struct api_call *c,
+                        struct engine_request *r)
+{
+    const char *mark = named_mark(c, context);
+    const struct json *function = only_function(c, r);
+    const struct json_member *defs = NULL;
+    struct buf text;
+    if (!mark || !function) {
+        field_fail(f, E_UNSUPPORTED, "tool_choice",
+                   mark ? "in the format of this model a call is forced of one function: name it"
+                        : "calls can't be forced in the format of this model");
+        return;
+    }
+    struct slice name = json_get(function, "name")->text;
+    buf_init(&text, TURN_NAME_BYTES_MAX + 256);
+    buf_printf(&text, mark, (int)(name.len < TURN_NAME_BYTES_MAX ? name.len : TURN_NAME_BYTES_MAX),
+               name.ptr);
+    char *suffix = arena_text(&r->arena, buf_slice(&text).ptr, text.len);
+    r->suffix = c->suffix = (struct slice){suffix ? suffix : "", suffix ? text.len : 0};
+    buf_release(&text);
+    r->schema = boxed(&r->arena, parameters_of(&r->arena, function, false, &defs));
+    r->schema_else = boxed(&r->arena, any_object(&r->arena));
+}
+
 /* A template that thinks on demand is told not to; one that always does gets the grammar behind. */
 static void constrain_behind_reasoning(const struct api_call *c, const struct api_context *context,
                                        struct engine_request *r)
@@ -216,15 +281,17 @@ void set_constraint(struct fields *f, const struct api_context *context, struct 
 {
     bool is_forced = c->tool_choice == TOOLS_REQUIRED || c->tool_choice == TOOLS_NAMED;
     const char *mark = call_mark(c);
-    if ((c->schema || r->grammar.len) && c->finds_tools) {
-        field_fail(f, E_UNSUPPORTED, "tools",
-                   "not together with a form of the answer, unless tool_choice is none");
-    } else if (c->schema || r->grammar.len) {
+    if (is_forced) /* the turn is a call: the answer that has a form comes in a later one */
+        r->grammar = (struct slice){"", 0};
+    if ((c->schema || r->grammar.len) && c->finds_tools && !is_forced) {
+        field_fail(
+            f, E_UNSUPPORTED, "tools",
+            "not together with a form of the answer, unless tool_choice is none or forces a call");
+    } else if (!is_forced && (c->schema || r->grammar.len)) {
         r->schema = c->schema;
         constrain_behind_reasoning(c, context, r);
     } else if (is_forced && !mark) {
-        field_fail(f, E_UNSUPPORTED, "tool_choice",
-                   "calls can't be forced in the format of this model");
+        force_named(f, context, c, r);
     } else if (c->finds_tools && mark && (is_forced || mark[0])) {
         r->schema = calls_schema(c, r, false);
         r->schema_else = calls_schema(c, r, true);

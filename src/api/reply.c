@@ -433,6 +433,8 @@ void api_reply_headers(const struct api_call *c,
     }
     if (u->reason)
         add(arg, "X-KV-Reason", u->reason);
+    if (c->removed)
+        add(arg, "X-KV-Removed", c->removed);
 }
 
 void api_count_write(struct buf *out, const struct api_call *c, uint32_t n_tokens)

@@ -119,6 +119,12 @@ void write_kvasir(struct json_writer *w, const struct api_call *c, const struct 
         jw_null(w);
     jw_key(w, "reason");
     jw_text(w, u->reason);
+    if (c->removed) {
+        jw_key(w, "removed");
+        jw_begin_array(w);
+        jw_text(w, c->removed);
+        jw_end_array(w);
+    }
     jw_end_object(w);
 }
 

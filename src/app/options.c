@@ -128,6 +128,12 @@ const struct option_row option_rows[OPTION_COUNT] = {
         {"--replay", "replay", KIND_CHOICE, "SWITCH", .choices = "on off", .initial = "on",
          .used_by = FOR_SERVE | FOR_TALK,
          .doc = "replay the token ids that the model wrote when a client sends its answers back"},
+    [OPTION_PROMPT_HYGIENE] =
+        {"--prompt-hygiene", "prompt-hygiene", KIND_CHOICE, "SWITCH", .choices = "on off",
+         .initial = "on", .used_by = FOR_SERVE,
+         .doc =
+             "take known nonces of clients off the front of system prompts, and name them in the "
+             "reply: otherwise no such prompt is ever found again"},
     [OPTION_SESSION] = {"--session", NULL, KIND_TEXT, "NAME", .used_by = BIT(CHAT),
                         .doc = "keep the conversation under this name and go on with it next time"},
     [OPTION_SYSTEM] = {"-sys --system", NULL, KIND_TEXT, "TEXT", .used_by = FOR_TALK,

@@ -55,6 +55,7 @@ int command_serve(const struct config *c)
     options.api_keys = keys;
     options.api_key_file = v[OPTION_API_KEY_FILE].text;
     options.alias = v[OPTION_ALIAS].text;
+    options.keeps_nonces = v[OPTION_PROMPT_HYGIENE].number == 1;
     options.reload = on_reload;
     options.reload_arg = (void *)(uintptr_t)c;
     options.allow_origin = v[OPTION_ALLOW_ORIGIN].text;

@@ -443,6 +443,7 @@ struct api_context server_context(const struct server *s)
                                 .n_ctx = s->info->n_ctx,
                                 .info = s->info,
                                 .template_source = s->info->template_source,
+                                .cleans = !s->keeps_nonces,
                                 .keeps = s->info->keeps,
                                 .tokenizer = engine_tokenizer(s->engine),
                                 .now_unix_s = clock_unix_s()};

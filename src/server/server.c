@@ -48,6 +48,7 @@ static struct server *server_new(const struct server_options *options, struct en
     keys_init(&s->keys);
     s->engine = g;
     s->info = engine_info(g);
+    s->keeps_nonces = options->keeps_nonces;
     const char *name = options->alias ? options->alias : s->info->model_name;
     s->name = mem_text(name, strlen(name));
     if (options->allow_origin)

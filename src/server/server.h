@@ -28,6 +28,7 @@ struct server_options {
     const char
         *allow_origin; /* web pages of other sites that may call: "*" or one origin; NULL: only
                           this server's own page, pages on localhost, and desktop programs */
+    bool keeps_nonces; /* prompts stay as clients send them: no api/hygiene.c */
     uint64_t max_body_bytes;  /* 0: http's default */
     uint32_t max_connections; /* 0: http's default */
     int listen_fd;            /* > 0: a socket that listens already; taken */

@@ -22,6 +22,7 @@ struct server {
     const struct engine_info *info;
     char *name; /* of the model, for clients */
     char *allow_origin;
+    bool keeps_nonces;
     char url[96];
     char bind_host[256];
     struct keys keys;

@@ -197,6 +197,28 @@ static void lmstudio_goes_on_from_a_response(void **state)
     ask("POST", "/api/v1/models/load", "{\"model\":\"other\"}", 404);
 }
 
+/* ---- prompt hygiene ---- */
+static void a_billing_header_does_not_break_the_prefix(void **state)
+{
+    (void)state;
+    int64_t computed[2];
+    for (int i = 0; i < 2; i++) {
+        char body[1024];
+        snprintf(body, sizeof body,
+                 "{\"max_tokens\":2,\"system\":[{\"type\":\"text\",\"text\":"
+                 "\"x-anthropic-billing-header: cc_version=2.1.37; cch=%05d;\"},"
+                 "{\"type\":\"text\",\"text\":\"You know that " STORY
+                 "\"}],\"messages\":[{\"role\":\"user\",\"content\":\"what?\"}]}",
+                 12345 + i * 777);
+        const struct json *own = json_get(ask("POST", "/v1/messages", body, 200), "kvasir");
+        const struct json *removed = json_get(own, "removed");
+        assert_true(removed && removed->count == 1 &&
+                    slice_is(removed->items[0].text, "anthropic billing header"));
+        computed[i] = integer(json_get(own, "tokens"), "computed");
+    }
+    assert_true(computed[0] > 20 && computed[1] <= 1);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -205,6 +227,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(ollama_streams_lines_that_add_up),
         cmocka_unit_test(ollama_tells_what_is_here),
         cmocka_unit_test(lmstudio_goes_on_from_a_response),
+        cmocka_unit_test(a_billing_header_does_not_break_the_prefix),
     };
     e2e_begin(argc, argv);
     return e2e_end(cmocka_run_group_tests(tests, set_up, tear_down));

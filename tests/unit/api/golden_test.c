@@ -137,6 +137,7 @@ static void run_case(const struct json *c, bool is_cut, struct buf *out)
                                   .n_ctx = 2048,
                                   .info = engine_info(engine),
                                   .keeps = true,
+                                  .cleans = true,
                                   .template_source = text_of(c, "template"),
                                   .tokenizer = engine_tokenizer(engine),
                                   .now_unix_s = 1700000000};

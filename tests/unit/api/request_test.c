@@ -283,6 +283,13 @@ static void makes_grammars_of_formats_and_tools(void **state)
     assert_true(slice_is(request->suffix, "<tool_call>\n"));
     assert_int_equal(request->trigger.len, 0);
     expect_json(request->schema, "{\"anyOf\":[" CALL_OF("g", "{\"type\":\"object\"}") "]}");
+    /* A forced call leaves no room for an answer, whose form would come in a later turn. */
+    snprintf(body, sizeof body,
+             CHAT("%s,\"tool_choice\":{\"type\":\"function\",\"function\":{\"name\":\"g\"}},"
+                  "\"response_format\":{\"type\":\"json_object\"}"),
+             tools);
+    expect_ok(API_CHAT, body);
+    expect_json(request->schema, "{\"anyOf\":[" CALL_OF("g", "{\"type\":\"object\"}") "]}");
     snprintf(body, sizeof body, CHAT("%s,\"tool_choice\":\"none\""), tools);
     expect_ok(API_CHAT, body);
     assert_null(request->schema);
@@ -435,8 +442,8 @@ static void maps_each_status(void **state)
         int http;
     } cases[] = {{E_INVALID, 400},   {E_SYNTAX, 400},    {E_UNSUPPORTED, 400}, {E_LIMIT, 400},
                  {E_CONTEXT, 400},   {E_NOT_FOUND, 404}, {E_EXISTS, 409},      {E_BUSY, 429},
-                 {E_CANCELLED, 503}, {E_TIMEOUT, 504}, {E_CORRUPT, 500},   {E_IO, 500},          {E_FULL, 507},
-                 {E_NOMEM, 503},     {E_DENIED, 403}};
+                 {E_CANCELLED, 503}, {E_TIMEOUT, 504},   {E_CORRUPT, 500},     {E_IO, 500},
+                 {E_FULL, 507},      {E_NOMEM, 503},     {E_DENIED, 403}};
     assert_int_equal(sizeof cases / sizeof *cases, STATUS_COUNT - 1);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct err e = {.code = cases[i].st, .msg = "quote \" and\nline"};
