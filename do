@@ -21,6 +21,8 @@ usage: ./do COMMAND [ARGS]
              whole windows, --mlx MLX's server
   bench resume
              resuming 20,000 tokens, with bars met and not met
+  bench sessions [DIR [COUNT]]
+             forks, lists and opening of 100,000 sessions on the disk under DIR, bars met and not met
   bench serving [-m MODEL] PART…
              decoding with guesses, beside a busy neighbour, on two threads, beside a long prefill
   bench speed [PART…]
@@ -215,6 +217,17 @@ run_threads() {
     exec "$(program micro_threads)" "$@"
 }
 
+# What sessions cost on the disk under DIR (default: build/): makes a store there and removes it.
+run_sessions() {
+    build
+    cmake --build build --target session-bench >&2
+    place=$(mktemp -d "${1:-build}/session-bench.XXXXXX") || fail "bench sessions: no folder under ${1:-build}"
+    status=0
+    "$(program session-bench)" "$place" "${2:-100000}" || status=$?
+    rm -rf "$place"
+    return "$status"
+}
+
 run_fuzz() {
     seconds=${1:-30}
     # shellcheck disable=SC2086
@@ -265,9 +278,10 @@ case $command in
             speed) run_speed "$@" ;;
             serving) build; exec "$(program kvasir-serving-bench)" --kvasir build/kvasir "$@" ;;
             resume) build; exec "$(program kvasir-bench)" --kvasir build/kvasir "$@" ;;
+            sessions) run_sessions "$@" ;;
             threads) run_threads "$@" ;;
             kernels) build; exec "$(program micro_kernels)" "$@" ;;
-            *) fail "bench: compare, resume, serving, speed, threads or kernels, not $name" ;;
+            *) fail "bench: compare, resume, sessions, serving, speed, threads or kernels, not $name" ;;
         esac
         ;;
     soak) run_soak "$@" ;;

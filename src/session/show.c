@@ -119,28 +119,61 @@ static bool parse_cursor(struct slice after, struct session *at, int64_t *update
            id_from_hex(&at->id, (struct slice){after.ptr + i + 1, after.len - i - 1});
 }
 
-static void write_page(const struct sessions *b, const struct listed *all, size_t n, size_t from,
+/* The newest `cap` of what was offered: a heap whose root is the oldest of them. */
+struct newest {
+    struct listed *at;
+    size_t n, cap;
+};
+
+static void sift_down(struct newest *h, size_t i)
+{
+    for (size_t child; (child = 2 * i + 1) < h->n; i = child) {
+        if (child + 1 < h->n && newest_first(&h->at[child], &h->at[child + 1]) < 0)
+            child++;
+        if (newest_first(&h->at[i], &h->at[child]) >= 0)
+            return;
+        struct listed t = h->at[i];
+        h->at[i] = h->at[child];
+        h->at[child] = t;
+    }
+}
+
+static void offer(struct newest *h, const struct listed *x)
+{
+    if (h->n < h->cap) {
+        h->at[h->n++] = *x;
+        if (h->n == h->cap)
+            for (size_t i = h->n / 2; i-- > 0;)
+                sift_down(h, i);
+    } else if (newest_first(x, &h->at[0]) < 0) {
+        h->at[0] = *x;
+        sift_down(h, 0);
+    }
+}
+
+static void write_page(const struct sessions *b, const struct newest *page, size_t total,
                        uint32_t limit, struct buf *out)
 {
     struct json_writer w;
-    size_t end = n - from < limit ? n : from + limit;
+    bool is_more = page->n > limit;
+    size_t n = is_more ? limit : page->n;
     jw_init(&w, out);
     jw_begin_object(&w);
     put_text(&w, "object", "list");
     jw_key(&w, "data");
     jw_begin_array(&w);
-    for (size_t i = from; i < end; i++)
-        session_write(b, all[i].s, &w);
+    for (size_t i = 0; i < n; i++)
+        session_write(b, page->at[i].s, &w);
     jw_end_array(&w);
-    put_int(&w, "total", (int64_t)n);
+    put_int(&w, "total", (int64_t)total);
     jw_key(&w, "has_more");
-    jw_bool(&w, end < n);
+    jw_bool(&w, is_more);
     char cursor[64] = "", id[2 * SESSION_ID_BYTES + 1];
-    if (end < n) {
-        id_hex(&all[end - 1].s->id, id);
-        snprintf(cursor, sizeof cursor, "%lld.%s", (long long)all[end - 1].updated, id);
+    if (is_more) {
+        id_hex(&page->at[n - 1].s->id, id);
+        snprintf(cursor, sizeof cursor, "%lld.%s", (long long)page->at[n - 1].updated, id);
     }
-    put_text(&w, "next", end < n ? cursor : NULL);
+    put_text(&w, "next", is_more ? cursor : NULL);
     jw_end_object(&w);
 }
 
@@ -148,21 +181,25 @@ static enum status list(struct sessions *b, const struct list_request *r, struct
                         struct err *e)
 {
     struct session cursor = {0};
-    struct listed at = {.s = &cursor};
-    if (r->after.len && !parse_cursor(r->after, &cursor, &at.updated))
+    struct listed after = {.s = &cursor};
+    struct newest page = {.cap = (size_t)r->limit + 1}; /* one more says that there are more */
+    size_t total = 0;
+    if (r->after.len && !parse_cursor(r->after, &cursor, &after.updated))
         return err_set(e, E_INVALID, "after: not a place that \"next\" named");
-    struct listed *all = mem_try_new((size_t)b->n_all + 1, sizeof *all);
-    if (!all)
-        return err_set(e, E_NOMEM, "no memory to list %u sessions", b->n_all);
-    size_t n = 0, from = 0;
-    for (uint32_t i = 0; i < b->n_all; i++)
-        if (is_wanted(b->all[i], r))
-            all[n++] = (struct listed){b->all[i], session_updated(b->all[i])};
-    qsort(all, n, sizeof *all, newest_first);
-    while (r->after.len && from < n && newest_first(&all[from], &at) <= 0)
-        from++;
-    write_page(b, all, n, from, r->limit, out);
-    mem_free(all);
+    page.at = mem_try_new(page.cap, sizeof *page.at);
+    if (!page.at)
+        return err_set(e, E_NOMEM, "no memory to list %u sessions", r->limit);
+    for (uint32_t i = 0; i < b->n_all; i++) {
+        if (!is_wanted(b->all[i], r))
+            continue;
+        struct listed x = {b->all[i], session_updated(b->all[i])};
+        total++;
+        if (!r->after.len || newest_first(&x, &after) > 0)
+            offer(&page, &x);
+    }
+    qsort(page.at, page.n, sizeof *page.at, newest_first);
+    write_page(b, &page, total, r->limit, out);
+    mem_free(page.at);
     return OK;
 }
 
