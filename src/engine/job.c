@@ -185,8 +185,10 @@ static void keep_said(struct engine *g, const struct choice *c, uint32_t end_tok
     buf_init(&written, SAID_TURN_MAX);
     buf_add_slice(&written, buf_slice(&c->stream.text));
     buf_add_slice(&written, end);
+    const struct prompt *p = &c->job->prompt;
+    const struct said_place place = {p->store_owner, p->tokens.ids, (uint32_t)p->tokens.count};
     if (!written.failed)
-        said_put(g->said, &owner, &key, buf_slice(&c->job->prompt.rest), buf_slice(&written));
+        said_put(g->said, &owner, &key, &place, buf_slice(&p->rest), buf_slice(&written));
     buf_release(&written);
 }
 

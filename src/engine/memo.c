@@ -611,8 +611,8 @@ static void row_done(void *arg, enum status st, const struct err *e)
     mem_free(arg);
 }
 
-static void remember_durably(struct memo *m, const struct digest *key, const uint32_t *tokens,
-                             uint32_t n_tokens, uint32_t n_replayed)
+static void remember_durably(struct memo *m, const struct digest *key, uint64_t owner,
+                             const uint32_t *tokens, uint32_t n_tokens, uint32_t n_replayed)
 {
     if (!m->options.store || m->options.store_read_only)
         return;
@@ -625,6 +625,7 @@ static void remember_durably(struct memo *m, const struct digest *key, const uin
     struct store_chunk chunk = {copy, n_tokens * sizeof *copy};
     struct store_put put = {.kind = RECORD_TOKENS,
                             .key = row_key(key), /* its digest has the owner's salt */
+                            .owner = owner,
                             .meta = meta,
                             .meta_len = sizeof meta,
                             .chunks = &chunk,
@@ -677,7 +678,7 @@ void memo_remember(struct memo *m, const struct prompt *p, const uint32_t *gener
                                        n - p->n_boundary_tokens);
         remember(m, &key, tokens, n, p->n_replayed + 1, is_odd);
         if (is_odd)
-            remember_durably(m, &key, tokens, n, p->n_replayed + 1);
+            remember_durably(m, &key, p->store_owner, tokens, n, p->n_replayed + 1);
     }
     mem_free(tokens);
     buf_release(&segment);

@@ -28,6 +28,7 @@ struct prompt {
     struct digest boundary;     /* D of the prefix that ends at the last boundary */
     uint32_t n_boundary_tokens; /* tokens of it */
     struct buf rest;            /* text behind the last boundary */
+    uint64_t store_owner;       /* whose data key encrypts what is kept of it */
     bool is_text;               /* false: token ids were given, nothing can be remembered by text */
     uint32_t n_cuts, n_known;   /* end-of-turn places in the text; how many were remembered */
     double ms;

@@ -238,6 +238,7 @@ enum status prompt_build(struct engine *g, const struct engine_request *r,
         buf_release(&text);
     }
     if (st == OK) {
+        p->store_owner = store_owner_of(owner);
         p->ms = clock_ms_since(start);
         if (p->n_replayed < n_replayed) /* the tokenizer spells some as the model did */
             p->n_replayed = n_replayed;

@@ -8,6 +8,7 @@
 #include "base/endian.h"
 #include "base/map.h"
 #include "base/mem.h"
+#include "session/session.h"
 
 struct entry {
     struct digest key;
@@ -103,15 +104,20 @@ static void row_done(void *arg, enum status st, const struct err *e)
     mem_free(arg);
 }
 
-static void put_row(struct said *s, const struct digest *row, char *bytes, size_t len,
-                    size_t lead_len)
+static void put_row(struct said *s, const struct digest *row, const struct said_place *place,
+                    char *bytes, size_t len, size_t lead_len)
 {
-    uint8_t meta[4];
+    uint8_t meta[TURN_ROW_META_BYTES];
     struct err e;
+    struct checksum sum = checksum_of(place->tokens, (size_t)place->n_tokens * 4);
     put_le32(meta, (uint32_t)lead_len);
+    put_le32(meta + 4, place->n_tokens);
+    put_le64(meta + 8, sum.low);
+    put_le64(meta + 16, sum.high);
     struct store_chunk chunk = {bytes, len};
     struct store_put put = {.kind = RECORD_TOKENS,
                             .key = *row,
+                            .owner = place->owner,
                             .meta = meta,
                             .meta_len = sizeof meta,
                             .chunks = &chunk,
@@ -123,7 +129,7 @@ static void put_row(struct said *s, const struct digest *row, char *bytes, size_
 }
 
 void said_put(struct said *s, const struct digest *owner, const struct digest *key,
-              struct slice lead, struct slice written)
+              const struct said_place *place, struct slice lead, struct slice written)
 {
     size_t len = lead.len + written.len;
     if (len == 0 || lead.len > SAID_TURN_MAX || len > SAID_TURN_MAX)
@@ -138,7 +144,7 @@ void said_put(struct said *s, const struct digest *owner, const struct digest *k
     struct digest row = row_key(owner, key);
     remember(s, &row, bytes, len, lead.len);
     if (s->store && !s->is_read_only)
-        put_row(s, &row, bytes, len, lead.len);
+        put_row(s, &row, place, bytes, len, lead.len);
     else
         mem_free(bytes);
 }
@@ -163,7 +169,8 @@ static bool recall_row(struct said *s, const struct digest *row, struct buf *out
     struct err e;
     if (!s->store || !store_has(s->store, row) || store_get(s->store, row, &pin, &e) != OK)
         return false;
-    bool ok = pin.kind == RECORD_TOKENS && pin.meta_len == 4 && pin.n_chunks == 1;
+    bool is_row = pin.meta_len == TURN_ROW_META_BYTES || pin.meta_len == TURN_ROW_META_OLD;
+    bool ok = pin.kind == RECORD_TOKENS && is_row && pin.n_chunks == 1;
     struct store_chunk_ref chunk = ok ? store_chunk(&pin, 0) : (struct store_chunk_ref){0};
     ok = ok && chunk.len <= SAID_TURN_MAX && get_le32(pin.meta) <= chunk.len &&
          store_verify_chunk(&pin, 0, &e) == OK; /* and the copy below, which is what counts */

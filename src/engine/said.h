@@ -20,10 +20,17 @@ struct said;
 NODISCARD enum status said_new(struct store *store, bool is_read_only, struct said **out,
                                struct err *e);
 void said_free(struct said *s);
+/* Whose row it is, and behind which tokens it was written: it goes with the session that has them.
+ */
+struct said_place {
+    uint64_t owner; /* store_owner_of */
+    const uint32_t *tokens;
+    uint32_t n_tokens;
+};
 /* lead: the prompt behind its last end of a turn; written: what the model put behind it, its end
  * token's text included. */
 void said_put(struct said *s, const struct digest *owner, const struct digest *key,
-              struct slice lead, struct slice written);
+              const struct said_place *place, struct slice lead, struct slice written);
 /* Appends lead and written to out; *lead_len: where one ends.  False: not known. */
 bool said_get(struct said *s, const struct digest *owner, const struct digest *key, struct buf *out,
               size_t *lead_len);

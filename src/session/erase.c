@@ -4,6 +4,7 @@
  * What it shares with another session stays.  Behind that, everything goes that hangs on its chain:
  * its pages, the shorter tails and heads within them, and the branches that it left when its
  * history was edited.  An unnamed chat that went on from there computes again. */
+#include "base/checksum.h"
 #include "base/endian.h"
 #include "base/mem.h"
 #include "session/kvx_int.h"
@@ -128,15 +129,31 @@ struct rows {
     uint32_t n, cap;
 };
 
+/* Token ids of a turn that only they can spell. */
+static bool is_its_ids(const struct rows *r, const struct store_pin *pin)
+{
+    struct store_chunk_ref c = store_chunk(pin, 0);
+    uint64_t n = c.len / 4; /* the last one may be the end of a turn, which the session lacks */
+    return n >= 2 && n - 1 <= r->c->n_tokens && n > r->n_shared &&
+           memcmp(c.bytes, r->c->tokens, (size_t)(n - 1) * 4) == 0;
+}
+
+/* Text of a turn, written behind tokens that it begins with. */
+static bool is_its_text(const struct rows *r, const struct store_pin *pin)
+{
+    uint32_t n = get_le32(pin->meta + 4);
+    if (n > r->c->n_tokens || n < r->n_shared)
+        return false;
+    struct checksum sum = checksum_of(r->c->tokens, (size_t)n * 4);
+    return sum.low == get_le64(pin->meta + 8) && sum.high == get_le64(pin->meta + 16);
+}
+
 static bool look_at_row(const struct store_pin *pin, void *arg)
 {
     struct rows *r = arg;
-    if (pin->meta_len != 4 || pin->n_chunks != 1)
-        return true;
-    struct store_chunk_ref c = store_chunk(pin, 0);
-    uint64_t n = c.len / 4; /* the last one may be the end of a turn, which the session lacks */
-    if (n < 2 || n - 1 > r->c->n_tokens || n <= r->n_shared ||
-        memcmp(c.bytes, r->c->tokens, (size_t)(n - 1) * 4) != 0)
+    bool is_ids = pin->meta_len == TURN_ROW_META_OLD,
+         is_text = pin->meta_len == TURN_ROW_META_BYTES;
+    if (pin->n_chunks != 1 || !(is_ids ? is_its_ids(r, pin) : is_text && is_its_text(r, pin)))
         return true;
     if (r->n == r->cap) {
         uint32_t cap = r->cap ? r->cap * 2 : 16;

@@ -114,6 +114,13 @@ bool sessions_find_salt(struct sessions *b, uint32_t tenant, struct slice which,
 /* Letters, digits and -_.:@/+=~, 1 to SESSION_NAME_BYTES_MAX. */
 bool session_name_is_good(struct slice name);
 
+/* ---- turns as a model wrote them ---- */
+/* The meta of their rows (RECORD_TOKENS): length of the lead, then behind how many tokens and
+ * XXH3-128 of these, by which a deleted session's rows are found.  Old ones have the length only.
+ */
+#define TURN_ROW_META_BYTES 24u
+#define TURN_ROW_META_OLD   4u
+
 /* ---- what begins like a prompt ---- */
 #define SESSION_NEAREST_TOKENS 64u
 struct session_nearest_request {

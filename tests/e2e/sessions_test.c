@@ -166,6 +166,11 @@ static void commands(const char *how)
     store_command(0, out, sizeof out, "fork", "tale", "--as", "tale-2");
     assert_non_null(strstr(out, "\"name\":\"tale-2\""));
     store_command(1, out, sizeof out, "fork", "tale", "--as", "tale-2");
+    store_command(0, out, sizeof out, "fork", "tale", "--at", "7");
+    assert_non_null(strstr(out, "\"forked_at\":7,"));
+    store_command(0, out, sizeof out, "fork", "tale", "--at-message", "1");
+    assert_non_null(strstr(out, "\"messages\":1,"));
+    store_command(1, out, sizeof out, "fork", "tale", "--at", "100000");
     store_command(0, out, sizeof out, "pin", "tale-2", "keep it", NULL);
     store_command(0, out, sizeof out, "tag", "tale-2", "story", NULL);
     store_command(0, out, sizeof out, "ls", "--tag", "story", NULL);

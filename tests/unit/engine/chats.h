@@ -8,7 +8,15 @@
 struct ask {
     const char *messages, *session, *previous, *response;
     uint32_t tenant, max_tokens;
+    bool is_replayed; /* the turn is kept as the model wrote it, under a key of the dialect's */
 };
+
+static inline bool chats_turn_key(void *arg, uint32_t choice, struct digest *key)
+{
+    (void)arg;
+    *key = (struct digest){{(uint8_t)(choice + 1), 77}};
+    return true;
+}
 
 static inline void put(struct engine_request *r, struct slice *to, const char *text)
 {
@@ -31,6 +39,8 @@ static inline struct rig_answer *ask(struct engine *g, const struct ask *a)
     put(r, &r->session, a->session);
     put(r, &r->previous, a->previous);
     put(r, &r->response, a->response);
+    if (a->is_replayed)
+        r->turn_key = chats_turn_key;
     struct rig_answer *answer = rig_answer_new();
     rig_submit(g, r, answer);
     rig_wait(answer);

@@ -11,11 +11,12 @@
     "{\"messages\":[{\"role\":\"system\",\"content\":\"Today is " date ". " RULES " " RULES \
     "\"},{\"role\":\"user\",\"content\":\"" word " are you?\"}]"
 
-static struct engine *open_at(const char *dir, enum kv_type kv_type)
+static struct engine *open_model(const char *dir, enum kv_type kv_type, const char *model)
 {
     struct engine *g = NULL;
     struct err e = {0};
     struct engine_options o = {.store_dir = dir,
+                               .model_path = model,
                                .n_threads = 2,
                                .n_ctx = 4096,
                                .kv_type = kv_type,
@@ -24,6 +25,11 @@ static struct engine *open_at(const char *dir, enum kv_type kv_type)
     if (engine_open(&o, &g, &e) != OK)
         fail_msg("engine_open: %s", e.msg);
     return g;
+}
+
+static struct engine *open_at(const char *dir, enum kv_type kv_type)
+{
+    return open_model(dir, kv_type, NULL);
 }
 
 /* Asks it as tenant, in the session "s". */
@@ -123,8 +129,57 @@ static void test_reasons(void **state)
     rig_remove_dir(dir);
 }
 
+/* A session's tokens as another model, or another template, computed them. */
+static void keep_as(struct engine *g, const char *body, const char *model, uint8_t root,
+                    uint32_t from)
+{
+    struct arena a;
+    struct json *v;
+    struct err e = {0};
+    struct session_content c;
+    arena_init(&a, 1u << 20);
+    assert_int_equal(json_parse(slice_of(body), &a, &v, &e), OK);
+    assert_int_equal(
+        sessions_read(engine_sessions(g), 0, SLICE_LIT("s"), SESSION_WANT_TOKENS, &c, &e), OK);
+    const struct session_turn turn = {
+        .name = slice_of(model),
+        .tokens = c.tokens + from,
+        .n_tokens = c.n_tokens - from,
+        .messages = json_get(v, "messages"),
+        .origin = {.root = {{root}}, .model = model, .kv_type = "f16", .digest = {{root}}}};
+    assert_int_equal(sessions_keep(engine_sessions(g), &turn, &e), OK);
+    session_content_release(&c);
+    arena_release(&a);
+}
+
+static void test_other_model(void **state)
+{
+    (void)state;
+    char dir[64];
+    struct err e = {0};
+    struct arena a;
+    struct json *v;
+    struct buf out;
+    rig_make_dir(dir);
+    struct engine *g = open_at(dir, KV_F16);
+    ask(g, BODY("2026-11-23", "Who") "}", 0);
+    keep_as(g, BODY("2026-11-23", "Who") "}", "larger", 5, 0);
+    arena_init(&a, 1u << 20);
+    buf_init(&out, 1u << 20);
+    assert_int_equal(json_parse(SLICE_LIT("{\"op\":\"delete\",\"name\":\"s\"}"), &a, &v, &e), OK);
+    assert_int_equal(sessions_command(engine_sessions(g), 0, v, &out, &e), OK);
+    engine_close(g);
+    g = open_at(dir, KV_F16);
+    expect(g, BODY("2026-11-23", "Who") "}", 0, true, "other_model", "\"model\":\"larger\"");
+    engine_close(g);
+    buf_release(&out);
+    arena_release(&a);
+    rig_remove_dir(dir);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_reasons)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_reasons),
+                                       cmocka_unit_test(test_other_model)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -378,9 +378,21 @@ static void test_deleted_is_gone(void **state)
     for (int i = 0; i < 8; i++)
         turned[i] = __builtin_bswap32(ids[i]); /* as siblings are sorted */
     session_content_release(&c);
+    /* Its answer is kept as it was written too, and it is a response's. */
+    ask_well(g,
+             (struct ask){.messages = "[" USER(FACTS " What is the code of the red box?") "]",
+                          .session = "answered",
+                          .response = "resp_of_the_gone",
+                          .is_replayed = true},
+             NULL, NULL);
+    engine_flush(g);
+    assert_true(n_files_with(dir, "box is KX-4417.<end_of_turn>", 28) > 0);
+    assert_true(n_files_with(dir, "resp_of_the_gone", 16) > 0);
     assert_true(n_files_with(dir, secret, strlen(secret)) > 0);
     assert_true(n_files_with(dir, ids, sizeof ids) > 0);
     command(g, "{\"op\":\"delete\",\"name\":\"gone\"}");
+    command(g, "{\"op\":\"delete\",\"name\":\"answered\"}");
+    command(g, "{\"op\":\"delete\",\"name\":\"resp_of_the_gone\"}"); /* it had the same turn */
     engine_close(g);
     struct store *s;
     struct store_options o = {.keep_free_bytes = 1};
@@ -390,6 +402,8 @@ static void test_deleted_is_gone(void **state)
     assert_int_equal(n_files_with(dir, secret, strlen(secret)), 0);
     assert_int_equal(n_files_with(dir, ids, sizeof ids), 0);
     assert_int_equal(n_files_with(dir, turned, sizeof turned), 0);
+    assert_int_equal(n_files_with(dir, "KX-4417", 7), 0);
+    assert_int_equal(n_files_with(dir, "resp_of_the_gone", 16), 0);
     assert_true(n_files_with(dir, "which stays", 11) > 0);
     rig_remove_dir(dir);
 }
