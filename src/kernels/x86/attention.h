@@ -177,7 +177,7 @@ static struct attention_span any_span(const struct attention_span *spans, uint32
 
 /* ---- q · K ---- */
 /* 0 that compilers take for a number like any other: a known one they keep in a register all the
- * time, and the loop over dimensions has none to spare (q8_0 56 against 80 GFLOP/s, AVX2). */
+ * time, and the loop over dimensions has none to spare (q8_0 56 against 70 GFLOP/s, AVX2). */
 INLINE vf some_zero(void)
 {
     vf zero = vf_zero();
