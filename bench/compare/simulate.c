@@ -7,7 +7,7 @@
 #include "bench/compare/compare_int.h"
 #include "os/fs.h"
 
-#define SIMULATED  "prefills again"
+#define SIMULATED  "a recomputing rival"
 #define COLD_LEAST 32 /* tokens: shorter prompts tell no rate */
 
 static double rate_of(const struct results *r)

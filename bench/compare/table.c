@@ -310,8 +310,9 @@ void headline(const struct results *r, char *text, size_t size)
                          r->models[best->model].name, best->x, r->systems[0].name, a);
     if (at < size && best_rival(r, best, &rival, &theirs)) {
         show_ms(theirs.median, b, sizeof b);
-        at += (size_t)snprintf(text + at, size - at, ", %s's after %s (%.1f×%s)",
-                               r->systems[rival].name, b, theirs.median / ours.median,
+        at += (size_t)snprintf(text + at, size - at, ", %s%s after %s (%.1f×%s)",
+                               is_context ? "that of " : "", r->systems[rival].name, b,
+                               theirs.median / ours.median,
                                theirs.label != ours.label ? ", simulated" : "");
     }
     at += at < size ? (size_t)snprintf(text + at, size - at, ". From nothing it takes") : 0;
