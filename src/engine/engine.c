@@ -338,7 +338,9 @@ static enum status start_threads(struct engine *g, struct err *e)
     g->turns = ring_new(ENGINE_QUEUE_MAX);
     if (!g->logits || !g->prompts || !g->inbox || !g->turns)
         return err_set(e, E_NOMEM, "no memory for the engine's queues");
-    enum status st = thread_start("engine", engine_thread, g, &g->thread, e);
+    enum status st = tell_open(g, e);
+    if (st == OK)
+        st = thread_start("engine", engine_thread, g, &g->thread, e);
     if (st == OK)
         st = thread_start("keeper", keep_thread, g, &g->keeper, e);
     for (uint32_t i = 0; st == OK && i < PROMPT_WORKERS; i++)
@@ -409,6 +411,7 @@ void engine_close(struct engine *g)
         ring_close(g->turns);
     if (g->keeper)
         thread_join(g->keeper); /* drains the ring: what ended well is kept */
+    tell_close(g);
     constraints_free(g->constraints);
     memo_free(g->memo);
     said_free(g->said);

@@ -2,8 +2,8 @@
  * engine.h — requests in, events out: prompt building, cache, scheduler, batch, sampling, streams.
  * For:     api (through server), and the commands run, chat, eval.   Not for: sockets, dialects.
  * Threads: engine_submit and engine_cancel from any thread.  Templating and tokenizing run on a
- * small worker pool, everything else on the engine thread; events are delivered from either, one at
- * a time per request, and must not block (push into a ring, wake the loop). Order:   engine_open →
+ * small worker pool, everything else on the engine thread; events come from any thread of the engine,
+ * one at a time per request, and must not block (push into a ring, wake the loop). Order: engine_open →
  * (engine_submit → events … EVENT_DONE | EVENT_ERROR)* → engine_close. */
 #ifndef KVASIR_ENGINE_ENGINE_H
 #define KVASIR_ENGINE_ENGINE_H

@@ -88,6 +88,7 @@ struct job {
     struct account *account; /* since the engine thread has it */
     uint64_t waits_for;      /* id of a job that computes n_waits_for of its tokens; 0: none */
     uint32_t n_waits_for;
+    uint32_t n_untold; /* tokens with the teller; under its mutex */
     const char *why_again; /* what its sequences began again for; NULL: they did not */
     uint64_t yielded_at;   /* engine.n_retired when it gave its memory to others */
     struct err error;      /* code != OK: fails */
@@ -140,6 +141,7 @@ struct engine {
     bool has_identity;
 
     struct ring *prompts, *inbox;
+    struct teller *teller;
     struct ring *turns; /* jobs whose end is to be kept */
     struct os_thread *thread, *keeper, *workers[PROMPT_WORKERS];
     _Atomic uint64_t next_id;
@@ -234,6 +236,14 @@ bool job_is_finished(const struct job *job);
 struct schedule_claim job_claim(const struct job *job, uint64_t now_ns);
 /* The deadline of the request has passed. */
 bool job_is_late(const struct job *job, uint64_t now_ns);
+
+/* tell.c: events to whoever asked */
+NODISCARD enum status tell_open(struct engine *g, struct err *e);
+void tell_close(struct engine *g); /* when nobody tells any more */
+/* A generated token: soon, on a thread of its own.  Copies ev. */
+void tell_token(struct engine *g, struct job *job, const struct engine_event *ev);
+/* Now, behind all tokens of the job. */
+void tell_event(struct engine *g, struct job *job, const struct engine_event *ev);
 
 /* step.c: one batch */
 bool step_run(struct engine *g); /* false: nothing to do */

@@ -51,11 +51,6 @@ void job_unopen(struct engine *g, struct job *job)
     mem_free(job);
 }
 
-static void deliver(const struct job *job, const struct engine_event *ev)
-{
-    job->request->event(job->request->event_arg, ev);
-}
-
 static void choice_release(struct choice *c)
 {
     sampler_free(c->sampler);
@@ -87,7 +82,7 @@ void job_fail(struct engine *g, struct job *job, const struct err *e)
         ev.total = g->info.n_ctx;
     }
     atomic_fetch_add(&g->n_errors, 1);
-    deliver(job, &ev);
+    tell_event(g, job, &ev);
     job_free(g, job);
 }
 
@@ -123,7 +118,8 @@ bool job_is_finished(const struct job *job)
 
 /* ---- tokens ---- */
 
-static void finish_choice(struct choice *c, enum finish_reason finish, struct slice text)
+static void finish_choice(struct engine *g, struct choice *c, enum finish_reason finish,
+                          struct slice text)
 {
     c->is_finished = true;
     c->finish = finish;
@@ -133,7 +129,7 @@ static void finish_choice(struct choice *c, enum finish_reason finish, struct sl
                               .token = TOKEN_NONE,
                               .finish = finish,
                               .stop = c->stream.stop};
-    deliver(c->job, &ev);
+    tell_event(g, c->job, &ev);
 }
 
 uint32_t choice_tokens_left(const struct engine *g, const struct choice *c)
@@ -203,7 +199,7 @@ void choice_take(struct engine *g, struct choice *c, const struct sampled *drawn
         if (c->sequence && !r->no_cache)
             memo_remember(g->memo, &c->job->prompt, c->tokens.ids + c->job->prompt.tokens.count,
                           c->n_generated, buf_slice(&c->stream.text), drawn->token);
-        finish_choice(c, FINISH_STOP, stream_flush(&c->stream));
+        finish_choice(g, c, FINISH_STOP, stream_flush(&c->stream));
         keep_said(g, c, drawn->token);
         return;
     }
@@ -218,18 +214,18 @@ void choice_take(struct engine *g, struct choice *c, const struct sampled *drawn
     struct engine_event ev = {.kind = EVENT_TEXT, .choice = c->index, .token = drawn->token};
     ev.text = stream_push(&c->stream, drawn->token, &is_stopped);
     ev.sampled = r->sampling.wants_logprob ? drawn : NULL;
-    deliver(c->job, &ev);
+    tell_token(g, c->job, &ev);
     if (is_stopped)
-        finish_choice(c, FINISH_STOP, (struct slice){"", 0});
+        finish_choice(g, c, FINISH_STOP, (struct slice){"", 0});
     else if (choice_tokens_left(g, c) == 0)
-        finish_choice(c, FINISH_LENGTH, stream_flush(&c->stream));
+        finish_choice(g, c, FINISH_LENGTH, stream_flush(&c->stream));
 }
 
 /* Logits for the next token of a choice that may have no room for it. */
 static void sample_one(struct engine *g, struct choice *c, const float *logits)
 {
     if (choice_tokens_left(g, c) == 0) {
-        finish_choice(c, FINISH_LENGTH, (struct slice){"", 0});
+        finish_choice(g, c, FINISH_LENGTH, (struct slice){"", 0});
         return;
     }
     struct sampled drawn;
@@ -437,7 +433,7 @@ enum status job_begin(struct engine *g, struct job *job, struct err *e)
     start_usage(g, job, &m);
     struct engine_event ev = {
         .kind = EVENT_STARTED, .usage = &job->usage, .text = buf_slice(&job->prompt.rest)};
-    deliver(job, &ev);
+    tell_event(g, job, &ev);
     return m.head ? job_prompt_done(g, job, m.head, e) : OK;
 }
 
@@ -498,7 +494,7 @@ void job_end(struct engine *g, struct job *job)
         g->stats.n_cancelled++;
     for (uint32_t i = 0; i < job->n_choices; i++)
         if (job->choices[i].finish == FINISH_CANCELLED)
-            finish_choice(&job->choices[i], FINISH_CANCELLED,
+            finish_choice(g, &job->choices[i], FINISH_CANCELLED,
                           stream_flush(&job->choices[i].stream));
     if (job->is_prompt_done)
         job->usage.decode_ms = (double)(now - job->decode_ns) * 1e-6;
@@ -513,6 +509,6 @@ void job_end(struct engine *g, struct job *job)
 void job_done(struct engine *g, struct job *job)
 {
     struct engine_event ev = {.kind = EVENT_DONE, .usage = &job->usage};
-    deliver(job, &ev);
+    tell_event(g, job, &ev);
     job_free(g, job);
 }

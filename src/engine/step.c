@@ -306,7 +306,7 @@ enum status step_forward(struct engine *g, struct model_sequence *runs,
     return st;
 }
 
-static void report_progress(const struct choice *c)
+static void report_progress(struct engine *g, const struct choice *c)
 {
     c->job->usage.prefill_ms = clock_ms_since(c->job->begun_ns);
     struct engine_event ev = {
@@ -315,7 +315,7 @@ static void report_progress(const struct choice *c)
         .total = (uint32_t)c->tokens.count,
         .usage = &c->job->usage,
     };
-    c->job->request->event(c->job->request->event_arg, &ev);
+    tell_event(g, c->job, &ev);
 }
 
 /* ---- results ---- */
@@ -398,7 +398,7 @@ static void take_part(struct engine *g, struct step *s, uint32_t index)
     struct err e;
     enum status st = sequence_append(c->sequence, run->tokens, n_sure, &e);
     if (st == OK && !job->is_prompt_done)
-        report_progress(c);
+        report_progress(g, c);
     if (st == OK && run->n_logits > 0) {
         if (job->is_prompt_done)
             st = take_drawn(g, s, index, &e);
