@@ -333,10 +333,12 @@ static enum status start_threads(struct engine *g, struct err *e)
     g->speculation.rates = draft_rates_initial();
     g->logits_bytes = (size_t)n_rows * g->model_info->n_vocab * sizeof(float);
     g->logits = mem_try_large(g->logits_bytes); /* rows that no step needs cost no memory */
+    g->n_logit_blocks = (g->model_info->n_vocab + MODEL_LOGIT_BLOCK - 1) / MODEL_LOGIT_BLOCK;
+    g->maxima = mem_try_new((size_t)n_rows * g->n_logit_blocks, sizeof *g->maxima);
     g->prompts = ring_new(ENGINE_QUEUE_MAX);
     g->inbox = ring_new(INBOX_MAX);
     g->turns = ring_new(ENGINE_QUEUE_MAX);
-    if (!g->logits || !g->prompts || !g->inbox || !g->turns)
+    if (!g->logits || !g->maxima || !g->prompts || !g->inbox || !g->turns)
         return err_set(e, E_NOMEM, "no memory for the engine's queues");
     enum status st = tell_open(g, e);
     if (st == OK)
@@ -422,6 +424,7 @@ void engine_close(struct engine *g)
     ring_free(g->inbox);
     ring_free(g->turns);
     mem_free_large(g->logits, g->logits_bytes);
+    mem_free(g->maxima);
     template_free(g->template);
     tokenizer_free(g->tokenizer);
     model_workspace_free(g->workspace);

@@ -158,6 +158,8 @@ struct engine {
     struct schedule schedule;
     float *logits; /* [n_slots + SPECULATE_ROWS_MAX][n_vocab] */
     size_t logits_bytes;
+    float *maxima; /* [n_slots + SPECULATE_ROWS_MAX][n_logit_blocks], of logits */
+    uint32_t n_logit_blocks;
     struct speculation speculation;
     struct engine_stats stats;
     uint16_t layer_group[MODEL_LAYERS_MAX], layer_slot[MODEL_LAYERS_MAX];
@@ -218,11 +220,11 @@ void job_end(struct engine *g, struct job *job);
 void job_done(struct engine *g, struct job *job);
 /* How many tokens it may still generate. */
 uint32_t choice_tokens_left(const struct engine *g, const struct choice *c);
-/* Draws from logits [n][n_vocab], n ≥ 1, the tokens of the next n positions into out [n] for as
+/* Draws from logits [n][n_vocab], n ≥ 1 (maxima: see sampler_sample, or NULL), the tokens of the next n positions into out [n] for as
  * long as each equals guesses [n - 1]; returns how many were drawn.  Any thread, one per choice:
  * touches only its sampler. */
 uint32_t choice_draw(const struct engine *g, struct choice *c, const float *logits,
-                     const uint32_t *guesses, uint32_t n, struct sampled *out);
+                     const float *maxima, const uint32_t *guesses, uint32_t n, struct sampled *out);
 /* The next token of a choice, as drawn: joins its tokens or ends it. */
 void choice_take(struct engine *g, struct choice *c, const struct sampled *drawn);
 /* The prompt's logits: forks the other choices, samples the first token of each.  E_LIMIT: no KV
@@ -251,7 +253,7 @@ bool step_run(struct engine *g); /* false: nothing to do */
  * bad and is quarantined; the results are void and all sequences must begin again. */
 NODISCARD enum status step_forward(struct engine *g, struct model_sequence *runs,
                                    struct sequence *const *sequences, uint32_t n, float *logits,
-                                   struct err *e);
+                                   float *maxima, struct err *e);
 void step_restart_all(struct engine *g);
 
 /* score.c */

@@ -146,14 +146,15 @@ static bool is_end(const struct engine *g, const struct choice *c, uint32_t toke
 }
 
 uint32_t choice_draw(const struct engine *g, struct choice *c, const float *logits,
-                     const uint32_t *guesses, uint32_t n, struct sampled *out)
+                     const float *maxima, const uint32_t *guesses, uint32_t n, struct sampled *out)
 {
     for (uint32_t i = 0; i < n; i++) {
         const uint64_t *allowed;
         out[i].token = TOKEN_NONE;
         if (guard_allowed(&c->guard, &allowed, &c->guard_error) != OK)
             return i + 1;
-        sampler_sample(c->sampler, logits + (size_t)i * g->model_info->n_vocab, allowed,
+        sampler_sample(c->sampler, logits + (size_t)i * g->model_info->n_vocab,
+                       maxima ? maxima + (size_t)i * g->n_logit_blocks : NULL, allowed,
                        c->tokens.count + i, &out[i]);
         if (is_end(g, c, out[i].token))
             return i + 1;
@@ -229,7 +230,7 @@ static void sample_one(struct engine *g, struct choice *c, const float *logits)
         return;
     }
     struct sampled drawn;
-    (void)choice_draw(g, c, logits, NULL, 1, &drawn);
+    (void)choice_draw(g, c, logits, NULL, NULL, 1, &drawn);
     choice_take(g, c, &drawn);
 }
 

@@ -25,6 +25,7 @@ struct step {
     uint32_t n_guesses;
 };
 _Static_assert(SPECULATE_CHOICES_MAX == ENGINE_PARALLEL_MAX, "speculate.h knows no engine");
+_Static_assert(SAMPLER_BLOCK == MODEL_LOGIT_BLOCK, "neither knows the other");
 _Static_assert(SPECULATE_MAX == ENGINE_SPECULATE_MAX, "speculate.h knows no engine");
 
 static uint32_t tokens_left(const struct choice *c)
@@ -275,7 +276,7 @@ static void count_step(struct engine_stats *s, const struct model_sequence *runs
 
 enum status step_forward(struct engine *g, struct model_sequence *runs,
                          struct sequence *const *sequences, uint32_t n, float *logits,
-                         struct err *e)
+                         float *maxima, struct err *e)
 {
     uint32_t n_unverified = 0, n_bad = 0;
     uint64_t faults = os_fault_count();
@@ -287,6 +288,7 @@ enum status step_forward(struct engine *g, struct model_sequence *runs,
         .n_sequences = n,
         .kv_type = g->options.kv_type,
         .logits = logits,
+        .maxima = maxima,
         .before_layer = n_unverified ? before_layer : NULL,
         .before_layer_arg = g,
     };
@@ -343,7 +345,8 @@ static void draw_parts(void *arg, uint32_t worker, uint32_t n_workers)
         if (has_draws(s, i))
             p->n_drawn = choice_draw(
                 d->g, p->choice, d->g->logits + (size_t)p->first_row * d->g->model_info->n_vocab,
-                p->tokens + 1, s->runs[i].n_logits, &s->drawn[p->first_drawn]);
+                d->g->maxima + (size_t)p->first_row * d->g->n_logit_blocks, p->tokens + 1,
+                s->runs[i].n_logits, &s->drawn[p->first_drawn]);
     }
 }
 
@@ -441,7 +444,7 @@ bool step_run(struct engine *g)
     if (s.n == 0)
         return false;
     struct err e;
-    enum status st = step_forward(g, s.runs, s.sequences, s.n, g->logits, &e);
+    enum status st = step_forward(g, s.runs, s.sequences, s.n, g->logits, g->maxima, &e);
     if (st == OK) {
         take_results(g, &s);
         double ns = (double)(clock_now_ns() - start);

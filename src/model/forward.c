@@ -21,6 +21,7 @@
  * core's cache); tiles and tasks are claimed one after the other, so that a core that lost its time
  * to another job does not hold up the rest.  The counter for claims is reset in the rows stage
  * before each.  In the last layer only the tail rows go on after (3). */
+#include <math.h>
 #include <stdatomic.h>
 #include <string.h>
 
@@ -130,27 +131,51 @@ static void multiply_tiles(const struct step *s, const struct act_rows *x, struc
     }
 }
 
+/* What a stage multiplies, cut into blocks of tiles and of rows, block_index by block_index. */
+struct cut {
+    uint32_t n_tiles, tiles_per_block, n_tile_blocks, n_rows, n_row_blocks;
+};
+
+/* grain: blocks begin at multiples of so many tiles. */
+static struct cut cut_product(const struct step *s, uint32_t n_rows, uint32_t n_tiles,
+                              uint32_t grain)
+{
+    uint32_t wanted = s->n_workers * BLOCKS_PER_WORKER;
+    uint32_t tiles_per_block = n_tiles / wanted > 0 ? n_tiles / wanted : 1;
+    tiles_per_block = (tiles_per_block + grain - 1) / grain * grain;
+    struct cut c = {n_tiles, tiles_per_block, 0, n_rows, 1};
+    c.n_tile_blocks = (n_tiles + tiles_per_block - 1) / tiles_per_block;
+    /* Many workers, narrow matrix: cut the rows as well. */
+    if (c.n_tile_blocks < wanted / 2)
+        c.n_row_blocks = wanted / 2 / c.n_tile_blocks;
+    if (c.n_row_blocks > n_rows / ROW_BLOCK_MIN)
+        c.n_row_blocks = n_rows / ROW_BLOCK_MIN > 0 ? n_rows / ROW_BLOCK_MIN : 1;
+    return c;
+}
+
+/* The next block that nobody has; false: none is left. */
+static bool claim(const struct step *s, const struct cut *c, struct range *rows,
+                  struct range *tiles)
+{
+    uint32_t i = team_next(s->team, 1);
+    if (i >= c->n_tile_blocks * c->n_row_blocks)
+        return false;
+    *rows = share(c->n_rows, i % c->n_row_blocks, c->n_row_blocks);
+    tiles->begin = i / c->n_row_blocks * c->tiles_per_block;
+    tiles->end = tiles->begin + c->tiles_per_block;
+    tiles->end = tiles->end < c->n_tiles ? tiles->end : c->n_tiles;
+    return true;
+}
+
 static void multiply(const struct step *s, const struct act_rows *x, uint32_t n_rows,
                      const struct product *products, uint32_t n_products)
 {
     uint32_t n_tiles = 0;
     for (uint32_t i = 0; i < n_products; i++)
         n_tiles += packed_tiles(products[i].w->n_out);
-    uint32_t wanted = s->n_workers * BLOCKS_PER_WORKER;
-    uint32_t tiles_per_block = n_tiles / wanted > 0 ? n_tiles / wanted : 1;
-    uint32_t n_tile_blocks = (n_tiles + tiles_per_block - 1) / tiles_per_block;
-    /* Many workers, narrow matrix: cut the rows as well. */
-    uint32_t n_row_blocks = 1;
-    if (n_tile_blocks < wanted / 2)
-        n_row_blocks = wanted / 2 / n_tile_blocks;
-    if (n_row_blocks > n_rows / ROW_BLOCK_MIN)
-        n_row_blocks = n_rows / ROW_BLOCK_MIN > 0 ? n_rows / ROW_BLOCK_MIN : 1;
-    for (uint32_t i; (i = team_next(s->team, 1)) < n_tile_blocks * n_row_blocks;) {
-        struct range rows = share(n_rows, i % n_row_blocks, n_row_blocks);
-        uint32_t begin = i / n_row_blocks * tiles_per_block;
-        uint32_t end = begin + tiles_per_block < n_tiles ? begin + tiles_per_block : n_tiles;
-        multiply_tiles(s, x, rows, products, n_products, begin, end);
-    }
+    const struct cut c = cut_product(s, n_rows, n_tiles, 1);
+    for (struct range rows, tiles; claim(s, &c, &rows, &tiles);)
+        multiply_tiles(s, x, rows, products, n_products, tiles.begin, tiles.end);
 }
 
 static bool any_needs_q8(const struct packed *const *w, uint32_t n)
@@ -494,6 +519,46 @@ static void capture_residual(const struct step *s, uint32_t layer, const float *
         s->kernels->rms_norm(to, x, s->m->output_norm, spec->n_embd, spec->norm_eps);
 }
 
+/* ---- the output matrix ---- */
+/* Lanes of its own, so that the compiler may use vectors; a comparison with NaN is false. */
+static float largest_of(const float *x, uint32_t n)
+{
+    float lanes[16], most = -INFINITY;
+    for (uint32_t lane = 0; lane < 16; lane++)
+        lanes[lane] = -INFINITY;
+    uint32_t i = 0;
+    for (; i + 16 <= n; i += 16)
+        for (uint32_t lane = 0; lane < 16; lane++)
+            lanes[lane] = x[i + lane] > lanes[lane] ? x[i + lane] : lanes[lane];
+    for (; i < n; i++)
+        most = x[i] > most ? x[i] : most;
+    for (uint32_t lane = 0; lane < 16; lane++)
+        most = lanes[lane] > most ? lanes[lane] : most;
+    return most;
+}
+
+#define BLOCK_TILES (MODEL_LOGIT_BLOCK / TILE_ROWS)
+_Static_assert(MODEL_LOGIT_BLOCK % TILE_ROWS == 0, "a block is whole tiles");
+
+/* Logits, and their largest while they are in the nearest cache: who draws need not read all. */
+static void multiply_logits(const struct step *s)
+{
+    const uint32_t n_vocab = s->m->info.n_vocab;
+    const uint32_t n_blocks = (n_vocab + MODEL_LOGIT_BLOCK - 1) / MODEL_LOGIT_BLOCK;
+    const struct product logits = {s->batch->logits, n_vocab, &s->m->output};
+    const struct cut c = cut_product(s, s->w->n_tail, packed_tiles(logits.w->n_out), BLOCK_TILES);
+    for (struct range rows, tiles; claim(s, &c, &rows, &tiles);)
+        for (uint32_t tile = tiles.begin; tile < tiles.end; tile += BLOCK_TILES) {
+            const uint32_t end = tile + BLOCK_TILES < tiles.end ? tile + BLOCK_TILES : tiles.end;
+            multiply_tiles(s, &s->normed, rows, &logits, 1, tile, end);
+            const uint32_t at = tile * TILE_ROWS, left = n_vocab - at;
+            for (uint32_t r = rows.begin; s->batch->maxima && r < rows.end; r++)
+                s->batch->maxima[(size_t)r * n_blocks + tile / BLOCK_TILES] =
+                    largest_of(s->batch->logits + (size_t)r * n_vocab + at,
+                               left < MODEL_LOGIT_BLOCK ? left : MODEL_LOGIT_BLOCK);
+        }
+}
+
 /* ---- layers ---- */
 /* Up to the K and V of a layer; false: the step is over. */
 static bool run_block_start(struct step *s, uint32_t layer, struct range rows, uint32_t worker)
@@ -529,8 +594,7 @@ static void run_tail(struct step *s, uint32_t layer, uint32_t worker)
             capture_residual(s, layer, x);
     }
     finish_rows(s, worker, STAGE_HEAD_ROWS);
-    const struct product logits = {s->batch->logits, s->m->info.n_vocab, &s->m->output};
-    multiply(s, &s->normed, w->n_tail, &logits, 1);
+    multiply_logits(s);
 }
 
 static void run_step(void *arg, uint32_t worker, uint32_t n_workers)

@@ -105,12 +105,18 @@ struct model_sequence {
     uint32_t n_logits;
 };
 
+/* Logits in a row whose largest is kept beside them. */
+#define MODEL_LOGIT_BLOCK 256u
+
 struct model_batch {
     struct model_sequence *sequences; /* [n_sequences]; no two write the same page */
     uint32_t n_sequences;
     enum kv_type kv_type; /* one that fits the model's head_dim (kv_type_fits) */
     /* Rows of logits in order of sequences; [Σ n_logits][n_vocab] f32. */
     float *logits;
+    /* Of each row the largest of every MODEL_LOGIT_BLOCK logits, taken while they are computed: NaN is
+     * passed over, −inf where all are; [Σ n_logits][ceil(n_vocab / MODEL_LOGIT_BLOCK)].  May be NULL. */
+    float *maxima;
     /* Tests: the residual stream of the last sequence's last token, [n_layers + 1][n_embd]: row 0
      * the (scaled) embedding, row i after block i, the last row after the final norm instead of the
      * raw output of the last block.  Wants n_logits ≥ 1 there.  NULL otherwise. */

@@ -241,24 +241,36 @@ static const float *changed_logits(struct sampler *s, const float *logits)
 }
 
 /* ---- the draw ---- */
-static uint32_t best_of(const struct sampler *s, const float *l, const uint64_t *allowed)
+/* What is drawn from.  maxima: NULL where bias, penalties or a mask make others of them. */
+struct source {
+    const float *logits, *maxima;
+    const uint64_t *allowed;
+};
+
+static uint32_t best_of(const struct sampler *s, const struct source *from)
 {
-    return allowed ? select_best(l, s->n_vocab, allowed) : s->k->argmax(l, s->n_vocab);
+    if (from->allowed)
+        return select_best(from->logits, s->n_vocab, from->allowed);
+    return from->maxima ? select_best_of_blocks(from->logits, s->n_vocab, from->maxima)
+                        : s->k->argmax(from->logits, s->n_vocab);
 }
 
-static uint32_t candidates_of_heap(struct sampler *s, const float *l, const uint64_t *allowed)
+static uint32_t top_of(const struct sampler *s, const struct source *from, struct candidate *best,
+                       uint32_t k)
 {
-    uint32_t k = (uint32_t)s->p.top_k;
-    return select_top(l, s->n_vocab, allowed, s->candidates, k < s->n_vocab ? k : s->n_vocab);
+    k = k < s->n_vocab ? k : s->n_vocab;
+    return from->maxima ? select_top_of_blocks(from->logits, s->n_vocab, from->maxima, best, k)
+                        : select_top(from->logits, s->n_vocab, from->allowed, best, k);
 }
 
 /* Candidates of the whole vocabulary, sorted.  Those that min_p or their weight rule out anyway are
  * left out before sorting; *mass still counts them when top_p asks for it. */
-static uint32_t candidates_of_all(struct sampler *s, const float *l, const uint64_t *allowed,
-                                  double *mass)
+static uint32_t candidates_of_all(struct sampler *s, const struct source *from, double *mass)
 {
     const struct sampler_params *p = &s->p;
-    float max = l[best_of(s, l, allowed)];
+    const float *l = from->logits;
+    const uint64_t *allowed = from->allowed;
+    float max = l[best_of(s, from)];
     double floor = (double)max - NEGLIGIBLE;
     uint32_t n = select_above(l, s->n_vocab, allowed, floor, s->candidates);
     if (p->typical_p >= 1 && p->top_k <= 0) {
@@ -291,17 +303,16 @@ static uint32_t draw(struct sampler *s, uint32_t n, uint64_t position)
     return c[n - 1].token;
 }
 
-static uint32_t choose(struct sampler *s, const float *l, const uint64_t *allowed,
-                       uint64_t position)
+static uint32_t choose(struct sampler *s, const struct source *from, uint64_t position)
 {
     const struct sampler_params *p = &s->p;
     if (is_greedy(p))
-        return best_of(s, l, allowed);
+        return best_of(s, from);
     double mass = -1; /* not known yet */
-    uint32_t n = uses_heap(s) ? candidates_of_heap(s, l, allowed)
-                              : candidates_of_all(s, l, allowed, &mass);
+    uint32_t n = uses_heap(s) ? top_of(s, from, s->candidates, (uint32_t)p->top_k)
+                              : candidates_of_all(s, from, &mass);
     if (n == 0) /* everything is forbidden or not a number; any answer is as good */
-        return best_of(s, l, allowed);
+        return best_of(s, from);
     if (p->typical_p < 1)
         n = filter_typical(s->candidates, n, p->typical_p, s->scratch);
     float max = s->candidates[0].logit;
@@ -314,27 +325,31 @@ static uint32_t choose(struct sampler *s, const float *l, const uint64_t *allowe
 }
 
 /* Log-probabilities are those of the model: raw logits, before anything was asked for. */
-static void add_logprobs(struct sampler *s, const float *logits, struct sampled *out)
+static void add_logprobs(struct sampler *s, const struct source *raw, struct sampled *out)
 {
+    const float *logits = raw->logits;
     float max, sum;
     s->k->max_sum_exp(logits, s->n_vocab, &max, &sum);
     double log_sum = (double)max + sampler_log((double)sum);
     out->logprob = (float)((double)logits[out->token] - log_sum);
     if (s->p.n_top_logprobs == 0)
         return;
-    uint32_t wanted = s->p.n_top_logprobs < s->n_vocab ? s->p.n_top_logprobs : s->n_vocab;
-    out->n_top = select_top(logits, s->n_vocab, NULL, s->top, wanted);
+    out->n_top = top_of(s, raw, s->top, s->p.n_top_logprobs);
     for (uint32_t i = 0; i < out->n_top; i++) {
         out->top_tokens[i] = s->top[i].token;
         out->top_logprobs[i] = (float)((double)s->top[i].logit - log_sum);
     }
 }
 
-void sampler_sample(struct sampler *s, const float *logits, const uint64_t *allowed,
-                    uint64_t position, struct sampled *out)
+void sampler_sample(struct sampler *s, const float *logits, const float *maxima,
+                    const uint64_t *allowed, uint64_t position, struct sampled *out)
 {
-    *out = (struct sampled){.token = choose(s, changed_logits(s, logits), allowed, position)};
+    const struct source raw = {logits, maxima, NULL};
+    struct source from = {changed_logits(s, logits), NULL, allowed};
+    if (from.logits == logits && !allowed)
+        from.maxima = maxima;
+    *out = (struct sampled){.token = choose(s, &from, position)};
     CHECK(out->token < s->n_vocab);
     if (s->p.wants_logprob || s->p.n_top_logprobs > 0)
-        add_logprobs(s, logits, out);
+        add_logprobs(s, &raw, out);
 }

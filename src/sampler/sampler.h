@@ -57,10 +57,13 @@ void sampler_free(struct sampler *s);
 /* A token that became part of the sequence: prompt tokens (repeat_penalty sees them, presence and
  * frequency count generated ones only, as OpenAI defines them) and generated ones. */
 void sampler_accept(struct sampler *s, uint32_t token, bool is_generated);
-/* logits [n_vocab], left untouched; position: index in the sequence of the token to be drawn;
+/* Logits in a row whose largest is given. */
+#define SAMPLER_BLOCK 256u
+/* logits [n_vocab], left untouched; maxima: of every SAMPLER_BLOCK of them the largest, NaN passed
+ * over, −inf where all are, so that few blocks are looked into; NULL: all are.  position: index in the sequence of the token to be drawn;
  * allowed: bit token % 64 of word token / 64 says whether it may be drawn, at least one is set; NULL:
  * all may.  Log-probabilities do not see it. */
-void sampler_sample(struct sampler *s, const float *logits, const uint64_t *allowed,
-                    uint64_t position, struct sampled *out);
+void sampler_sample(struct sampler *s, const float *logits, const float *maxima,
+                    const uint64_t *allowed, uint64_t position, struct sampled *out);
 
 #endif

@@ -21,6 +21,11 @@ double sampler_log(double x);
  * are −inf or NaN are left out.  Returns how many there are. */
 uint32_t select_top(const float *logits, uint32_t n, const uint64_t *allowed,
                     struct candidate *best, uint32_t k);
+/* The same, all allowed, from the largest of each SAMPLER_BLOCK of them. */
+uint32_t select_top_of_blocks(const float *logits, uint32_t n, const float *maxima,
+                              struct candidate *best, uint32_t k);
+/* The first of the best: kernels' argmax. */
+uint32_t select_best_of_blocks(const float *logits, uint32_t n, const float *maxima);
 /* All of logits [n] that are ≥ floor into out [n], in order of tokens. */
 uint32_t select_above(const float *logits, uint32_t n, const uint64_t *allowed, double floor,
                       struct candidate *out);

@@ -3,6 +3,7 @@
  * A vocabulary has up to 262,144 tokens and top_k is 40 mostly: one pass of compares, some hundred
  * sifts.  Sorting all is by radix on the bits of the float: three passes, whatever the input. */
 #include <float.h>
+#include <math.h>
 #include <string.h>
 
 #include "sampler/sampler_int.h"
@@ -99,12 +100,62 @@ uint32_t select_top(const float *logits, uint32_t n, const uint64_t *allowed,
     /* A later token of an equal logit is worse than any in the heap, so > suffices; NaN fails it.
      */
     for (; token < n; token++)
-        if (logits[token] > best[0].logit) {
+        if (logits[token] > best[0].logit && best[0].logit < FLT_MAX) { /* infinities are equals */
             best[0] = (struct candidate){bounded(logits[token]), token};
             sift_down(best, count, 0);
         }
     unheap(best, count);
     return count;
+}
+
+static uint32_t block_end(uint32_t block, uint32_t n)
+{
+    return (block + 1) * SAMPLER_BLOCK < n ? (block + 1) * SAMPLER_BLOCK : n;
+}
+
+/* The k-th largest of the maxima is a bound: k logits at least reach it, so that nothing below is
+ * among the k best, and a block below it need not be looked into. */
+uint32_t select_top_of_blocks(const float *logits, uint32_t n, const float *maxima,
+                              struct candidate *best, uint32_t k)
+{
+    const uint32_t n_blocks = (n + SAMPLER_BLOCK - 1) / SAMPLER_BLOCK;
+    if (k == 0 || k > n_blocks || select_top(maxima, n_blocks, NULL, best, k) < k)
+        return select_top(logits, n, NULL, best, k);
+    const float bound = best[k - 1].logit;
+    uint32_t count = 0;
+    for (uint32_t block = 0; block < n_blocks; block++) {
+        if (!(maxima[block] >= bound))
+            continue;
+        for (uint32_t token = block * SAMPLER_BLOCK; token < block_end(block, n); token++) {
+            if (!(logits[token] >= bound))
+                continue;
+            const struct candidate c = {bounded(logits[token]), token};
+            if (count < k) {
+                best[count++] = c;
+                if (count == k)
+                    heapify(best, k);
+            } else if (c.logit > best[0].logit) {
+                best[0] = c;
+                sift_down(best, k, 0);
+            }
+        }
+    }
+    unheap(best, count);
+    return count;
+}
+
+uint32_t select_best_of_blocks(const float *logits, uint32_t n, const float *maxima)
+{
+    const uint32_t n_blocks = (n + SAMPLER_BLOCK - 1) / SAMPLER_BLOCK;
+    float most = -INFINITY;
+    for (uint32_t block = 0; block < n_blocks; block++)
+        most = maxima[block] > most ? maxima[block] : most;
+    for (uint32_t block = 0; block < n_blocks; block++)
+        for (uint32_t token = block * SAMPLER_BLOCK;
+             maxima[block] == most && token < block_end(block, n); token++)
+            if (logits[token] == most) /* not there: a block of NaN */
+                return token;
+    return 0;
 }
 
 uint32_t select_above(const float *logits, uint32_t n, const uint64_t *allowed, double floor,

@@ -125,19 +125,40 @@ static inline void rig_view(const struct rig *r, struct rig_kv *kv, struct model
     }
 }
 
+/* The largest of each block of logits are what a plain loop finds. */
+static inline void rig_check_maxima(const float *logits, const float *maxima, uint32_t n_rows,
+                                    uint32_t n_vocab)
+{
+    for (uint32_t row = 0; row < n_rows; row++)
+        for (uint32_t at = 0; at < n_vocab; at += MODEL_LOGIT_BLOCK) {
+            float most = -INFINITY;
+            for (uint32_t i = at; i < n_vocab && i < at + MODEL_LOGIT_BLOCK; i++)
+                most = fmaxf(most, logits[(size_t)row * n_vocab + i]);
+            assert_true(*maxima++ == most);
+        }
+}
+
 static inline void rig_step(struct rig *r, enum kv_type type, struct model_sequence *sequences,
                             uint32_t n, float *logits, float *residuals)
 {
+    const uint32_t n_blocks = (r->info->n_vocab + MODEL_LOGIT_BLOCK - 1) / MODEL_LOGIT_BLOCK;
+    uint32_t n_logits = 0;
+    for (uint32_t i = 0; i < n; i++)
+        n_logits += sequences[i].n_logits;
+    float *maxima = mem_new((size_t)n_blocks * n_logits + 1, sizeof *maxima);
     struct model_batch batch = {
         .sequences = sequences,
         .n_sequences = n,
         .kv_type = type,
         .logits = logits,
+        .maxima = maxima,
         .residuals = residuals,
     };
     struct err e = {0};
     if (model_forward(r->model, r->workspace, r->team, &batch, &e) != OK)
         rig_fail("forward", &e);
+    rig_check_maxima(logits, maxima, n_logits, r->info->n_vocab);
+    mem_free(maxima);
 }
 
 /* Logits [n][n_vocab] of tokens at positions first …, in steps of at most `chunk` tokens. */

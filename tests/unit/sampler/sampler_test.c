@@ -49,7 +49,7 @@ static struct sampler_params all_off(void)
 static uint32_t sample(struct sampler *s, const float *logits, uint64_t position)
 {
     struct sampled out;
-    sampler_sample(s, logits, NULL, position, &out);
+    sampler_sample(s, logits, NULL, NULL, position, &out);
     return out.token;
 }
 
@@ -372,12 +372,69 @@ static void a_mask_equals_forbidden_logits(void **state)
             masked[i] = allowed[i / 64] >> i % 64 & 1 ? logits[i] : -INFINITY;
         struct sampler *s = sampler_of(&p, N);
         struct sampled a, b;
-        sampler_sample(s, logits, allowed, (uint64_t)round, &a);
-        sampler_sample(s, masked, NULL, (uint64_t)round, &b);
+        sampler_sample(s, logits, NULL, allowed, (uint64_t)round, &a);
+        sampler_sample(s, masked, NULL, NULL, (uint64_t)round, &b);
         assert_int_equal(a.token, b.token);
         assert_true(allowed[a.token / 64] >> a.token % 64 & 1);
         sampler_free(s);
     }
+}
+
+/* What a random vocabulary must not lack: runs of one value, NaN, both infinities. */
+static void make_hard(struct prng *r, float *logits, uint32_t n)
+{
+    static const float special[] = {NAN, INFINITY, -INFINITY, 0.0f, -0.0f, 5.0f};
+    uint32_t n_runs = (uint32_t)prng_below(r, 6);
+    for (uint32_t k = 0; k < n_runs; k++) {
+        uint32_t at = (uint32_t)prng_below(r, n), len = (uint32_t)prng_below(r, 600);
+        float v = special[prng_below(r, ARRAY_COUNT(special))];
+        for (uint32_t i = at; i < n && i < at + len; i++)
+            logits[i] = v;
+    }
+}
+
+static void take_maxima(const float *logits, uint32_t n, float *maxima)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        float *most = &maxima[i / SAMPLER_BLOCK];
+        if (i % SAMPLER_BLOCK == 0)
+            *most = -INFINITY;
+        *most = logits[i] > *most ? logits[i] : *most;
+    }
+}
+
+/* Looking into few blocks draws what looking at all draws, ties, NaN and infinities included. */
+static void maxima_change_nothing(void **state)
+{
+    (void)state;
+    enum { N = 9000 };
+    float logits[N], maxima[N / SAMPLER_BLOCK + 1];
+    struct prng r = {.seed = 78};
+    uint32_t n_distinct = 0;
+    for (uint32_t round = 0, before = 0; round < 4000; round++) {
+        struct sampler_params p = sampler_defaults();
+        uint32_t n = round % 3 ? N : 1 + (uint32_t)prng_below(&r, N);
+        p.temperature = round % 2 ? 1.0f : 0;
+        p.top_k = (int32_t)prng_below(&r, 50);
+        p.typical_p = round % 11 ? 1 : 0.8f;
+        p.wants_logprob = round % 5 == 0;
+        p.n_top_logprobs = round % 5 == 0 ? 20 : 0;
+        p.presence_penalty = round % 13 ? 0 : 1;
+        random_logits(&r, logits, n, 3);
+        if (round % 2 || round % 7 == 0)
+            make_hard(&r, logits, n);
+        take_maxima(logits, n, maxima);
+        struct sampler *s = sampler_of(&p, n);
+        struct sampled a, b;
+        sampler_accept(s, 0, true);
+        sampler_sample(s, logits, NULL, NULL, round, &a);
+        sampler_sample(s, logits, maxima, NULL, round, &b);
+        assert_memory_equal(&a, &b, sizeof a);
+        n_distinct += a.token != before;
+        before = a.token;
+        sampler_free(s);
+    }
+    assert_true(n_distinct > 3000);
 }
 
 static void repeat_penalty_looks_at_the_last_n(void **state)
@@ -459,7 +516,7 @@ static void log_probabilities_are_those_of_the_raw_logits(void **state)
     p.n_top_logprobs = 20;
     struct sampler *s = sampler_of(&p, N);
     struct sampled out;
-    sampler_sample(s, logits, NULL, 0, &out);
+    sampler_sample(s, logits, NULL, NULL, 0, &out);
     assert_int_equal(out.token, 7);
     assert_true(fabs((double)out.logprob - ((double)logits[7] - log(sum))) < 1e-5);
     assert_int_equal(out.n_top, 20);
@@ -474,7 +531,7 @@ static void log_probabilities_are_those_of_the_raw_logits(void **state)
     p.n_bias = 0;
     p.n_top_logprobs = 20;
     s = sampler_of(&p, 3); /* a vocabulary smaller than what was asked for */
-    sampler_sample(s, logits, NULL, 0, &out);
+    sampler_sample(s, logits, NULL, NULL, 0, &out);
     assert_int_equal(out.n_top, 3);
     sampler_free(s);
     mem_free(logits);
@@ -525,8 +582,10 @@ static void a_large_vocabulary_is_fast(void **state)
     (void)state;
     enum { N = 262144, ROUNDS = 5 };
     float *logits = mem_new(N, sizeof *logits);
+    static float maxima[N / SAMPLER_BLOCK];
     struct prng r = {.seed = 11};
     random_logits(&r, logits, N, 3);
+    take_maxima(logits, N, maxima);
     struct {
         const char *name;
         struct sampler_params p;
@@ -544,7 +603,12 @@ static void a_large_vocabulary_is_fast(void **state)
         for (uint64_t i = 0; i < ROUNDS; i++)
             (void)sample(s, logits, i);
         double ms = clock_ms_since(start) / ROUNDS;
-        print_message("262,144 tokens, %s: %.3f ms\n", cases[c].name, ms);
+        struct sampled out;
+        start = clock_now_ns();
+        for (uint64_t i = 0; i < ROUNDS; i++)
+            sampler_sample(s, logits, maxima, NULL, i, &out);
+        print_message("262,144 tokens, %s: %.3f ms, with maxima %.3f\n", cases[c].name, ms,
+                      clock_ms_since(start) / ROUNDS);
         assert_true(ms < 1000);
         sampler_free(s);
     }
@@ -562,6 +626,7 @@ int main(void)
         cmocka_unit_test(bias_forbids_and_forces),
         cmocka_unit_test(all_forbidden_still_gives_a_token),
         cmocka_unit_test(a_mask_equals_forbidden_logits),
+        cmocka_unit_test(maxima_change_nothing),
         cmocka_unit_test(repeat_penalty_looks_at_the_last_n),
         cmocka_unit_test(presence_and_frequency_count_generated_tokens),
         cmocka_unit_test(log_probabilities_are_those_of_the_raw_logits),
