@@ -95,6 +95,11 @@ const struct option_row option_rows[OPTION_COUNT] = {
                                    "everything in f32: slower, for comparing with references"},
     [OPTION_THREADS] = {"-t --threads", "threads", KIND_COUNT, "N", .most = 256, .initial = "0",
                         .used_by = FOR_ENGINE, .doc = "0: the processors this process may use"},
+    [OPTION_PIN] = {"--pin", "pin", KIND_CHOICE, "WHEN", .choices = "auto on off",
+                    .initial = "auto", .used_by = FOR_ENGINE,
+                    .doc = "keep the threads to processors: on, each to one of its own; auto, "
+                           "together to the best ones of one node or of the fast kind where "
+                           "there are several and nobody chose; see docs/threads.md"},
     [OPTION_PARALLEL] = {"-np --parallel", "parallel", KIND_COUNT, "N", .most = ENGINE_PARALLEL_MAX,
                          .initial = "0", .used_by = FOR_SERVE | FOR_SCORE | BIT(EVAL_GENERATE),
                          .doc = "sequences decoded together; 0: 8 when serving, 1 in eval"},

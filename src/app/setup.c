@@ -140,6 +140,7 @@ static struct engine_options options_of(const struct config *c)
         .take_over_ms = v[OPTION_TAKE_OVER].number ? TAKE_OVER_MS : 0,
         .n_ctx = (uint32_t)v[OPTION_CTX].number,
         .n_threads = (uint32_t)v[OPTION_THREADS].number,
+        .pin = (enum engine_pin)v[OPTION_PIN].number,
         .n_parallel = (uint32_t)v[OPTION_PARALLEL].number,
         .n_queue = (uint32_t)v[OPTION_QUEUE].number,
         .stall_ms = (uint32_t)v[OPTION_STALL_MS].number,
@@ -152,6 +153,8 @@ static struct engine_options options_of(const struct config *c)
         .cache_max_bytes = (uint64_t)v[OPTION_CACHE_MAX_BYTES].number,
     };
 }
+_Static_assert(ENGINE_PIN_AUTO == 0 && ENGINE_PIN_ON == 1 && ENGINE_PIN_OFF == 2,
+               "the choices of --pin in options.c stand in this order");
 _Static_assert(ISA_AUTO == 0 && ISA_REF == 1 && ISA_AVX2 == 2 && ISA_AVX2_VNNI == 3 &&
                    ISA_AVX512 == 4 && ISA_AVX512_VNNI == 5 && ISA_COUNT == 6,
                "the choices of --isa in options.c stand in this order");

@@ -83,6 +83,7 @@ static enum status open_model(struct engine *g, struct err *e)
         st = team_new(n_threads, &g->team, e);
     if (st != OK)
         return st;
+    place_team(g);
     struct model_options options = {.activations = g->options.activations, .isa = g->options.isa};
     if (g->options.progress) {
         options.progress = on_pack_progress;

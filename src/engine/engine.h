@@ -29,6 +29,9 @@
 #define ENGINE_SPECULATE_MAX    16u
 #define ENGINE_SPECULATE_OFF    UINT32_MAX
 
+/* AUTO: where nodes or kinds of cores differ, to the best processors together; ON: one for each worker. */
+enum engine_pin { ENGINE_PIN_AUTO, ENGINE_PIN_ON, ENGINE_PIN_OFF };
+
 struct engine;
 
 struct engine_options {
@@ -47,6 +50,7 @@ struct engine_options {
     const char *packed_dir; /* side files of repacked weights (packed.h); NULL: none */
     uint32_t n_ctx;         /* 0: the model's, or what memory allows */
     uint32_t n_threads;     /* 0: usable processors */
+    enum engine_pin pin;    /* workers to processors */
     uint32_t n_parallel;    /* sequences decoded together; 0: 8 */
     uint32_t chunk;         /* prefill tokens of one step; 0: default */
     /* Guessed tokens verified in one step of a sequence; 0: as many as pay, by what is measured;

@@ -124,6 +124,9 @@ struct engine {
     struct template *template;
     const struct kernels *kernels;
     struct team *team;
+    uint32_t place[TEAM_THREADS_MAX]; /* [n_place] processors that the team keeps to; 0: any */
+    uint32_t n_place;
+    bool is_place_each; /* one for each worker */
     struct model_workspace *workspace;
     struct store *store;
     struct cache *cache;
@@ -238,6 +241,10 @@ bool job_is_finished(const struct job *job);
 struct schedule_claim job_claim(const struct job *job, uint64_t now_ns);
 /* The deadline of the request has passed. */
 bool job_is_late(const struct job *job, uint64_t now_ns);
+
+/* place.c: the processors of the team, and of the engine thread, which is its first worker */
+void place_team(struct engine *g);
+void place_engine_thread(const struct engine *g);
 
 /* tell.c: events to whoever asked */
 NODISCARD enum status tell_open(struct engine *g, struct err *e);

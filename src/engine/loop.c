@@ -188,6 +188,7 @@ static void fail_all(struct engine *g)
 void engine_thread(void *arg)
 {
     struct engine *g = arg;
+    place_engine_thread(g);
     for (bool is_open = true; is_open;) {
         bool is_idle = !g->running && !g->waiting;
         struct message *m;

@@ -13,6 +13,7 @@
 #include <limits.h>
 #include <linux/futex.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <sys/syscall.h>
@@ -186,6 +187,27 @@ void team_free(struct team *t)
 uint32_t team_size(const struct team *t)
 {
     return t->n_workers;
+}
+
+static void pin(pthread_t id, uint32_t worker, const uint32_t *ids, uint32_t n, bool is_each)
+{
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    for (uint32_t i = 0; i < n; i++)
+        if (ids[i] < CPU_SETSIZE && (!is_each || worker % n == i))
+            CPU_SET(ids[i], &set);
+    (void)pthread_setaffinity_np(id, sizeof set, &set);
+}
+
+void team_pin(struct team *t, const uint32_t *ids, uint32_t n, bool is_each)
+{
+    for (uint32_t i = 1; i < t->n_workers; i++)
+        pin(t->workers[i].id, i, ids, n, is_each);
+}
+
+void team_pin_caller(const uint32_t *ids, uint32_t n, bool is_each)
+{
+    pin(pthread_self(), 0, ids, n, is_each);
 }
 
 void team_run(struct team *t, team_fn *fn, void *arg)

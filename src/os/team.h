@@ -19,6 +19,10 @@ typedef void team_fn(void *arg, uint32_t worker, uint32_t n_workers);
 NODISCARD enum status team_new(uint32_t n_workers, struct team **out, struct err *e);
 void team_free(struct team *t);
 uint32_t team_size(const struct team *t);
+/* Keeps the team to the processors ids [n]: worker i to ids[i % n] if is_each, else all to all of them.
+ * A hint: failure is fine.  The caller of team_run is worker 0 and is kept by team_pin_caller. */
+void team_pin(struct team *t, const uint32_t *ids, uint32_t n, bool is_each);
+void team_pin_caller(const uint32_t *ids, uint32_t n, bool is_each);
 /* Runs fn(arg, i, n) on each of the n workers; returns when all have.  Resets team_next to 0. */
 void team_run(struct team *t, team_fn *fn, void *arg);
 /* Inside fn: waits until all workers of the team got here.  All workers must call it equally often. */
