@@ -223,9 +223,9 @@ void job_end(struct engine *g, struct job *job);
 void job_done(struct engine *g, struct job *job);
 /* How many tokens it may still generate. */
 uint32_t choice_tokens_left(const struct engine *g, const struct choice *c);
-/* Draws from logits [n][n_vocab], n ≥ 1 (maxima: see sampler_sample, or NULL), the tokens of the next n positions into out [n] for as
- * long as each equals guesses [n - 1]; returns how many were drawn.  Any thread, one per choice:
- * touches only its sampler. */
+/* Draws from logits [n][n_vocab], n ≥ 1 (maxima: see sampler_sample, or NULL), the tokens of the
+ * next n positions into out [n] for as long as each equals guesses [n - 1]; returns how many were
+ * drawn.  Any thread, one per choice: touches only its sampler. */
 uint32_t choice_draw(const struct engine *g, struct choice *c, const float *logits,
                      const float *maxima, const uint32_t *guesses, uint32_t n, struct sampled *out);
 /* The next token of a choice, as drawn: joins its tokens or ends it. */

@@ -60,9 +60,9 @@ void sampler_accept(struct sampler *s, uint32_t token, bool is_generated);
 /* Logits in a row whose largest is given. */
 #define SAMPLER_BLOCK 256u
 /* logits [n_vocab], left untouched; maxima: of every SAMPLER_BLOCK of them the largest, NaN passed
- * over, −inf where all are, so that few blocks are looked into; NULL: all are.  position: index in the sequence of the token to be drawn;
- * allowed: bit token % 64 of word token / 64 says whether it may be drawn, at least one is set; NULL:
- * all may.  Log-probabilities do not see it. */
+ * over, −inf where all are, so that few blocks are looked into; NULL: all are.  position: index in
+ * the sequence of the token to be drawn; allowed: bit token % 64 of word token / 64 says whether it
+ * may be drawn, at least one is set; NULL: all may.  Log-probabilities do not see it. */
 void sampler_sample(struct sampler *s, const float *logits, const float *maxima,
                     const uint64_t *allowed, uint64_t position, struct sampled *out);
 
