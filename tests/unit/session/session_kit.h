@@ -140,7 +140,7 @@ static inline enum status kit_keep(struct kit *k, struct kit_turn *t, struct err
         *m = *json_new_object(&a, 2);
         m->members[0].key = SLICE_LIT("role");
         m->members[0].value =
-            (struct json){.kind = JSON_STRING, .text = SLICE_LIT(i % 2 ? "assistant" : "user")};
+            (struct json){.kind = JSON_STRING, .text = slice_of(i % 2 ? "assistant" : "user")};
         m->members[1].key = SLICE_LIT("content");
         char text[32];
         int n = snprintf(text, sizeof text, "m%u", i);
