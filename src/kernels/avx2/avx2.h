@@ -246,6 +246,10 @@ INLINE vi vi_load(const void *p)
 {
     return _mm256_loadu_si256(p);
 }
+INLINE void vi_store(void *p, vi v)
+{
+    _mm256_storeu_si256(p, v);
+}
 INLINE vi vi_and(vi a, vi b)
 {
     return _mm256_and_si256(a, b);

@@ -257,6 +257,10 @@ INLINE vi vi_load(const void *p)
 {
     return _mm512_loadu_si512(p);
 }
+INLINE void vi_store(void *p, vi v)
+{
+    _mm512_storeu_si512(p, v);
+}
 INLINE vi vi_and(vi a, vi b)
 {
     return _mm512_and_si512(a, b);

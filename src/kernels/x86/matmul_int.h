@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT
  * matmul_int.h — the body of all products of quantized weights with 8-bit activations: a register
- * tile of ROWS_AT_ONCE rows × 16 outputs.  `type` and `R` are constants at every use, so that each
- * instance keeps only its own branches.  No-saturation proofs per type: docs/numerics.md §4.
+ * tile of ROWS_AT_ONCE rows × 16 outputs.  `type`, `R` and `is_open` are constants at every use, so
+ * that each instance keeps only its own branches.  No-saturation proofs per type: docs/numerics.md
+ * §4.  Few rows read the packed planes as they pass by; many rows read a panel (matmul_panel.h): a
+ * stretch of the tile whose codes and scales were opened once for all of them (`is_open`).
  * HAS_DOT_BYTES: the set has a dot of unsigned by signed bytes that adds to int32 (VNNI). */
 /* v shifted so that bit `from` of every byte lands on bit `to`; only those bits
  * mean anything. */
@@ -53,12 +55,35 @@ INLINE vi codes_at(enum tensor_type type, const uint8_t *p, int g, int h, int li
     return c;
 }
 
-/* Scales of 8 rows of a block, in the forms that the body needs. */
+/* The int16 of the first (second) 16 of every lane, twice. */
+INLINE vi twice(vi pairs, bool second)
+{
+    return vi_shuffle(pairs,
+                      second ? _mm_setr_epi8(2, 3, 2, 3, 6, 7, 6, 7, 10, 11, 10, 11, 14, 15, 14, 15)
+                             : _mm_setr_epi8(0, 1, 0, 1, 4, 5, 4, 5, 8, 9, 8, 9, 12, 13, 12, 13));
+}
+
+/* Scales of LANES rows of a block, in the forms that the body needs. */
 struct block_scales {
     vf dw, mw;
-    vi sub;     /* int16 pairs of the two 16s */
-    vi sub_min; /* Q2_K */
+    vi sub_min; /* Q2_K: int16 pairs */
+    vi half[2]; /* sub-scales of the two 16s: int32 with dots of bytes, else int16, each twice, the
+                 * second factor of the madd that widens */
+    vi offset;  /* int16 pairs: sub-scale × what is taken off every code; not with dots of bytes */
 };
+
+INLINE void set_halves(enum tensor_type type, struct block_scales *o, vi sub)
+{
+#ifdef HAS_DOT_BYTES
+    (void)type;
+    o->half[0] = vi_srai32(vi_slli32(sub, 16), 16);
+    o->half[1] = vi_srai32(sub, 16);
+#else
+    o->half[0] = twice(sub, false);
+    o->half[1] = twice(sub, true);
+    o->offset = vi_mullo16(sub, vi_set1_16((short)offset_of(type)));
+#endif
+}
 
 INLINE struct block_scales scales_at(enum tensor_type type, const uint8_t *scale,
                                      const uint8_t *super, int h)
@@ -86,13 +111,13 @@ INLINE struct block_scales scales_at(enum tensor_type type, const uint8_t *scale
     case TYPE_Q3_K:
     case TYPE_Q6_K:
         o.dw = vf_halves_at(super + h * 16);
-        o.sub = vi_signed_words_at(scale + h * 16);
+        set_halves(type, &o, vi_signed_words_at(scale + h * 16));
         break;
     case TYPE_Q2_K: {
         const vi both = vi_words_at(scale + h * 16);
         o.dw = vf_halves_at(super + h * 16);
         o.mw = vf_xor(vf_halves_at(super + 32 + h * 16), negative);
-        o.sub = vi_and(both, vi_set1_16(15));
+        set_halves(type, &o, vi_and(both, vi_set1_16(15)));
         o.sub_min = vi_srli16(both, 4);
         break;
     }
@@ -102,81 +127,102 @@ INLINE struct block_scales scales_at(enum tensor_type type, const uint8_t *scale
     return o;
 }
 
-/* The int16 of the first (second) 16 of every lane, twice. */
-INLINE vi twice(vi pairs, bool second)
-{
-    return vi_shuffle(pairs,
-                      second ? _mm_setr_epi8(2, 3, 2, 3, 6, 7, 6, 7, 10, 11, 10, 11, 14, 15, 14, 15)
-                             : _mm_setr_epi8(0, 1, 0, 1, 4, 5, 4, 5, 8, 9, 8, 9, 12, 13, 12, 13));
-}
-
-/* The order in which groups are visited: a nibble vector serves g and g + 4 at
- * once, unless the halves of the block belong to different sub-scales.  Integer
- * sums, so any order is exact. */
+/* The order in which groups are visited: a nibble vector serves g and g + 4 at once, unless the
+ * halves of the block belong to different sub-scales.  Integer sums, so any order is exact. */
 INLINE int group_at(enum tensor_type type, int i)
 {
     return has_sixteens(type) || type == TYPE_Q8_0 ? i : (i >> 1) + (i & 1) * 4;
 }
 
+/* A dot of unsigned by signed bytes takes signed codes as code + 128: an offset like others. */
 #ifdef HAS_DOT_BYTES
-#define LIFT 128 /* of signed codes, which a dot of unsigned bytes takes as code + 128 */
+#define LIFT 128
 #else
 #define LIFT 0
 #endif
-/* What is taken off every code in the end. */
-INLINE int whole_offset_of(enum tensor_type type)
+INLINE int lift_of(enum tensor_type type)
 {
-    return offset_of(type) + (is_signed_code(type) ? LIFT : 0);
+    return is_signed_code(type) ? LIFT : 0;
 }
 
-/* Where the offset is the same for all outputs, the integer dots begin at −offset × Σ q.  Those of
- * LANES blocks at a time, so that the loop over blocks has one broadcast for it and no product. */
-INLINE void starts_at(enum tensor_type type, const int R, int32_t start[][LANES],
+/* ---- where the integer dots begin ---- */
+/* An offset that is the same for all outputs starts the dots: −offset × Σ q, of LANES blocks at a
+ * time, so that the loop over blocks has one broadcast for it and no product.  With dots of bytes
+ * each half of a type with sub-scales has a start of its own. */
+#ifdef HAS_DOT_BYTES
+#define STARTS 2
+#else
+#define STARTS 1
+#endif
+struct starts {
+    int32_t at[ROWS_AT_ONCE][STARTS][LANES];
+};
+INLINE bool has_starts(enum tensor_type type)
+{
+    return offset_of(type) + lift_of(type) != 0 && (STARTS == 2 || !has_sixteens(type));
+}
+
+INLINE void put_start(int32_t *to, vi sums, int32_t factors)
+{
+    vf_store((float *)(void *)to, (vf)vi_madd(sums, vi_set1_32(factors)));
+}
+
+INLINE void starts_at(enum tensor_type type, const int R, struct starts *o,
                       const int16_t *const *sum16, uint32_t b, uint32_t n_blocks)
 {
-    const int offset = whole_offset_of(type);
-    if (offset == 0 || has_sixteens(type))
+    if (!has_starts(type))
         return;
+    const int32_t off = -(offset_of(type) + lift_of(type));
+    const int32_t first = off & 0xffff, second = (int32_t)((uint32_t)off << 16);
+    const uint32_t n = n_blocks - b;
 #pragma GCC unroll 8
     for (int r = 0; r < R; r++) {
-        const int16_t *sums = sum16[r] + (size_t)b * 2;
-        if (n_blocks - b >= LANES)
-            vf_store((float *)(void *)start[r],
-                     (vf)vi_madd(vi_load(sums), vi_set1_16((short)-offset)));
-        else
-            for (uint32_t i = 0; i < n_blocks - b; i++)
-                start[r][i] = -offset * (sums[(size_t)2 * i] + sums[(size_t)2 * i + 1]);
+        const float *p = (const float *)(const void *)(sum16[r] + (size_t)b * 2);
+        const vi sums = (vi)(n >= LANES ? vf_load(p) : vf_load_first(p, n));
+        put_start(o->at[r][0], sums, has_sixteens(type) ? first : first | second);
+        if (has_sixteens(type))
+            put_start(o->at[r][STARTS - 1], sums, second);
     }
 }
 
-#ifdef HAS_DOT_BYTES
-/* One block of 32: integer dots of R rows × 16 outputs, offsets already off.  A dot of unsigned by
- * signed bytes adds four products to an int32: no step in int16.  Signed codes are lifted by 128
- * and the lift is an offset like others. */
-INLINE void block_dots(enum tensor_type type, const int R, vi dot[][PARTS], const uint8_t *planes,
-                       const struct block_scales s[PARTS], const int8_t *const *q,
-                       const int16_t *const *sum16, const int32_t start[][LANES], uint32_t b)
+/* ---- one block of 32: integer dots of R rows × 16 outputs, offsets already off ---- */
+struct rows_in {
+    const int8_t *q[ROWS_AT_ONCE];
+    const int16_t *sum16[ROWS_AT_ONCE];
+    const float *scale[ROWS_AT_ONCE], *scaled_sum[ROWS_AT_ONCE];
+};
+
+/* Codes of group g of part h: of a panel as they are, else out of the planes. */
+INLINE vi codes_of(enum tensor_type type, bool is_open, const uint8_t *p, int g, int h, int lift)
 {
-    const int lift = is_signed_code(type) ? LIFT : 0;
-    const vi offset = vi_set1_16((short)-whole_offset_of(type));
-    vi second[ROWS_AT_ONCE][PARTS]; /* 16s only: dots of k = 16 … 31 */
+    return is_open ? vi_load(p + g * 64 + h * 32) : codes_at(type, p, g, h, lift);
+}
+
+#ifdef HAS_DOT_BYTES
+/* A dot of unsigned by signed bytes adds four products to an int32: no step in int16. */
+INLINE void block_dots(enum tensor_type type, const int R, bool is_open, vi dot[][PARTS],
+                       const uint8_t *codes, const struct block_scales *s, const struct rows_in *in,
+                       const struct starts *start, uint32_t b, uint32_t at)
+{
+    vi second[ROWS_AT_ONCE][PARTS]; /* with sub-scales: k = 16 … 31 */
 #pragma GCC unroll 8
     for (int r = 0; r < R; r++)
 #pragma GCC unroll 2
         for (int h = 0; h < PARTS; h++) {
-            second[r][h] = dot[r][h] = vi_zero();
-            if (whole_offset_of(type) != 0 && !has_sixteens(type))
-                dot[r][h] = vi_set1_32(start[r][b % LANES]);
+            const bool starts = has_starts(type);
+            dot[r][h] = starts ? vi_set1_32(start->at[r][0][at]) : vi_zero();
+            if (has_sixteens(type))
+                second[r][h] = starts ? vi_set1_32(start->at[r][1][at]) : vi_zero();
         }
 #pragma GCC unroll 8
     for (int i = 0; i < 8; i++) {
         const int g = group_at(type, i);
 #pragma GCC unroll 2
         for (int h = 0; h < PARTS; h++) {
-            const vi c = codes_at(type, planes, g, h, lift);
+            const vi c = codes_of(type, is_open, codes, g, h, lift_of(type));
 #pragma GCC unroll 8
             for (int r = 0; r < R; r++) {
-                const vi x = quad_at(q[r] + b * ACT_BLOCK + (size_t)g * 4);
+                const vi x = quad_at(in->q[r] + b * ACT_BLOCK + (size_t)g * 4);
                 if (has_sixteens(type) && g >= 4)
                     second[r][h] = vi_dot_bytes(second[r][h], c, x);
                 else
@@ -186,23 +232,17 @@ INLINE void block_dots(enum tensor_type type, const int R, vi dot[][PARTS], cons
     }
     if (!has_sixteens(type))
         return;
-#pragma GCC unroll 2
-    for (int h = 0; h < PARTS; h++) {
-        const vi sub[2] = {vi_srai32(vi_slli32(s[h].sub, 16), 16), vi_srai32(s[h].sub, 16)};
-        const vi off = vi_mullo16(s[h].sub, offset);
 #pragma GCC unroll 8
-        for (int r = 0; r < R; r++) {
-            dot[r][h] = vi_add32(vi_mullo32(dot[r][h], sub[0]), vi_mullo32(second[r][h], sub[1]));
-            if (offset_of(type) != 0)
-                dot[r][h] = vi_dot_words(dot[r][h], off, quad_at(sum16[r] + (size_t)b * 2));
-        }
-    }
+    for (int r = 0; r < R; r++)
+#pragma GCC unroll 2
+        for (int h = 0; h < PARTS; h++)
+            dot[r][h] = vi_add32(vi_mullo32(dot[r][h], s[h].half[0]),
+                                 vi_mullo32(second[r][h], s[h].half[1]));
 }
 #else
-/* One block of 32: integer dots of R rows × 16 outputs, offsets already off. */
-INLINE void block_dots(enum tensor_type type, const int R, vi dot[][PARTS], const uint8_t *planes,
-                       const struct block_scales s[PARTS], const int8_t *const *q,
-                       const int16_t *const *sum16, const int32_t start[][LANES], uint32_t b)
+INLINE void block_dots(enum tensor_type type, const int R, bool is_open, vi dot[][PARTS],
+                       const uint8_t *codes, const struct block_scales *s, const struct rows_in *in,
+                       const struct starts *start, uint32_t b, uint32_t at)
 {
     const int adds = adds_of(type);
     vi part[ROWS_AT_ONCE][PARTS];
@@ -212,12 +252,12 @@ INLINE void block_dots(enum tensor_type type, const int R, vi dot[][PARTS], cons
         vi c[PARTS], a[PARTS];
 #pragma GCC unroll 2
         for (int h = 0; h < PARTS; h++) {
-            c[h] = codes_at(type, planes, g, h, 0);
+            c[h] = codes_of(type, is_open, codes, g, h, 0);
             a[h] = is_signed_code(type) ? vi_abs8(c[h]) : c[h];
         }
 #pragma GCC unroll 8
         for (int r = 0; r < R; r++) {
-            const vi x = quad_at(q[r] + b * ACT_BLOCK + (size_t)g * 4);
+            const vi x = quad_at(in->q[r] + b * ACT_BLOCK + (size_t)g * 4);
 #pragma GCC unroll 2
             for (int h = 0; h < PARTS; h++) {
                 const vi s8 = is_signed_code(type) ? vi_sign8(x, c[h]) : x;
@@ -231,7 +271,7 @@ INLINE void block_dots(enum tensor_type type, const int R, vi dot[][PARTS], cons
             continue;
 #pragma GCC unroll 2
         for (int h = 0; h < PARTS; h++) {
-            const vi factor = has_sixteens(type) ? twice(s[h].sub, g >= 4) : vi_set1_16(1);
+            const vi factor = has_sixteens(type) ? s[h].half[g >= 4] : vi_set1_16(1);
 #pragma GCC unroll 8
             for (int r = 0; r < R; r++) {
                 const vi wide = vi_madd(part[r][h], factor);
@@ -247,13 +287,11 @@ INLINE void block_dots(enum tensor_type type, const int R, vi dot[][PARTS], cons
     for (int r = 0; r < R; r++)
 #pragma GCC unroll 2
         for (int h = 0; h < PARTS; h++) {
-            if (!has_sixteens(type)) {
-                dot[r][h] = vi_add32(dot[r][h], vi_set1_32(start[r][b % LANES]));
-                continue;
-            }
-            const vi offset = vi_set1_16((short)offset_of(type));
-            const vi off = vi_madd(quad_at(sum16[r] + (size_t)b * 2), vi_mullo16(s[h].sub, offset));
-            dot[r][h] = vi_sub32(dot[r][h], off);
+            if (has_starts(type))
+                dot[r][h] = vi_add32(dot[r][h], vi_set1_32(start->at[r][0][at]));
+            else
+                dot[r][h] = vi_sub32(dot[r][h],
+                                     vi_madd(quad_at(in->sum16[r] + (size_t)b * 2), s[h].offset));
         }
 }
 #endif
@@ -272,6 +310,7 @@ INLINE vf add_block(enum tensor_type type, vf acc, vi dot, const struct block_sc
     return acc;
 }
 
+/* ---- rows ---- */
 /* One row at a time reads as fast as memory gives, unasked: the prefetchers follow one run of
  * memory. With more rows the core is busy and would wait, so the first register tile of a tile asks
  * for what lies ahead (src/kernels/lab/README.md has the ladder). */
@@ -284,27 +323,46 @@ INLINE void prefetch_block(enum tensor_type type, const uint8_t *planes)
         _mm_prefetch((const char *)planes + PREFETCH_BYTES + i * 64, _MM_HINT_T0);
 }
 
+INLINE struct rows_in rows_in_of(const struct kernel_tile *t, const int R, uint32_t row)
+{
+    const struct act_rows *x = t->x;
+    const size_t n_blocks = t->layout->n_blocks;
+    struct rows_in in;
+#pragma GCC unroll 8
+    for (int r = 0; r < R; r++) {
+        const size_t at = row + (size_t)r;
+        in.q[r] = x->q + at * x->n_in;
+        in.sum16[r] = x->sum16 + at * n_blocks * 2;
+        in.scale[r] = x->scale + at * n_blocks;
+        in.scaled_sum[r] = x->scaled_sum + at * n_blocks;
+    }
+    return in;
+}
+
+INLINE void add_dots(enum tensor_type type, const int R, vf acc[][PARTS], vi dot[][PARTS],
+                     const struct block_scales *s, const struct rows_in *in, uint32_t b)
+{
+#pragma GCC unroll 8
+    for (int r = 0; r < R; r++)
+#pragma GCC unroll 2
+        for (int h = 0; h < PARTS; h++)
+            acc[r][h] = add_block(type, acc[r][h], dot[r][h], &s[h], in->scale[r][b],
+                                  in->scaled_sum[r][b], in->sum16[r] + (size_t)b * 2);
+}
+
 INLINE void rows_of_tile(enum tensor_type type, const int R, float *y, size_t y_stride,
                          const struct kernel_tile *t, uint32_t row, bool is_first)
 {
     const struct pack_layout *l = t->layout;
-    const struct act_rows *x = t->x;
-    const int8_t *q[ROWS_AT_ONCE];
-    const int16_t *sum16[ROWS_AT_ONCE];
-    const float *scale[ROWS_AT_ONCE], *scaled_sum[ROWS_AT_ONCE];
+    const struct rows_in in = rows_in_of(t, R, row);
     vf acc[ROWS_AT_ONCE][PARTS];
-    int32_t start[ROWS_AT_ONCE][LANES];
+    vi dot[ROWS_AT_ONCE][PARTS];
+    struct starts start;
 #pragma GCC unroll 8
-    for (int r = 0; r < R; r++) {
-        const size_t at = row + (size_t)r;
-        q[r] = x->q + at * x->n_in;
-        sum16[r] = x->sum16 + at * l->n_blocks * 2;
-        scale[r] = x->scale + at * l->n_blocks;
-        scaled_sum[r] = x->scaled_sum + at * l->n_blocks;
+    for (int r = 0; r < R; r++)
 #pragma GCC unroll 2
         for (int h = 0; h < PARTS; h++)
             acc[r][h] = vf_zero();
-    }
     for (uint32_t b = 0; b < l->n_blocks; b++) {
         const uint8_t *planes = t->data + pack_block_at(l, b);
         const uint8_t *scales = planes + planes_size(type);
@@ -316,15 +374,9 @@ INLINE void rows_of_tile(enum tensor_type type, const int R, float *y, size_t y_
         for (int h = 0; h < PARTS; h++)
             s[h] = scales_at(type, scales, supers, h);
         if (b % LANES == 0)
-            starts_at(type, R, start, sum16, b, l->n_blocks);
-        vi dot[ROWS_AT_ONCE][PARTS];
-        block_dots(type, R, dot, planes, s, q, sum16, (const int32_t(*)[LANES])start, b);
-#pragma GCC unroll 8
-        for (int r = 0; r < R; r++)
-#pragma GCC unroll 2
-            for (int h = 0; h < PARTS; h++)
-                acc[r][h] = add_block(type, acc[r][h], dot[r][h], &s[h], scale[r][b],
-                                      scaled_sum[r][b], sum16[r] + (size_t)b * 2);
+            starts_at(type, R, &start, in.sum16, b, l->n_blocks);
+        block_dots(type, R, false, dot, planes, s, &in, &start, b, b % LANES);
+        add_dots(type, R, acc, dot, s, &in, b);
     }
 #pragma GCC unroll 8
     for (int r = 0; r < R; r++)
@@ -333,11 +385,18 @@ INLINE void rows_of_tile(enum tensor_type type, const int R, float *y, size_t y_
             vf_store(y + (row + (size_t)r) * y_stride + LANES * (size_t)h, acc[r][h]);
 }
 
+#include "kernels/x86/matmul_panel.h"
+
 #define INTEGER_TILE_FN(name, type)                                                    \
     void ISA_NAME(tile_##name)(float *y, size_t y_stride, const struct kernel_tile *t, \
                                uint32_t row0, uint32_t row1)                           \
     {                                                                                  \
         uint32_t row = row0;                                                           \
+        while (wants_panel(type, row1 - row)) {                                        \
+            const uint32_t n = row1 - row < PANEL_ROWS ? row1 - row : PANEL_ROWS;      \
+            rows_by_panels(type, y, y_stride, t, row, row + n - n % ROWS_AT_ONCE);     \
+            row += n - n % ROWS_AT_ONCE;                                               \
+        }                                                                              \
         for (; row1 - row >= ROWS_AT_ONCE; row += ROWS_AT_ONCE)                        \
             rows_of_tile(type, ROWS_AT_ONCE, y, y_stride, t, row, row == row0);        \
         if (ROWS_AT_ONCE > 4 && row1 - row >= 4) {                                     \
