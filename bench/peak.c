@@ -144,6 +144,27 @@ LOOP(sign_512, "vmovdqa64 %%zmm14,%%zmm15\n"
                "vpmaddubsw %%zmm15,%%zmm14,%%zmm15\n"
                "vpmaddwd %%zmm15,%%zmm12,%%zmm15\n"
                "vpaddd %%zmm15,%%zmm\\i,%%zmm\\i\n")
+/* A block of 32: dots of its halves, two sub-scales.  Register 12 is the second half's sum. */
+#define DOT_HALVES(form, v)                                                                       \
+    "vpxor %%xmm12,%%xmm12,%%xmm12\n"                                                             \
+    ".rept 4\n" form " vpdpbusd %%" v "13,%%" v "14,%%" v "\\i\n" form " vpdpbusd %%" v "13,%%" v \
+    "14,%%" v "12\n.endr\n"                                                                       \
+    "vpmulld %%" v "15,%%" v "\\i,%%" v "\\i\n"                                                   \
+    "vpmulld %%" v "15,%%" v "12,%%" v "12\n"                                                     \
+    "vpaddd %%" v "12,%%" v "\\i,%%" v "\\i\n"
+LOOP(halves_512, DOT_HALVES("", "zmm"))
+LOOP(halves_evex_256, DOT_HALVES("%{evex%}", "ymm"))
+LOOP(halves_vex_256, DOT_HALVES("%{vex%}", "ymm"))
+/* A block of 32 with what exactness asks: dw × da rounded once, the dot as a float, one fma. */
+#define DOT_BLOCK(form, v)                                              \
+    "vpxor %%xmm12,%%xmm12,%%xmm12\n"                                   \
+    ".rept 8\n" form " vpdpbusd %%" v "13,%%" v "14,%%" v "12\n.endr\n" \
+    "vcvtdq2ps %%" v "12,%%" v "12\n"                                   \
+    "vmulps %%" v "13,%%" v "14,%%" v "15\n"                            \
+    "vfmadd231ps %%" v "12,%%" v "15,%%" v "\\i\n"
+LOOP(block_512, DOT_BLOCK("", "zmm"))
+LOOP(block_evex_256, DOT_BLOCK("%{evex%}", "ymm"))
+LOOP(block_vex_256, DOT_BLOCK("%{vex%}", "ymm"))
 LOOP(dot_512, "vpdpbusd %%zmm13,%%zmm14,%%zmm\\i")
 LOOP(dot_evex_256, "%{evex%} vpdpbusd %%ymm13,%%ymm14,%%ymm\\i")
 LOOP(dot_vex_256, "%{vex%} vpdpbusd %%ymm13,%%ymm14,%%ymm\\i")
@@ -169,6 +190,12 @@ static void measure_mixes(struct peaks *p)
         {PEAK_MADD, PEAK_512, has_512, 128, madd_512},
         {PEAK_SIGN, PEAK_256, has_256, 64, sign_256},
         {PEAK_SIGN, PEAK_512, has_512, 128, sign_512},
+        {PEAK_HALVES, PEAK_256, has_dot_256, 512,
+         cpu->has_avx_vnni ? halves_vex_256 : halves_evex_256},
+        {PEAK_HALVES, PEAK_512, cpu->has_avx512_vnni, 1024, halves_512},
+        {PEAK_BLOCK, PEAK_256, has_dot_256, 512,
+         cpu->has_avx_vnni ? block_vex_256 : block_evex_256},
+        {PEAK_BLOCK, PEAK_512, cpu->has_avx512_vnni, 1024, block_512},
         {PEAK_DOT, PEAK_256, has_dot_256, 64, cpu->has_avx_vnni ? dot_vex_256 : dot_evex_256},
         {PEAK_DOT, PEAK_512, cpu->has_avx512_vnni, 128, dot_512},
         {PEAK_FMA, PEAK_256, has_256, 16, fma_256},
@@ -282,10 +309,8 @@ double peak_two_over_one_int8(int runs)
     return seconds_of[1] / seconds_of[2];
 }
 
-void peaks_measure(struct peaks *p)
+void peaks_read(struct peaks *p)
 {
-    *p = (struct peaks){0};
-    measure_mixes(p);
     struct reading r = {.bytes = mem_try_large(PEAK_READ_BYTES), .size = PEAK_READ_BYTES};
     if (r.bytes == NULL)
         return;
@@ -296,6 +321,13 @@ void peaks_measure(struct peaks *p)
     mem_free_large((void *)(uintptr_t)r.bytes, PEAK_READ_BYTES);
 }
 
+void peaks_measure(struct peaks *p)
+{
+    *p = (struct peaks){0};
+    measure_mixes(p);
+    peaks_read(p);
+}
+
 const char *peak_mix_name(enum peak_mix mix, enum peak_width width)
 {
     static const char *const names[PEAK_MIXES][PEAK_WIDTHS] = {
@@ -304,6 +336,8 @@ const char *peak_mix_name(enum peak_mix mix, enum peak_width width)
         [PEAK_MADD] = {"maddubs+madd+paddd 256", "maddubs+madd+paddd 512"},
         [PEAK_SIGN] = {"sign+maddubs+madd+paddd 256", "sign+maddubs+madd+paddd 512"},
         [PEAK_DOT] = {"vpdpbusd 256", "vpdpbusd 512"},
+        [PEAK_HALVES] = {"8 vpdpbusd+2 pmulld+paddd 256", "8 vpdpbusd+2 pmulld+paddd 512"},
+        [PEAK_BLOCK] = {"8 vpdpbusd+cvt+mul+fma 256", "8 vpdpbusd+cvt+mul+fma 512"},
         [PEAK_FMA] = {"f32 fma 256", "f32 fma 512"},
     };
     return names[mix][width];

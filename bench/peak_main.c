@@ -1,14 +1,22 @@
 /* SPDX-License-Identifier: MIT
- * peak_main.c — prints what peak.h measures.   Use: peak */
+ * peak_main.c — prints what peak.h measures.   Use: peak [--read]     --read: reading alone */
 #include <stdio.h>
+#include <string.h>
 
 #include "bench/peak.h"
 #include "os/cpu.h"
 
-int main(void)
+int main(int argc, char **argv)
 {
-    struct peaks p;
-    peaks_measure(&p);
+    struct peaks p = {0};
+    if (argc > 2 || (argc == 2 && strcmp(argv[1], "--read") != 0)) {
+        fprintf(stderr, "usage: peak [--read]\n");
+        return 2;
+    }
+    if (argc == 2)
+        peaks_read(&p);
+    else
+        peaks_measure(&p);
     printf("%s, one core\n", cpu_features()->model);
     for (int mix = 0; mix < PEAK_MIXES; mix++)
         for (int width = 0; width < PEAK_WIDTHS; width++)

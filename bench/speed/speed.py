@@ -16,13 +16,24 @@ than a tenth of the machine's CPU time went to other processes is thrown away an
     NAME-streams  8 streams of 16 + 192 tokens together, over HTTP
     NAME-start    process start to first token of a 16-token prompt, over HTTP, page cache warm
     NAME-memory   peak RssAnon of a server with 8,192 tokens of context over a prompt of 2,048
-Bars are printed as met or not met; a bar that is missed is a figure, not an error: the exit code is 0."""
+    kernels       8-bit matrix × matrix beside the machine's own peak of the same instructions
+NAME-0 also measures what the machine reads from memory, in each round: a decoded token reads every weight
+once, so (bytes of the GGUF's tensors that a token needs × tok/s) ÷ that is the share of the possible.
+Bars are printed as met or not met, with what explains a missed one: shares of the machine's bandwidth and
+peaks, and the processor's counters where perf can read them.  A bar that is missed is a figure, not an error:
+the exit code is 0."""
 import argparse
 import hashlib
 import json
 import os
 import random
+import re
+import resource
+import shutil
+import signal
 import statistics
+import struct
+import subprocess
 import sys
 import tempfile
 import threading
@@ -51,6 +62,10 @@ RATIO_BARS = {
 }
 # Time and memory: at most this share of llama.cpp's.
 SHARE_BARS = {"start": 1 / 3, "memory": 1.1}
+# At least this share of what the machine reads and multiplies.
+READ_BARS = {"smollm2": 0.65, "gemma": 0.75}
+KERNEL_BAR = 0.75
+KERNEL_TYPES = ("Q8_0", "Q6_K", "Q5_0", "Q4_1", "Q4_K")  # of the two models
 
 
 # ---- the machine ----
@@ -62,18 +77,23 @@ def busy_seconds():
 
 
 class Guard:
-    """Which share of the machine went to others while a side worked."""
+    """Which share of the machine went to others while a side worked.  Without a pid: while processes ran
+    that began and ended inside."""
 
-    def __init__(self, pid):
-        self.pids = [pid, os.getpid()]
+    def __init__(self, pid=None):
+        self.pids = [pid, os.getpid()] if pid else [os.getpid()]
+
+    def own_seconds(self):
+        ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return sum(map(rivals.cpu_seconds, self.pids)) + ended.ru_utime + ended.ru_stime
 
     def __enter__(self):
         self.wall, self.busy = time.monotonic(), busy_seconds()
-        self.own = sum(map(rivals.cpu_seconds, self.pids))
+        self.own = self.own_seconds()
         return self
 
     def __exit__(self, *_):
-        own = sum(map(rivals.cpu_seconds, self.pids)) - self.own
+        own = self.own_seconds() - self.own
         wall = (time.monotonic() - self.wall) * os.cpu_count()
         self.foreign = max(0.0, (busy_seconds() - self.busy - own) / wall) if wall > 0 else 0.0
 
@@ -86,6 +106,76 @@ def cpu_flags():
 def cpu_name():
     with open("/proc/cpuinfo") as f:
         return next((line.partition(":")[2].strip() for line in f if line.startswith("model name")), "unknown")
+
+
+def read_gbs(a):
+    """GB/s that this machine reads from memory with all threads measured (one, two): the best of runs."""
+    out = subprocess.run([os.path.join(os.path.dirname(a.kvasir), "peak"), "--read"], capture_output=True,
+                         text=True, check=True).stdout
+    return max(float(x) for x in re.findall(r"([0-9.]+) GB/s", out))
+
+
+def counters(pid, ask):
+    """The processor's own counters while ask() runs; {} where perf is not there or may not read them."""
+    if not shutil.which("perf"):
+        return {}
+    perf = subprocess.Popen(["perf", "stat", "-x", ",", "-e", "cycles,instructions,cache-misses", "-p", str(pid)],
+                            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    time.sleep(0.2)  # until it is attached
+    ask()
+    perf.send_signal(signal.SIGINT)
+    lines = [line.split(",") for line in perf.communicate()[1].splitlines()]
+    return {line[2]: int(line[0]) for line in lines if len(line) > 2 and line[0].isdigit()}
+
+
+# ---- the model's file ----
+# GGUF: type → (elements, bytes) of a block
+TYPE_BLOCKS = {0: (1, 4), 1: (1, 2), 2: (32, 18), 3: (32, 20), 6: (32, 22), 7: (32, 24), 8: (32, 34), 10: (256, 84),
+               11: (256, 110), 12: (256, 144), 13: (256, 176), 14: (256, 210), 20: (32, 18), 23: (256, 136),
+               30: (1, 2), 39: (32, 17)}
+VALUE_BYTES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
+
+
+def token_bytes(path):
+    """(bytes of tensors that decoding a token reads, weights that a token of a prompt multiplies with): every
+    tensor whole, but of an embedding that is not the output matrix too, one row."""
+    with open(path, "rb") as f:
+        def number(form):
+            return struct.unpack("<" + form, f.read(struct.calcsize(form)))[0]
+
+        def skip_value(kind):
+            if kind == 8:
+                f.seek(number("Q"), os.SEEK_CUR)
+            elif kind == 9:
+                inner, n = number("I"), number("Q")
+                if inner in VALUE_BYTES:
+                    f.seek(n * VALUE_BYTES[inner], os.SEEK_CUR)
+                else:
+                    for _ in range(n):
+                        skip_value(inner)
+            else:
+                f.seek(VALUE_BYTES[kind], os.SEEK_CUR)
+
+        f.seek(8)  # magic, version
+        n_tensors, n_values = number("Q"), number("Q")
+        for _ in range(n_values):
+            f.seek(number("Q"), os.SEEK_CUR)
+            skip_value(number("I"))
+        tensors = {}
+        for _ in range(n_tensors):
+            name = f.read(number("Q")).decode()
+            shape = [number("Q") for _ in range(number("I"))]
+            elements, size = TYPE_BLOCKS[number("I")]
+            number("Q")
+            row = shape[0] // elements * size
+            rows = 1
+            for n in shape[1:]:
+                rows *= n
+            tensors[name] = (row, rows, shape[0] * rows if len(shape) > 1 else 0)
+    if "output.weight" in tensors:
+        tensors["token_embd.weight"] = (tensors["token_embd.weight"][0], 1, 0)
+    head = tensors.get("output.weight", tensors["token_embd.weight"])[2]
+    return (sum(row * rows for row, rows, _ in tensors.values()), sum(n for _, _, n in tensors.values()) - head)
 
 
 # ---- lines ----
@@ -131,11 +221,12 @@ def measured(a, side, question):
     """Answer of question(try) and the foreign share meanwhile, once that is low; None: it never was.
     A question must be another one in each try, since a server may remember the last."""
     for i in range(TRIES):
-        with Guard(side.pid) as guard:
+        with Guard(side.pid if side else None) as guard:
             answer = question(i)
         if guard.foreign <= a.foreign:
             return answer, round(guard.foreign, 3)
-        print(f"    {side.name}: {100 * guard.foreign:.0f} % foreign CPU, thrown away", flush=True)
+        who = side.name if side else "a process"
+        print(f"    {who}: {100 * guard.foreign:.0f} % foreign CPU, thrown away", flush=True)
         time.sleep(2)
     return None, None
 
@@ -186,7 +277,17 @@ def run_depth(a, book, name, length):
                          setting=side.setting, **line)
                 print(f"  round {r} {label:12} prefill {line['prefill']:8.1f}  decode {line['decode']:7.1f} tok/s"
                       f"   foreign {foreign:.2f}", flush=True)
+            if length == "0":
+                gbs, foreign = measured(a, None, lambda _: read_gbs(a))
+                if gbs:
+                    book.add(part=part, model=name, length=length, side="machine", round=r, foreign=foreign, read=gbs)
+                    print(f"  round {r} the machine reads {gbs:.1f} GB/s   foreign {foreign:.2f}", flush=True)
             book.save()
+        for label, side in sides:
+            if side.name == "kvasir":
+                seen = counters(side.pid, lambda s=side: s.run(prompt_of(f"{part} {label} counted", LENGTHS[length])))
+                book.add(part=part, model=name, length=length, side=label, round=first, counters=seen)
+        book.save()
     finally:
         for _, side in sides:
             side.close()
@@ -304,8 +405,10 @@ def run_start(a, book, name):
             prompt = prompt_of(f"{part} {r}", 16)
             turned = sides[r % len(sides):] + sides[:r % len(sides)]
             for label, start in turned:
-                took = start(prompt)
-                book.add(part=part, model=name, length="", side=label, round=r, start=took)
+                took, foreign = measured(a, None, lambda _, s=start, p=prompt: s(p))
+                if took is None:
+                    continue
+                book.add(part=part, model=name, length="", side=label, round=r, foreign=foreign, start=took)
                 print(f"  round {r} {label:12} {1e3 * took:7.0f} ms from process start to first token", flush=True)
             book.save()
 
@@ -348,8 +451,26 @@ def run_memory(a, book, name):
     book.save()
 
 
+def run_kernels(a, book):
+    """micro_kernels' own bars, of the least shape; one thread, the best of runs in CPU time."""
+    program = os.path.join(os.path.dirname(a.kvasir), "micro_kernels")
+    r = book.next_round("kernels")
+    for kind in KERNEL_TYPES:
+        out = subprocess.run([program, "--type", kind], capture_output=True, text=True, check=True).stdout
+        for isa, percent, mix, state in re.findall(
+                r"^bar (\S+) \S+: matrix x matrix at (\d+) % .*? peak of (.*);.*: (met|NOT met)$", out, re.M):
+            why = re.search(rf"^bar {isa} .*NOT met\n((?:  .*\n)+)", out, re.M)
+            book.add(part="kernels", model=kind, length="", side=isa, round=r, share=int(percent) / 100, mix=mix,
+                     state=state.upper() if state != "met" else state,
+                     why=why.group(1).split() if why else [])
+            print(f"  {isa:12} {kind:5} {percent} % of the peak of {mix}", flush=True)
+    book.save()
+
+
 def part_of(part):
     """The function that runs a part, or None."""
+    if part == "kernels":
+        return run_kernels
     name, _, what = part.partition("-")
     if name not in MODELS:
         return None
@@ -360,7 +481,8 @@ def part_of(part):
 
 
 def all_parts():
-    return [f"{name}-{what}" for name in MODELS for what in ("sweep", *LENGTHS, "streams", "start", "memory")]
+    return [f"{name}-{what}" for name in MODELS
+            for what in ("sweep", *LENGTHS, "streams", "start", "memory")] + ["kernels"]
 
 
 # ---- bars ----
@@ -377,7 +499,7 @@ def bar_line(book, part, what, key, ours, theirs, bar, is_at_least, unit, factor
         return {"what": what, "side": ours, "rival": theirs, "bar": bar, "state": "not measured"}
     ratio = statistics.median(x / y for x, y in pairs)
     met = ratio >= bar if is_at_least else ratio <= bar
-    return {"what": what, "side": ours, "rival": theirs, "rounds": len(pairs), "unit": unit,
+    return {"what": what, "part": part, "key": key, "side": ours, "rival": theirs, "rounds": len(pairs), "unit": unit,
             "ours": factor * statistics.median(x for x, _ in pairs),
             "theirs": factor * statistics.median(y for _, y in pairs),
             "ratio": ratio, "bar": bar, "state": "met" if met else "NOT MET"}
@@ -398,7 +520,63 @@ def all_bars(a, book):
                 unit, factor = ("ms", 1e3) if kind == "start" else ("MiB", 2**-20)
                 bars.append(bar_line(book, f"{name}-{kind}", f"{name} {kind}", kind, ours, "llama.cpp", bar, False,
                                      unit, factor))
+        for name, bar in READ_BARS.items():
+            bars.append(read_bar(a, book, name, ours, bar))
+    for kind in KERNEL_TYPES:
+        lines = book.mine(part="kernels", model=kind)
+        for isa in sorted({x["side"] for x in lines}):
+            last = [x for x in lines if x["side"] == isa][-1]
+            bars.append({"what": f"{kind} kernel", "side": isa, "rival": "peak", "rounds": 1, "unit": "%",
+                         "ours": 100 * last["share"], "theirs": 100.0, "ratio": last["share"], "bar": KERNEL_BAR,
+                         "why": " ".join(last["why"]), "state": last["state"]})
+        if not lines:
+            bars.append({"what": f"{kind} kernel", "side": "any", "rival": "peak", "bar": KERNEL_BAR,
+                         "state": "not measured"})
     return bars
+
+
+def read_bar(a, book, name, ours, bar):
+    """Decode at depth 0: bytes that its tokens read a second over what the machine reads in the same round."""
+    part, size = f"{name}-0", token_bytes(a.models[name])[0]
+    decode = {x["round"]: x["decode"] for x in book.mine(part=part, side=ours) if "decode" in x}
+    read = {x["round"]: x["read"] for x in book.mine(part=part, side="machine")}
+    both = sorted(decode.keys() & read.keys())
+    line = {"what": f"{name} decode bytes", "part": part, "key": "decode", "side": ours, "rival": "memory", "bar": bar,
+            "state": "not measured"}
+    if not both:
+        return line
+    ratio = statistics.median(size * 1e-9 * decode[r] / read[r] for r in both)
+    return {**line, "rounds": len(both), "unit": "GB/s",
+            "ours": size * 1e-9 * statistics.median(decode[r] for r in both),
+            "theirs": statistics.median(read[r] for r in both), "ratio": ratio,
+            "state": "met" if ratio >= bar else "NOT MET"}
+
+
+def explain(a, book, b):
+    """What a missed figure comes to on this machine."""
+    if "why" in b:
+        return b["why"]
+    name = b["what"].split()[0]
+    if b.get("key") not in ("prefill", "decode"):
+        return ""
+    size, weights = token_bytes(a.models[name])
+    rate = statistics.median(x[b["key"]] for x in book.mine(part=b["part"], side=b["side"]) if b["key"] in x)
+    if b["key"] == "decode":
+        text = f"{size * 1e-9 * rate:.1f} GB/s of weights"
+        read = [x["read"] for x in book.mine(part=f"{name}-0", side="machine")]
+        if read:
+            text += f", {100 * size * 1e-9 * rate / statistics.median(read):.0f} % of what the machine reads"
+    else:
+        text = f"{2e-9 * weights * rate:.0f} GOP/s in products (attention and the output matrix not counted)"
+    seen = [x["counters"] for x in book.mine(part=b["part"], side=b["side"]) if x.get("counters")]
+    if not seen:
+        return text + "; perf reads no counters here"
+    c = seen[-1]
+    if c.get("cycles") and c.get("instructions"):
+        text += f"; prompt and answer: {c['instructions'] / c['cycles']:.2f} instructions a cycle"
+    if c.get("cache-misses"):
+        text += f", {64e-9 * c['cache-misses']:.2f} GB of cache lines missed"
+    return text
 
 
 def report(a, book):
@@ -412,6 +590,9 @@ def report(a, book):
             print(f"  {b['side']:12} {b['what']:20} vs {b['rival']:10} {b['ours']:8.1f} : {b['theirs']:8.1f} "
                   f"{b['unit']:5} ratio {b['ratio']:5.2f}  bar {b['bar']:.2f}  {b['state']}  "
                   f"({b['rounds']} rounds)")
+            if b["state"] == "NOT MET":
+                why = explain(a, book, b)
+                print(f"               {why}" if why else "", end="\n" if why else "")
     n = [sum(b["state"] == s for b in bars) for s in ("met", "NOT MET", "not measured")]
     print(f"bars: {n[0]} met, {n[1]} not met, {n[2]} not measured")
 
