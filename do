@@ -21,6 +21,8 @@ usage: ./do COMMAND [ARGS]
              whole windows, --mlx MLX's server
   bench resume
              resuming 20,000 tokens, with bars met and not met
+  bench resume-length [--model GGUF] [--lengths N,N] …
+             resuming by length, with and without the page cache; decoding with and without a store
   bench sessions [DIR [COUNT]]
              forks, lists and opening of 100,000 sessions on the disk under DIR, bars met and not met
   bench serving [-m MODEL] PART…
@@ -278,10 +280,11 @@ case $command in
             speed) run_speed "$@" ;;
             serving) build; exec "$(program kvasir-serving-bench)" --kvasir build/kvasir "$@" ;;
             resume) build; exec "$(program kvasir-bench)" --kvasir build/kvasir "$@" ;;
+            resume-length) build; exec python3 bench/resume_length.py --kvasir build/kvasir "$@" ;;
             sessions) run_sessions "$@" ;;
             threads) run_threads "$@" ;;
             kernels) build; exec "$(program micro_kernels)" "$@" ;;
-            *) fail "bench: compare, resume, sessions, serving, speed, threads or kernels, not $name" ;;
+            *) fail "bench: compare, resume, resume-length, sessions, serving, speed, threads or kernels, not $name" ;;
         esac
         ;;
     soak) run_soak "$@" ;;
