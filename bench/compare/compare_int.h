@@ -348,7 +348,6 @@ struct system {
     char instance[200];     /* LM Studio: of the loaded model */
     int64_t context_tokens; /* told by it; -1 */
     bool is_running, is_dropped, is_unusable;
-    bool takes_hygiene; /* this kvasir has --hygiene */
     uint32_t n_hung, parallel;
     double prefill_rate, decode_rate; /* of the warm-up; 0: none */
 };

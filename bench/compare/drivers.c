@@ -75,17 +75,6 @@ static void extra_fixed_work(const struct system *s, struct json_writer *w)
 }
 
 /* ---- kvasir ---- */
-static bool knows_hygiene(const char *program)
-{
-    const char *argv[] = {program, "serve", "--help", NULL};
-    struct child_result r = {0};
-    struct err e = {0};
-    bool is_known = child_run(argv, NULL, SMALL_MS_MAX, &r, &e) == OK && r.out.len &&
-                    strstr(r.out.ptr, "--hygiene");
-    child_result_release(&r);
-    return is_known;
-}
-
 static enum status kvasir_prepare(struct system *s, struct err *e)
 {
     s->can = CAN_TEXT | CAN_ODDS | CAN_RAW_LENGTH;
@@ -97,9 +86,6 @@ static enum status kvasir_prepare(struct system *s, struct err *e)
     enum status st = need_program(s, s->options->program, e);
     if (st == OK)
         first_line(s->target, "version", s->version, sizeof s->version);
-    s->takes_hygiene = st == OK && knows_hygiene(s->target);
-    if (st == OK && system_word(s, "hygiene") && !s->takes_hygiene)
-        st = err_set(e, E_UNSUPPORTED, "this kvasir has no prompt hygiene");
     return st;
 }
 
@@ -140,14 +126,23 @@ static enum status kvasir_start(struct system *s, const struct start *how, struc
     text_of(how->ctx_tokens, ctx, sizeof ctx);
     text_of(how->parallel ? how->parallel : 1, parallel, sizeof parallel);
     text_of(s->options->threads, threads, sizeof threads);
-    const char *argv[32] = {s->target,   "serve", "--port",      port,         "--store",
-                            store,       "--ctx", ctx,           "--parallel", parallel,
-                            "--threads", threads, "--log-level", "warn"};
-    size_t n = 14;
-    if (s->takes_hygiene) {
-        argv[n++] = "--hygiene";
-        argv[n++] = system_word(s, "hygiene") ? "on" : "off";
-    }
+    const char *argv[32] = {s->target,
+                            "serve",
+                            "--port",
+                            port,
+                            "--store",
+                            store,
+                            "--ctx",
+                            ctx,
+                            "--parallel",
+                            parallel,
+                            "--threads",
+                            threads,
+                            "--log-level",
+                            "warn",
+                            "--prompt-hygiene",
+                            system_word(s, "hygiene") ? "on" : "off"};
+    size_t n = 16;
     if (how->model) {
         argv[n++] = "-m";
         argv[n++] = how->model;
