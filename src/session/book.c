@@ -228,12 +228,13 @@ static void loader(void *arg)
     struct sessions *b = arg;
     struct err e = {0};
     pthread_mutex_lock(&b->mutex);
-    b->load_status = load_all(b, &e);
+    enum status st = load_all(b, &e);
+    b->load_status = st; /* a reader's own changes when it loads again */
     b->load_err = e;
     b->is_loaded = true;
     pthread_cond_broadcast(&b->loaded);
     pthread_mutex_unlock(&b->mutex);
-    if (b->load_status != OK) {
+    if (st != OK) {
         log_warn("session", "the sessions cannot be read: %s", e.msg);
     } else if (!b->is_read_only) {
         pins_load(b);
