@@ -103,7 +103,7 @@ static inline void kv_put_v_nibbles(uint8_t *head, uint32_t head_dim, uint32_t b
     const uint16_t scale = kv_nibbles_of(x, codes);
     uint8_t *to = head + ((size_t)slot * head_dim + (size_t)block * KV_BLOCK) / 2;
     for (uint32_t i = 0; i < KV_BLOCK / 2; i++)
-        to[i] = (uint8_t)((codes[i] & 15) | codes[KV_BLOCK / 2 + i] << 4);
+        to[i] = (uint8_t)((codes[i] & 15) | (codes[KV_BLOCK / 2 + i] & 15) << 4);
     kv_put_scale(head + kv_codes_bytes(KV_Q4, head_dim), block, slot, scale);
 }
 
