@@ -193,12 +193,17 @@ struct pace_step {
     double weight_bytes; /* of all matrices */
 };
 
+#define PACE_SAMPLES 5u
+
 struct pace_way {
     double ns_per_byte; /* 0: never tried */
     double steps_since; /* steps of the class that went the other way since it was tried */
+    double samples[PACE_SAMPLES]; /* the last ones, a ring */
+    uint32_t n_samples;           /* ever */
 };
 struct pace_class {
     struct pace_way alone, together;
+    double patience; /* steps until the other way is tried again; 0: the least */
 };
 struct pace {
     enum model_pace forced; /* PACE_LEARN: not forced */
