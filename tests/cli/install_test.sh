@@ -40,7 +40,7 @@ complete() {
 }
 if command -v bash >/dev/null; then
     [ "$(complete se)" = serve ] || miss "se: $(complete se)"
-    [ "$(complete store ex)" = "export explain" ] || miss "store ex: $(complete store ex)"
+    [ "$(complete store exp)" = "expire export explain" ] || miss "store exp: $(complete store exp)"
     [ "$(complete serve --par)" = --parallel ] || miss "serve --par: $(complete serve --par)"
     [ -z "$(complete models --par)" ] || miss "models --par: $(complete models --par)"
     [ "$(complete serve --isa avx5)" = "avx512 avx512-vnni" ] || miss "--isa: $(complete serve --isa avx5)"

@@ -14,6 +14,7 @@
 #define ROUNDS 2000
 
 static uint64_t rounds = ROUNDS;
+static uint64_t seed_base = 0;
 static uint64_t n_recovered;
 
 static const struct store_options roomy = {
@@ -147,19 +148,23 @@ static void sweep(const struct store_options *options, uint64_t first_seed)
 static void test_power_loss(void **state)
 {
     (void)state;
-    sweep(&roomy, 1);
+    sweep(&roomy, seed_base + 1);
 }
 
 static void test_power_loss_with_eviction(void **state)
 {
     (void)state;
-    sweep(&tight, 1001);
+    sweep(&tight, seed_base + 1001);
 }
 
 int main(int argc, char **argv)
 {
-    if (argc == 3 && strcmp(argv[1], "--rounds") == 0)
-        rounds = strtoull(argv[2], NULL, 10);
+    for (int i = 1; i + 1 < argc; i += 2) {
+        if (strcmp(argv[i], "--rounds") == 0)
+            rounds = strtoull(argv[i + 1], NULL, 10);
+        else if (strcmp(argv[i], "--seed") == 0) /* so that several processes share a long run */
+            seed_base = strtoull(argv[i + 1], NULL, 10);
+    }
     kit_quiet();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_power_loss),
