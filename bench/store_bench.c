@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT
  * store_bench.c — what the store costs, in process, on the disk under DIR.
- *   store-bench DIR [records [again]]
+ *   store-bench DIR [records [again|reclaim]]
  * records: pages of 4 KiB, default 100,000; the bars are for 1,000,000.  again: the store in DIR is
- * what an earlier run with as many made. Prints: throughput of large pages and rate of small
- * acknowledged puts, look-ups of chains and of neighbours among many siblings, also beneath one
- * public prompt, listing of sessions, opening, memory, reading back from disk, and
- * what encryption costs.  A figure that a bar was set for is followed by "met" or "MISSED" and the
- * bar. */
+ * what an earlier run with as many made.  reclaim: only waiting beside reclamation. Prints:
+ * throughput of large pages and rate of small acknowledged puts, look-ups of chains and of
+ * neighbours among many siblings, also beneath one public prompt, listing of sessions, opening,
+ * memory, reading back from disk, and what encryption costs.  A figure that a bar was set for is
+ * followed by "met" or "MISSED" and the bar. */
 #include <dirent.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -542,41 +542,30 @@ static void bench_sealed(const char *dir)
 /* ---- reclamation beside work ---- */
 #define WAITS_MAX 20000u
 
-/* Two of three pages are deleted; while the store moves what lives out of their segments, somebody
- * waits for small records and somebody reads: how long each time? */
-static void bench_reclaim(const char *dir)
+/* What somebody waits who puts small records and reads pages every 2 ms, for `ms` or,
+ * is_until_done, until nothing half-empty is left. */
+static void wait_beside(struct store *s, double ms, bool is_until_done, const char *what)
 {
-    static double put_ms[WAITS_MAX], get_ms[WAITS_MAX];
-    char path[600], remove[700], bytes[500] = "";
+    static double queue_ms[WAITS_MAX], put_ms[WAITS_MAX], get_ms[WAITS_MAX];
+    static uint32_t n_names;
+    char bytes[500] = "";
+    struct store_chunk small = {bytes, sizeof bytes};
+    struct store_stat before, stat;
     struct err e;
-    struct store *s;
-    struct store_stat stat;
-    struct store_options options = {.max_bytes = 4ull << 30, .keep_free_bytes = 1};
-    uint8_t *page = mem_new(1, PAGE_BYTES);
-    struct store_chunk chunk = {page, PAGE_BYTES}, small = {bytes, sizeof bytes};
-    snprintf(path, sizeof path, "%s/reclaim", dir);
-    if (store_open(os_fs_real(), path, &options, &s, &e) != OK)
-        die("open", &e);
-    for (uint32_t i = 0; i < N_PAGES; i++)
-        put(s, &(struct store_put){
-                   .kind = RECORD_PAGE, .key = key_of(1, i), .chunks = &chunk, .n_chunks = 1});
-    store_flush(s);
-    for (uint32_t i = 0; i < N_PAGES; i++) {
-        struct digest key = key_of(1, i);
-        if (i % 3 != 0 && store_delete_wait(s, &key, &e) != OK)
-            die("delete", &e);
-    }
-    uint64_t start = clock_now_ns();
     uint32_t n = 0;
+    store_stat(s, &before);
+    uint64_t start = clock_now_ns();
     do {
         struct store_pin pin;
         struct digest key = key_of(1, n * 3 % N_PAGES / 3 * 3);
+        struct store_put p = {
+            .kind = RECORD_SESSION, .key = key_of(2, n_names++), .chunks = &small, .n_chunks = 1};
         uint64_t one = clock_now_ns();
-        if (store_put_wait(
-                s,
-                &(struct store_put){
-                    .kind = RECORD_SESSION, .key = key_of(2, n), .chunks = &small, .n_chunks = 1},
-                &e) != OK)
+        put(s, &p); /* all that the engine's thread ever does */
+        queue_ms[n] = clock_ms_since(one);
+        one = clock_now_ns();
+        p.key = key_of(2, n_names++);
+        if (store_put_wait(s, &p, &e) != OK)
             die("put", &e);
         put_ms[n] = clock_ms_since(one);
         one = clock_now_ns();
@@ -586,17 +575,48 @@ static void bench_reclaim(const char *dir)
         store_unpin(s, &pin);
         clock_sleep_ms(2);
         store_stat(s, &stat);
-    } while (n < WAITS_MAX && clock_ms_since(start) < 20000 &&
-             stat.segment_bytes > stat.live_bytes[RECORD_PAGE] + (320u << 20));
-    double ms = clock_ms_since(start);
+    } while (n < WAITS_MAX && clock_ms_since(start) < ms &&
+             !(is_until_done && stat.n_compacted >= 3));
+    double took = clock_ms_since(start);
+    qsort(queue_ms, n, sizeof queue_ms[0], ascending);
     qsort(put_ms, n, sizeof put_ms[0], ascending);
     qsort(get_ms, n, sizeof get_ms[0], ascending);
-    printf("beside reclamation   %7.2f ms an acknowledged put (p50), %.1f p99, %.1f at most; a "
-           "page read %.2f, %.1f, %.1f\n"
-           "                     (%llu MiB copied out of %llu segments in %.0f ms)\n",
-           put_ms[n / 2], put_ms[n * 99 / 100], put_ms[n - 1], get_ms[n / 2], get_ms[n * 99 / 100],
-           get_ms[n - 1], (unsigned long long)(stat.compacted_bytes >> 20),
-           (unsigned long long)stat.n_compacted, ms);
+    uint32_t p99 = n * 99 / 100;
+    printf(
+        "%-20s %7.3f ms queued (p99; %.3f at most), acknowledged %.2f p50 %.2f p99 %.1f at most, "
+        "1 MiB read %.2f p50 %.2f p99 %.1f at most\n",
+        what, queue_ms[p99], queue_ms[n - 1], put_ms[n / 2], put_ms[p99], put_ms[n - 1],
+        get_ms[n / 2], get_ms[p99], get_ms[n - 1]);
+    printf("                     (%u of each in %.0f ms; %llu MiB copied, %llu segments gone)\n", n,
+           took, (unsigned long long)((stat.compacted_bytes - before.compacted_bytes) >> 20),
+           (unsigned long long)(stat.n_compacted - before.n_compacted));
+}
+
+/* The same work beside nothing, and, when two of three pages were deleted, while the store moves
+ * what lives out of their segments. */
+static void bench_reclaim(const char *dir)
+{
+    char path[600], remove[700];
+    struct err e;
+    struct store *s;
+    struct store_options options = {.max_bytes = 4ull << 30, .keep_free_bytes = 1};
+    uint8_t *page = mem_new(1, PAGE_BYTES);
+    struct store_chunk chunk = {page, PAGE_BYTES};
+    snprintf(path, sizeof path, "%s/reclaim", dir);
+    if (store_open(os_fs_real(), path, &options, &s, &e) != OK)
+        die("open", &e);
+    for (uint32_t i = 0; i < N_PAGES; i++)
+        put(s, &(struct store_put){
+                   .kind = RECORD_PAGE, .key = key_of(1, i), .chunks = &chunk, .n_chunks = 1});
+    store_flush(s);
+    wait_beside(s, 5000, false, "beside nothing");
+    for (uint32_t i = 0; i < N_PAGES; i++) {
+        struct digest key = key_of(1, i);
+        if (i % 3 != 0 && store_delete(s, &key, &e) != OK)
+            die("delete", &e);
+    }
+    store_flush(s);
+    wait_beside(s, 20000, true, "beside reclamation");
     store_close(s);
     snprintf(remove, sizeof remove, "rm -rf '%s'", path);
     if (system(remove) != 0)
@@ -611,11 +631,15 @@ int main(int argc, char **argv)
     struct store_options options = {.max_bytes = 16ull << 30, .keep_free_bytes = 1};
     uint32_t n = argc > 2 ? (uint32_t)strtoul(argv[2], NULL, 10) : 100000;
     if (argc < 2 || n <= CHAIN * 2) {
-        fprintf(stderr, "usage: store-bench DIR [records [again]]\n");
+        fprintf(stderr, "usage: store-bench DIR [records [again|reclaim]]\n");
         return 2;
     }
     log_set_level(LOG_ERROR);
     setlinebuf(stdout);
+    if (argc > 3 && strcmp(argv[3], "reclaim") == 0) {
+        bench_reclaim(argv[1]);
+        return 0;
+    }
     if (store_open(os_fs_real(), argv[1], &options, &s, &e) != OK)
         die("open", &e);
     bool is_again = argc > 3 && strcmp(argv[3], "again") == 0;

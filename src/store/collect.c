@@ -21,9 +21,14 @@
 /* Copying what will soon be evicted anyway wastes writes: up to 1/8 of the budget is rather evicted
  * early, oldest first, so that old segments empty themselves.  budget_test, bytes written a byte of
  * new records: 3.5 without it, 1.55 with it. */
-#define PATIENCE              8
-#define SPARE_SEGMENTS        2          /* above the budget, so that copying has room to work in */
-#define BACKGROUND_BYTES      (8u << 20) /* copied by an idle thread before it looks at its queue */
+#define PATIENCE       8
+#define SPARE_SEGMENTS 2 /* above the budget, so that copying has room to work in */
+/* In the background: at most so much at a time and so often, 40 MiB/s, whether records wait or not.
+ * The thread looks at its queue between slices, so a record waits for one slice at most. */
+#define SLICE_BYTES           (4u << 20)
+#define SLICE_EVERY_MS        100u
+#define SLICE_REST_MS         10u    /* at least between two of them */
+#define RETRY_MS              10000u /* after a failure: the disk is full, say */
 #define TOMBS_PER_SEGMENT_MAX (1u << 20)
 
 /* ---- reclamation ---- */
@@ -33,13 +38,13 @@ struct load {
     struct store_chunk *rows; /* of all items, one behind the other */
     uint32_t n, n_rows, rows_cap;
     uint64_t bytes, bytes_max;
-    bool is_background; /* gives way to records that wait */
+    bool is_background; /* a slice at a time */
 };
 
 static enum status load_init(struct load *l, bool is_background, struct err *e)
 {
     l->is_background = is_background;
-    l->bytes_max = is_background ? BACKGROUND_BYTES : STORE_BATCH_BYTES_MAX;
+    l->bytes_max = is_background ? SLICE_BYTES : STORE_BATCH_BYTES_MAX;
     l->rows_cap = STORE_BATCH_JOBS_MAX + STORE_CHUNKS_MAX;
     l->items = mem_try_new(STORE_BATCH_JOBS_MAX, sizeof *l->items);
     l->rows = mem_try_new(l->rows_cap, sizeof *l->rows);
@@ -108,8 +113,8 @@ static enum status load_write(struct store *s, struct load *l, struct err *e)
     l->bytes = 0;
     if (!commit_changes(s) && st == OK)
         st = err_set(e, E_BUSY, "the index cannot be written");
-    if (st == OK && l->is_background && store_has_work(s))
-        st = err_set(e, E_CANCELLED, "records wait"); /* what was moved has been moved */
+    if (st == OK && l->is_background)
+        st = err_set(e, E_CANCELLED, "a slice is done"); /* what was moved has been moved */
     return st;
 }
 
@@ -119,53 +124,67 @@ static int u64_order(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-/* Ids of the records in a slot, in the order of their offsets, so that chains stay together.
- * NULL: out of memory. */
-static uint64_t *live_in(const struct store *s, uint32_t slot, uint32_t *n_out)
+/* Lists the records in a slot in the order of their offsets, so that chains stay together. */
+static enum status list_live(const struct store *s, uint32_t slot, struct moving *m, struct err *e)
 {
-    uint32_t n = 0, most = s->segments[slot]->n_live;
-    uint64_t *found = mem_try_new(most ? most : 1, sizeof *found);
-    for (uint32_t id = 0; found && id < s->table.n_used && n < most; id++) {
+    const struct segment *g = s->segments[slot];
+    mem_free(m->found);
+    *m = (struct moving){.segment = g->head.number};
+    m->found = mem_try_new(g->n_live ? g->n_live : 1, sizeof *m->found);
+    if (!m->found)
+        return err_set(e, E_NOMEM, "reclamation");
+    for (uint32_t id = 0; id < s->table.n_used && m->n < g->n_live; id++) {
         const struct entry *entry = table_at(&s->table, id);
         if (entry->kind != 0 && entry->slot == slot)
-            found[n++] = (uint64_t)entry->unit << 32 | id;
+            m->found[m->n++] = (uint64_t)entry->unit << 32 | id;
     }
-    if (n > 0)
-        qsort(found, n, sizeof *found, u64_order);
-    *n_out = n;
-    return found;
+    if (m->n > 0)
+        qsort(m->found, m->n, sizeof *m->found, u64_order);
+    return OK;
 }
 
-static enum status move_records(struct store *s, uint32_t slot, struct load *l, struct err *e)
+void collect_release(struct store *s)
 {
-    uint32_t n;
-    uint64_t *found = live_in(s, slot, &n);
+    mem_free(s->moving.found);
+    s->moving = (struct moving){0};
+}
+
+static enum status move_records(struct store *s, uint32_t slot, struct moving *m, struct load *l,
+                                struct err *e)
+{
     struct segment *g = s->segments[slot];
-    enum status st = found ? OK : err_set(e, E_NOMEM, "reclamation");
-    for (uint32_t i = 0; i < n && st == OK; i++) {
-        const struct entry *entry = table_at(&s->table, (uint32_t)found[i]);
+    enum status st = OK;
+    while (m->at < m->n) {
+        uint32_t id = (uint32_t)m->found[m->at], unit = (uint32_t)(m->found[m->at] >> 32);
+        const struct entry *entry = table_at(&s->table, id);
+        if (entry->kind == 0 || entry->slot != slot || entry->unit != unit) {
+            m->at++; /* deleted or replaced since the list was made */
+            continue;
+        }
         struct digest key = entry->key;
         pthread_mutex_lock(&s->lock);
         bool is_quarantined = entry->is_quarantined;
         pthread_mutex_unlock(&s->lock);
         struct record r;
         struct err why;
-        st = read_head(g, (uint64_t)entry->unit * RECORD_UNIT,
-                       (uint64_t)entry->n_units * RECORD_UNIT, &key, &r, &why);
+        st = read_head(g, (uint64_t)unit * RECORD_UNIT, (uint64_t)entry->n_units * RECORD_UNIT,
+                       &key, &r, &why);
         if (st == OK && is_quarantined)
             st = err_set(&why, E_CORRUPT, "quarantined");
         if (st != OK) {
             drop_damaged(s, &key, &why);
-            st = OK;
+            m->at++;
             continue;
         }
         if (!load_has_room(l, &r))
             st = load_write(s, l, e);
-        if (st == OK)
-            load_add(l, &r, g->map + r.place.offset + r.payload_at);
+        if (st != OK)
+            return st;
+        load_add(l, &r, g->map + r.place.offset + r.payload_at);
+        m->at++;
     }
-    mem_free(found);
-    return st == OK ? load_write(s, l, e) : st;
+    l->is_background = false; /* the last slice: go on to the end */
+    return load_write(s, l, e);
 }
 
 struct tombs {
@@ -239,20 +258,29 @@ static enum status unlink_segment(struct store *s, uint32_t slot, struct err *e)
     return st;
 }
 
-/* Copies what lives in a segment and unlinks it. */
+/* Copies what lives in a segment and unlinks it.  In the background one slice of it: E_CANCELLED,
+ * there is more to do. */
 static enum status reclaim(struct store *s, uint32_t slot, bool is_background, struct err *e)
 {
     struct segment *g = s->segments[slot];
+    struct moving whole = {0}, *m = is_background ? &s->moving : &whole;
     struct load l = {0};
     if (s->is_index_lost || !commit_changes(s))
         return err_set(e, E_BUSY, "the index cannot be written");
     enum status st = load_init(&l, is_background, e);
+    if (st == OK && m->segment != g->head.number)
+        st = list_live(s, slot, m, e);
     if (st == OK)
-        st = move_records(s, slot, &l, e);
+        st = move_records(s, slot, m, &l, e);
     if (st == OK)
         st = move_tombs(s, g->head.number, &l, e);
     load_release(&l);
-    return st == OK ? unlink_segment(s, slot, e) : st;
+    if (st == OK)
+        st = unlink_segment(s, slot, e);
+    mem_free(whole.found);
+    if (is_background && st != E_CANCELLED)
+        collect_release(s);
+    return st;
 }
 
 /* ---- choosing ---- */
@@ -342,18 +370,25 @@ void collect_make_room(struct store *s, uint64_t need)
     }
 }
 
-void collect_one_if_dead(struct store *s)
+uint32_t collect_slice(struct store *s)
 {
+    uint64_t now = clock_now_ns() / 1000000;
+    if (now < s->slice_due_ms)
+        return (uint32_t)(s->slice_due_ms - now);
+    s->slice_due_ms = now + COLLECT_IDLE_MS;
+    uint32_t slot = emptiest(s, 0.5);
+    if (slot == TABLE_NONE || !commit_may_write_today(s, s->segments[slot]->live_bytes))
+        return COLLECT_IDLE_MS;
     struct err e;
-    for (uint32_t i = 0; i < s->n_slots; i++) {
-        if (!may_go(s, i) || !is_mostly_dead(s->segments[i]) ||
-            !commit_may_write_today(s, s->segments[i]->live_bytes))
-            continue;
-        enum status st = reclaim(s, i, true, &e);
-        if (st != OK && st != E_CANCELLED)
-            log_warn("store", "segment not reclaimed: %s", e.msg);
-        return;
-    }
+    uint64_t before = s->stat.compacted_bytes;
+    enum status st = reclaim(s, slot, true, &e);
+    bool is_well = st == OK || st == E_CANCELLED;
+    if (!is_well)
+        log_warn("store", "segment not reclaimed: %s", e.msg);
+    uint64_t copied_ms = (s->stat.compacted_bytes - before) * SLICE_EVERY_MS / SLICE_BYTES;
+    uint32_t wait_ms = is_well ? SLICE_REST_MS + (uint32_t)copied_ms : RETRY_MS;
+    s->slice_due_ms = clock_now_ns() / 1000000 + wait_ms;
+    return wait_ms;
 }
 
 struct numbers {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * scrub.c — reads all records again, slowly, and takes damaged ones out of the index.
- * Runs on the store thread between batches: at most scrub_bytes_per_s, in steps of one record, and
- * gives way to records that wait.  It reads through the file, so bytes that the page cache still
+ * Runs on the store thread between batches: at most scrub_bytes_per_s, in steps of one record; a
+ * batch that waits goes first then.  It reads through the file, so bytes that the page cache still
  * holds are compared as they are there; what was damaged on disk since is found once they left it.
  */
 #include <string.h>
@@ -37,7 +37,7 @@ void scrub_some(struct store *s)
     s->scrub_credit += s->scrub_bytes_per_s * (since < SAVED_UP_MS ? since : SAVED_UP_MS) / 1000;
     if (s->scrub_credit > s->scrub_bytes_per_s)
         s->scrub_credit = s->scrub_bytes_per_s;
-    for (uint32_t i = 0; i < SLICE_IDS && !store_has_work(s); i++) {
+    for (uint32_t i = 0; i < SLICE_IDS; i++) {
         if (s->scrub_at >= s->table.n_used) {
             s->scrub_at = 0;
             pthread_mutex_lock(&s->lock);
@@ -65,5 +65,7 @@ void scrub_some(struct store *s)
         pthread_mutex_unlock(&s->lock);
         if (is_bad)
             store_quarantine(s, &key, why.msg);
+        if (store_has_work(s))
+            return;
     }
 }

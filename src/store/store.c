@@ -13,9 +13,9 @@
 #include "os/clock.h"
 #include "store/store_int.h"
 
-#define IDLE_WAKE_MS     1000  /* how often an idle thread looks for housekeeping */
-#define TOUCHED_EVERY_MS 30000 /* last_used and hits go to the index this often */
-#define LOCK_TEXT_BYTES  256   /* pid and command of the writer, padded */
+#define HOUSEKEEP_EVERY_MS 1000u /* records that wait or not */
+#define TOUCHED_EVERY_MS   30000 /* last_used and hits go to the index this often */
+#define LOCK_TEXT_BYTES    256   /* pid and command of the writer, padded */
 
 /* ---- the lock ---- */
 static void describe_self(char text[LOCK_TEXT_BYTES])
@@ -189,33 +189,48 @@ bool store_has_work(struct store *s)
     return has_work;
 }
 
-static void housekeep(struct store *s)
+/* Between batches; a batch waits for one slice of copying and one record's scrubbing at most.
+ * In how many milliseconds to come again if nothing else happens. */
+static uint32_t housekeep(struct store *s)
 {
+    uint32_t wait_ms = collect_slice(s);
+    uint64_t now = clock_now_ns() / 1000000;
+    if (now - s->housekept_ms < HOUSEKEEP_EVERY_MS)
+        return wait_ms;
+    s->housekept_ms = now;
     pthread_mutex_lock(&s->lock);
     uint32_t n_touched = s->n_touched;
     pthread_mutex_unlock(&s->lock);
     if (n_touched > 0 && (uint64_t)clock_unix_ms() - s->touched_written_ms > TOUCHED_EVERY_MS)
         commit_touched(s);
     commit_changes(s); /* what a busy or full index refused before */
-    collect_one_if_dead(s);
     scrub_some(s);
+    return wait_ms;
 }
 
-static void wait_for_work(struct store *s)
+static void wait_for_work(struct store *s, uint32_t ms)
 {
     struct timespec until;
     clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += IDLE_WAKE_MS / 1000;
+    until.tv_sec += ms / 1000;
+    until.tv_nsec += (long)(ms % 1000) * 1000000;
+    if (until.tv_nsec >= 1000000000) {
+        until.tv_sec++;
+        until.tv_nsec -= 1000000000;
+    }
     pthread_cond_timedwait(&s->queue_wake, &s->queue_lock, &until);
 }
 
 static void store_thread(void *arg)
 {
     struct store *s = arg;
+    uint32_t wait_ms = HOUSEKEEP_EVERY_MS;
+    s->housekept_ms = clock_now_ns() / 1000000;
+    s->slice_due_ms = s->housekept_ms + COLLECT_IDLE_MS;
     for (;;) {
         pthread_mutex_lock(&s->queue_lock);
         if (!s->queue_first && !s->is_stopping)
-            wait_for_work(s);
+            wait_for_work(s, wait_ms < HOUSEKEEP_EVERY_MS ? wait_ms : HOUSEKEEP_EVERY_MS);
         uint32_t n_jobs;
         struct job *batch = take_batch(s, &n_jobs);
         bool is_over = !batch && s->is_stopping;
@@ -224,8 +239,7 @@ static void store_thread(void *arg)
             return;
         if (batch)
             finish_batch(s, batch, n_jobs);
-        else
-            housekeep(s);
+        wait_ms = housekeep(s);
     }
 }
 
@@ -239,6 +253,7 @@ static void store_release(struct store *s)
     table_release(&s->table);
     index_close(s->index);
     mem_free(s->changes);
+    collect_release(s);
     keyring_release(&s->keyring);
     memset(s->sealings, 0, sizeof s->sealings);
     mem_free(s->pinned);

@@ -93,6 +93,13 @@ struct sealing {
     struct data_key key;
 };
 
+/* A segment that is being emptied in slices. */
+struct moving {
+    uint64_t segment; /* its number; 0: none */
+    uint64_t *found;  /* [n]: unit << 32 | id of its records when the list was made */
+    uint32_t n, at;
+};
+
 struct store {
     const struct os_fs *fs;
     char *dir;
@@ -126,6 +133,8 @@ struct store {
     uint32_t n_changes, changes_cap;
     bool is_index_lost; /* damaged: no more reads or writes; set aside at close */
     uint64_t touched_written_ms;
+    uint64_t housekept_ms, slice_due_ms; /* monotonic */
+    struct moving moving;
     struct sealing sealings[STORE_SEALINGS_MAX];
     uint64_t *pinned; /* names of the ends of chains that eviction spares */
     uint32_t n_pinned;
@@ -188,7 +197,11 @@ uint64_t evict_name_of(const struct digest *chain);
 /* ---- collect.c ---- */
 /* Evicts and reclaims so that `need` more bytes of pages and heads fit. */
 void collect_make_room(struct store *s, uint64_t need);
-void collect_one_if_dead(struct store *s);
+/* Copies a slice out of the emptiest segment that is less than half full, if one is due, and
+ * unlinks the segment when nothing is left in it.  In how many milliseconds to call again. */
+#define COLLECT_IDLE_MS 1000u
+uint32_t collect_slice(struct store *s);
+void collect_release(struct store *s);
 NODISCARD enum status collect_all(struct store *s, struct err *e);
 
 /* ---- recover.c ---- */
