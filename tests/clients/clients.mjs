@@ -4,40 +4,15 @@ import assert from "node:assert/strict";
 import Anthropic from "@anthropic-ai/sdk";
 import { Ollama } from "ollama";
 import OpenAI from "openai";
+import { cancelled, check, checkCode, end, schema } from "./check.mjs";
 
 const url = process.argv[2];
 const messages = [{ role: "user", content: "who are you?" }];
-const schema = {
-  type: "object",
-  properties: { code: { type: "string", maxLength: 8 }, n: { type: "integer", minimum: 0, maximum: 9 } },
-  required: ["code", "n"],
-  additionalProperties: false,
-};
 const weather = {
   name: "get_weather",
   description: "The weather of a city",
   parameters: { type: "object", properties: { city: { type: "string", maxLength: 12 } }, required: ["city"] },
 };
-let failed = 0;
-async function check(name, fn) {
-  try {
-    await fn();
-    console.log(`ok   ${name}`);
-  } catch (e) {
-    failed++;
-    console.log(`FAIL ${name}: ${e.stack ?? e}`);
-  }
-}
-function checkCode(text) {
-  const v = JSON.parse(text);
-  assert.deepEqual(Object.keys(v).sort(), ["code", "n"]);
-  assert.ok(Number.isInteger(v.n));
-}
-async function cancelled(fn) {
-  const started = Date.now();
-  await fn();
-  assert.ok(Date.now() - started < 10000);
-}
 
 const openai = new OpenAI({ baseURL: `${url}/v1`, apiKey: "none", maxRetries: 0 });
 const model = "skald";
@@ -74,7 +49,7 @@ await check("openai structured output", async () => {
     model, messages, max_tokens: 400,
     response_format: { type: "json_schema", json_schema: { name: "code", schema, strict: true } },
   });
-  checkCode(r.choices[0].message.content);
+  checkCode(JSON.parse(r.choices[0].message.content));
 });
 await check("openai responses, stateful", async () => {
   const first = await openai.responses.create({ model, input: "who are you?", max_output_tokens: 12, temperature: 0 });
@@ -144,7 +119,7 @@ await check("ollama chat = its stream", async () => {
 });
 await check("ollama generate, structured output", async () => {
   const r = await ollama.generate({ model, prompt: "a code", format: schema, options: { num_predict: 400 } });
-  checkCode(r.response);
+  checkCode(JSON.parse(r.response));
 });
 await check("ollama errors", async () => {
   await assert.rejects(ollama.show({ model: "nothing" }), (e) => e.status_code === 404);
@@ -155,4 +130,4 @@ await check("ollama cancel", () => cancelled(async () => {
   s.abort();
   await assert.rejects(async () => { for await (const _ of s); });
 }));
-process.exit(failed ? 1 : 0);
+end();

@@ -15,13 +15,13 @@ mkdir -p "$cache"
 
 have_node() {
     command -v node >/dev/null && command -v npm >/dev/null || { echo "skipped: no node and npm here"; return 1; }
-    mkdir -p "$cache/node"
-    cmp -s "$here/package.json" "$cache/node/package.json" && [ -e "$cache/node/.installed" ] && return 0
-    cp "$here/package.json" "$cache/node/package.json"
-    rm -f "$cache/node/.installed"
-    (cd "$cache/node" && timeout 120 npm install --silent --no-audit --no-fund >"$work/npm.log" 2>&1) ||
+    modules=$cache/node-$(cksum <"$here/package.json" | cut -d' ' -f1)
+    [ -d "$modules" ] && return 0
+    mkdir "$work/node" && cp "$here/package.json" "$work/node"
+    (cd "$work/node" && timeout 120 npm install --silent --no-audit --no-fund >"$work/npm.log" 2>&1) ||
         { echo "skipped: npm could not install the clients (is the registry reachable?)"; return 1; }
-    touch "$cache/node/.installed"
+    # As a whole or not at all; who else was at it meanwhile has the same.
+    cp -R "$work/node" "$modules.$$" && { mv -T "$modules.$$" "$modules" || rm -rf "$modules.$$"; }
 }
 
 have_python() {
@@ -52,8 +52,11 @@ done
 [ -n "$url" ] || { cat "$work/err"; exit 1; }
 
 if [ "$node" = yes ]; then
-    cp "$here/clients.mjs" "$cache/node/clients.mjs" # imports are looked up from its folder
-    timeout 60 node "$cache/node/clients.mjs" "$url" || status=1
+    ln -s "$modules/node_modules" "$work/node_modules" # imports are looked up from their folder on
+    cp "$here"/*.mjs "$work"
+    for test in clients ai mcp; do
+        timeout 60 node "$work/$test.mjs" "$url" || status=1
+    done
 fi
 if [ "$python" = yes ]; then
     timeout 60 "$cache/python/bin/python" "$here/clients.py" "$url" || status=1
