@@ -129,15 +129,15 @@ static struct engine_options options_of(const struct config *c)
 {
     const struct option_value *v = c->values;
     return (struct engine_options){
-        .store_dir = store_dir_of(c),
-        .store_max_bytes = (uint64_t)v[OPTION_STORE_MAX_BYTES].number,
-        .store_max_write_per_day = (uint64_t)v[OPTION_STORE_MAX_WRITE_PER_DAY].number,
-        .store_scrub_rate = (uint64_t)v[OPTION_STORE_SCRUB_RATE].number,
-        .history_days = (uint32_t)v[OPTION_HISTORY_DAYS].number,
-        .history_max_bytes = (uint64_t)v[OPTION_HISTORY_MAX_BYTES].number,
-        .session_days = (uint32_t)v[OPTION_SESSION_DAYS].number,
-        .store_read_only = v[OPTION_STORE_READ_ONLY].number != 0,
-        .take_over_ms = v[OPTION_TAKE_OVER].number ? TAKE_OVER_MS : 0,
+        .own = {.dir = store_dir_of(c),
+                .max_bytes = (uint64_t)v[OPTION_STORE_MAX_BYTES].number,
+                .max_write_per_day = (uint64_t)v[OPTION_STORE_MAX_WRITE_PER_DAY].number,
+                .scrub_rate = (uint64_t)v[OPTION_STORE_SCRUB_RATE].number,
+                .history_days = (uint32_t)v[OPTION_HISTORY_DAYS].number,
+                .history_max_bytes = (uint64_t)v[OPTION_HISTORY_MAX_BYTES].number,
+                .session_days = (uint32_t)v[OPTION_SESSION_DAYS].number,
+                .is_read_only = v[OPTION_STORE_READ_ONLY].number != 0,
+                .take_over_ms = v[OPTION_TAKE_OVER].number ? TAKE_OVER_MS : 0},
         .n_ctx = (uint32_t)v[OPTION_CTX].number,
         .n_threads = (uint32_t)v[OPTION_THREADS].number,
         .pin = (enum engine_pin)v[OPTION_PIN].number,
@@ -187,7 +187,7 @@ enum status engine_of(const struct config *c, bool is_quiet, struct engine **out
     config_packed_dir(packed_dir, sizeof packed_dir);
     if (options.model_path && packed_dir[0])
         options.packed_dir = packed_dir;
-    st = store_key_of(c, options.store_key, &options.has_store_key, e);
+    st = store_key_of(c, options.own.key, &options.own.has_key, e);
     if (st != OK)
         return st;
     if (!options.model_path && is_quiet) /* announce() would have said it */

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT
- * doors.c — what the control socket asks of an engine: things that only who runs the model knows.
+ * doors.c — what the control socket asks of the home: things that only who runs the models knows.
  */
 #include <errno.h>
+#include <stdio.h>
 #include <sys/socket.h>
 
-#include "engine/engine_int.h"
+#include "engine/home_int.h"
 #include "session/kvx.h"
 
 /* ---- import ---- */
@@ -33,19 +34,33 @@ static bool flag_of(const struct json *request, const char *key)
     return v && v->kind == JSON_BOOL && v->boolean;
 }
 
-static enum status import(struct engine *g, uint32_t tenant, const struct json *request,
+/* Its pages are taken if one of the models here made them. */
+static enum status import(struct home *h, uint32_t tenant, const struct json *request,
                           struct control_peer *peer, struct buf *answer, struct err *e)
 {
     const struct json *as = json_get(request, "as");
+    struct digest roots[HOME_ENGINES_MAX];
+    struct engine *engines[HOME_ENGINES_MAX];
+    char model[128] = "";
+    uint32_t n = home_borrow(h, engines);
+    for (uint32_t i = 0; i < n; i++)
+        roots[i] = engines[i]->root;
+    if (n > 0)
+        snprintf(model, sizeof model, "%s", engines[0]->info.model_name);
+    home_return(h, engines, n);
+    if (n == 0)
+        return err_set(e, E_CANCELLED, "the server is shutting down");
     struct kvx_import o = {.tenant = tenant,
                            .as = as && as->kind == JSON_STRING ? as->text : (struct slice){0},
                            .trust = flag_of(request, "trust"),
                            .tokens_only = flag_of(request, "tokens_only"),
-                           .root = &g->root,
-                           .model = g->info.model_name,
+                           .roots = roots,
+                           .n_roots = n,
+                           .takes_known = h->options.has_many,
+                           .model = model,
                            .read = read_peer,
                            .arg = peer};
-    return kvx_import(g->sessions, &o, answer, e);
+    return kvx_import(h->sessions, &o, answer, e);
 }
 
 /* ---- public ---- */
@@ -54,56 +69,45 @@ static void set_public(struct engine *g, void *arg)
     cache_set_public(g->cache, arg);
 }
 
-static enum status publish(struct engine *g, uint32_t tenant, const struct json *request,
+static enum status publish(struct home *h, uint32_t tenant, const struct json *request,
                            struct buf *answer, struct err *e)
 {
     struct digest salt;
-    enum status st = sessions_command(g->sessions, tenant, request, answer, e);
-    if (st == OK && sessions_public_salt(g->sessions, &salt))
-        engine_call(g, set_public, &salt);
-    return st;
+    struct engine *engines[HOME_ENGINES_MAX];
+    enum status st = sessions_command(h->sessions, tenant, request, answer, e);
+    if (st != OK || !sessions_public_salt(h->sessions, &salt))
+        return st;
+    uint32_t n = home_borrow(h, engines);
+    for (uint32_t i = 0; i < n; i++)
+        engine_call(engines[i], set_public, &salt);
+    home_return(h, engines, n);
+    return OK;
 }
 
 /* ---- hand over ---- */
-void engine_on_hand_over(struct engine *g, enum status (*fn)(void *arg, int *fd, struct err *e),
-                         void *arg)
-{
-    pthread_mutex_lock(&g->hand_over_mutex);
-    g->hand_over = fn;
-    g->hand_over_arg = arg;
-    pthread_mutex_unlock(&g->hand_over_mutex);
-}
-
-static enum status hand_over(struct engine *g, struct control_peer *peer, struct buf *answer,
+static enum status hand_over(struct home *h, struct control_peer *peer, struct buf *answer,
                              struct err *e)
 {
-    pthread_mutex_lock(&g->hand_over_mutex);
-    enum status st = g->hand_over ? g->hand_over(g->hand_over_arg, &peer->give_fd, e)
+    pthread_mutex_lock(&h->hand_over_mutex);
+    enum status st = h->hand_over ? h->hand_over(h->hand_over_arg, &peer->give_fd, e)
                                   : err_set(e, E_UNSUPPORTED,
                                             "who has the store is no server; wait "
                                             "until it has ended");
-    pthread_mutex_unlock(&g->hand_over_mutex);
+    pthread_mutex_unlock(&h->hand_over_mutex);
     if (st == OK)
         buf_add_text(answer, "{}");
     return st == E_UNSUPPORTED ? E_BUSY : st;
 }
 
-enum status doors_take_over(struct engine *g, struct err *e)
+enum status doors_take_over(struct home *h, struct err *e)
 {
     struct buf answer;
     bool is_nobody;
     buf_init(&answer, 1u << 16);
-    enum status st = control_call(g->options.store_dir, SLICE_LIT("{\"op\":\"hand-over\"}"), -1,
-                                  &answer, &g->taken_fd, &is_nobody, e);
+    enum status st = control_call(h->options.dir, SLICE_LIT("{\"op\":\"hand-over\"}"), -1, &answer,
+                                  &h->taken_fd, &is_nobody, e);
     buf_release(&answer);
     return is_nobody ? E_NOT_FOUND : st;
-}
-
-int engine_take_socket(struct engine *g)
-{
-    int fd = g->taken_fd;
-    g->taken_fd = -1;
-    return fd;
 }
 
 /* ---- explain ---- */
@@ -129,30 +133,44 @@ enum status engine_explain_json(struct engine *g, uint32_t tenant, const struct 
     return st;
 }
 
+/* By the model that the request names, else by the first. */
+static enum status explain(struct home *h, uint32_t tenant, const struct json *request,
+                           struct buf *answer, struct err *e)
+{
+    const struct json *model = json_get(request, "model");
+    struct engine *engines[HOME_ENGINES_MAX];
+    uint32_t n = home_borrow(h, engines), which = 0;
+    for (uint32_t i = 0; i < n && model && model->kind == JSON_STRING; i++)
+        if (slice_is(model->text, engines[i]->info.model_name))
+            which = i;
+    enum status st = n ? engine_explain_json(engines[which], tenant, request, answer, e)
+                       : err_set(e, E_CANCELLED, "the server is shutting down");
+    home_return(h, engines, n);
+    return st;
+}
+
 static enum status extra(void *arg, uint32_t tenant, const struct json *request,
                          struct control_peer *peer, struct buf *answer, struct err *e)
 {
-    struct engine *g = arg;
+    struct home *h = arg;
     struct slice op = json_get(request, "op")->text;
     if (slice_is(op, "import"))
-        return import(g, tenant, request, peer, answer, e);
+        return import(h, tenant, request, peer, answer, e);
     if (slice_is(op, "public"))
-        return publish(g, tenant, request, answer, e);
+        return publish(h, tenant, request, answer, e);
     if (slice_is(op, "hand-over"))
-        return hand_over(g, peer, answer, e);
+        return hand_over(h, peer, answer, e);
     if (slice_is(op, "explain"))
-        return engine_explain_json(g, tenant, request, answer, e);
+        return explain(h, tenant, request, answer, e);
     return E_UNSUPPORTED;
 }
 
-enum status doors_open(struct engine *g, struct err *e)
+enum status doors_open(struct home *h, struct err *e)
 {
-    const struct control_options options = {.dir = g->options.store_dir,
-                                            .sessions = g->sessions,
-                                            .store = g->store,
+    const struct control_options options = {.dir = h->options.dir,
+                                            .sessions = h->sessions,
+                                            .store = h->store,
                                             .extra = extra,
-                                            .arg = g};
-    if (!g->store || g->options.store_read_only)
-        return OK;
-    return control_start(&options, &g->control, e);
+                                            .arg = h};
+    return control_start(&options, &h->control, e);
 }

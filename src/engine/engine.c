@@ -2,13 +2,11 @@
  * engine.c — opening and closing: model, tokenizer, template, store, cache, threads; and the calls
  * that come from other threads. */
 #include <stdio.h>
-#include <unistd.h>
 
 #include "engine/engine_int.h"
 
 #define PARALLEL_DEFAULT  8u
 #define CTX_MIN           64u
-#define TAKE_OVER_POLL_MS 10u
 #define REQUEST_BYTES_MAX (256u << 20)
 
 extern const uint8_t kvasir_skald_begin[], kvasir_skald_end[];
@@ -147,47 +145,6 @@ static enum status open_model_and_text(struct engine *g, struct err *e)
     return prompt_load_template(g, e);
 }
 
-/* Opens it once its present owner has handed over and ended. */
-static enum status take_store(struct engine *g, const struct store_options *options, struct err *e)
-{
-    uint64_t start = clock_now_ns();
-    enum status st = doors_take_over(g, e);
-    if (st != OK && st != E_NOT_FOUND) /* nobody to ask: it is ending already, or is no server */
-        return err_prefix(e, "taking over %s", g->store_dir_text);
-    do {
-        clock_sleep_ms(TAKE_OVER_POLL_MS);
-        st = store_open(os_fs_real(), g->store_dir_text, options, &g->store, e);
-    } while (st == E_BUSY && clock_ms_since(start) < g->options.take_over_ms);
-    return st;
-}
-
-static enum status open_store(struct engine *g, struct err *e)
-{
-    if (!g->options.store_dir)
-        return OK;
-    g->store_dir_text = mem_text(g->options.store_dir, strlen(g->options.store_dir));
-    g->info.store_dir = g->options.store_dir = g->store_dir_text;
-    struct store_options options = {.max_bytes = g->options.store_max_bytes,
-                                    .is_read_only = g->options.store_read_only,
-                                    .max_write_per_day = g->options.store_max_write_per_day,
-                                    .scrub_bytes_per_s = g->options.store_scrub_rate,
-                                    .file_key =
-                                        g->options.has_store_key ? g->options.store_key : NULL};
-    enum status st = store_open(os_fs_real(), g->store_dir_text, &options, &g->store, e);
-    if (st == E_BUSY && g->options.take_over_ms > 0)
-        st = take_store(g, &options, e);
-    g->info.keeps = st == OK && !options.is_read_only;
-    if (st != E_DENIED || options.is_read_only)
-        return st;
-    /* What is there can still be read; only what is new is lost at the end. */
-    struct err denied = *e;
-    options.is_read_only = g->options.store_read_only = true;
-    st = store_open(os_fs_real(), g->store_dir_text, &options, &g->store, e);
-    if (st == OK)
-        log_warn("engine", "%s; the store is read only, nothing new is kept", denied.msg);
-    return st;
-}
-
 /* KV bytes of a token when all its layers keep it. */
 static uint64_t token_bytes(const struct engine *g)
 {
@@ -227,14 +184,15 @@ static enum status choose_context(struct engine *g, struct err *e)
     return OK;
 }
 
-static enum status open_sessions(struct engine *g, struct err *e)
+/* The home's store, opened here if this is its first engine. */
+static enum status enter_home(struct engine *g, struct err *e)
 {
-    const struct sessions_options options = {.store = g->store,
-                                             .is_read_only = g->options.store_read_only,
-                                             .turn_days = g->options.history_days,
-                                             .turn_bytes_max = g->options.history_max_bytes,
-                                             .session_days = g->options.session_days};
-    return sessions_open(&options, &g->sessions, e);
+    enum status st = home_open(g->home, e);
+    g->store = home_store(g->home);
+    g->sessions = home_sessions(g->home);
+    g->info.store_dir = home_dir(g->home);
+    g->info.keeps = home_keeps(g->home);
+    return st;
 }
 
 static enum status open_cache(struct engine *g, struct err *e)
@@ -242,8 +200,6 @@ static enum status open_cache(struct engine *g, struct err *e)
     enum status st = OK;
     if (!g->has_identity)
         st = identity_of_model(g, g->model, &g->info.model_identity, e);
-    if (st == OK)
-        st = open_sessions(g, e);
     if (st != OK)
         return st;
     g->root = identity_root(g);
@@ -256,7 +212,7 @@ static enum status open_cache(struct engine *g, struct err *e)
         .n_ctx = g->info.n_ctx,
         .root = g->root,
         .store = g->store,
-        .store_read_only = g->options.store_read_only,
+        .store_read_only = home_is_read_only(g->home),
         .max_bytes = g->options.cache_max_bytes,
     };
     options.salt = sessions_salt(g->sessions, 0);
@@ -273,12 +229,12 @@ static enum status open_cache(struct engine *g, struct err *e)
         cache_set_public(g->cache, &public_salt);
     struct memo_options memo = {.tokenizer = g->tokenizer,
                                 .store = g->store,
-                                .store_read_only = g->options.store_read_only,
+                                .store_read_only = home_is_read_only(g->home),
                                 .no_replay = g->options.no_replay};
     if (st == OK)
         st = constraints_new(g->tokenizer, &g->constraints, e);
     if (st == OK)
-        st = said_new(g->store, g->options.store_read_only, &g->said, e);
+        st = said_new(g->store, home_is_read_only(g->home), &g->said, e);
     return st == OK ? memo_new(&memo, &g->memo, e) : st;
 }
 
@@ -360,9 +316,14 @@ enum status engine_open(const struct engine_options *options, struct engine **ou
     g->info.started_unix_s = clock_unix_s();
     atomic_store(&g->next_id, 1);
     pthread_mutex_init(&g->open_mutex, NULL);
-    pthread_mutex_init(&g->hand_over_mutex, NULL);
-    g->taken_fd = -1;
-    enum status st = open_file(g, e);
+    enum status st = OK;
+    g->home = options->home;
+    if (!g->home) {
+        st = home_new(&options->own, &g->home, e);
+        g->owns_home = st == OK;
+    }
+    if (st == OK)
+        st = open_file(g, e);
     if (st == OK)
         st = open_model_and_text(g, e);
     if (st == OK)
@@ -370,7 +331,7 @@ enum status engine_open(const struct engine_options *options, struct engine **ou
     if (st == OK)
         st = choose_context(g, e);
     if (st == OK)
-        st = open_store(g, e);
+        st = enter_home(g, e);
     if (st == OK)
         st = open_cache(g, e);
     if (st == OK)
@@ -378,7 +339,7 @@ enum status engine_open(const struct engine_options *options, struct engine **ou
     if (st == OK)
         st = start_threads(g, e);
     if (st == OK)
-        st = doors_open(g, e);
+        st = home_attach(g->home, g, e);
     if (st == OK) {
         side_publish(g); /* last, so that it holds up nothing */
         *out = g;
@@ -399,7 +360,10 @@ void engine_close(struct engine *g)
 {
     if (!g)
         return;
-    control_stop(g->control);
+    if (g->owns_home)
+        home_stop(g->home);
+    if (g->home)
+        home_detach(g->home, g);
     atomic_store(&g->is_closing, true);
     if (g->prompts)
         ring_close(g->prompts);
@@ -419,8 +383,6 @@ void engine_close(struct engine *g)
     memo_free(g->memo);
     said_free(g->said);
     cache_free(g->cache);
-    sessions_close(g->sessions);
-    store_close(g->store);
     ring_free(g->prompts);
     ring_free(g->inbox);
     ring_free(g->turns);
@@ -436,12 +398,10 @@ void engine_close(struct engine *g)
     gguf_close(g->gguf);
     mem_free(g->name_text);
     mem_free(g->path_text);
-    mem_free(g->store_dir_text);
     mem_free(g->origin_text);
     pthread_mutex_destroy(&g->open_mutex);
-    pthread_mutex_destroy(&g->hand_over_mutex);
-    if (g->taken_fd >= 0)
-        close(g->taken_fd);
+    if (g->owns_home)
+        home_close(g->home);
     mem_free(g);
 }
 
@@ -458,6 +418,17 @@ const struct tokenizer *engine_tokenizer(const struct engine *g)
 struct sessions *engine_sessions(struct engine *g)
 {
     return g->sessions;
+}
+
+void engine_on_hand_over(struct engine *g, enum status (*fn)(void *arg, int *fd, struct err *e),
+                         void *arg)
+{
+    home_on_hand_over(g->home, fn, arg);
+}
+
+int engine_take_socket(struct engine *g)
+{
+    return home_take_socket(g->home);
 }
 
 /* ---- requests ---- */
@@ -504,7 +475,7 @@ static enum status check_request(const struct engine *g, const struct engine_req
             return err_set(e, E_INVALID,
                            "a session's name has 1 to %u of letters, digits, -_.:@/+=~",
                            ENGINE_SESSION_NAME_MAX);
-    if (r->response.len > 0 && (!g->store || g->options.store_read_only))
+    if (r->response.len > 0 && !home_keeps(g->home))
         return err_set(e, E_UNSUPPORTED, "store: nothing can be kept here; serve with a --store");
     if (r->schema && r->grammar.len)
         return err_set(e, E_INVALID, "a JSON schema and a grammar exclude each other");

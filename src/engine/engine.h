@@ -2,18 +2,17 @@
  * engine.h — requests in, events out: prompt building, cache, scheduler, batch, sampling, streams.
  * For:     api (through server), and the commands run, chat, eval.   Not for: sockets, dialects.
  * Threads: engine_submit and engine_cancel from any thread.  Templating and tokenizing run on a
- * small worker pool, everything else on the engine thread; events come from any thread of the engine,
- * one at a time per request, and must not block (push into a ring, wake the loop). Order: engine_open →
- * (engine_submit → events … EVENT_DONE | EVENT_ERROR)* → engine_close. */
+ * small worker pool, everything else on the engine thread; events come from any thread of the
+ * engine, one at a time per request, and must not block (push into a ring, wake the loop). Order:
+ * engine_open → (engine_submit → events … EVENT_DONE | EVENT_ERROR)* → engine_close. */
 #ifndef KVASIR_ENGINE_ENGINE_H
 #define KVASIR_ENGINE_ENGINE_H
 
 #include "base/arena.h"
+#include "engine/home.h"
 #include "kernels/kernels.h"
 #include "model/model.h"
 #include "sampler/sampler.h"
-#include "session/session.h"
-#include "store/store.h"
 #include "template/template.h"
 #include "text/json.h"
 #include "tokenizer/tokenizer.h"
@@ -29,24 +28,16 @@
 #define ENGINE_SPECULATE_MAX    16u
 #define ENGINE_SPECULATE_OFF    UINT32_MAX
 
-/* AUTO: where nodes or kinds of cores differ, to the best processors together; ON: one for each worker. */
+/* AUTO: where nodes or kinds of cores differ, to the best processors together; ON: one for each
+ * worker. */
 enum engine_pin { ENGINE_PIN_AUTO, ENGINE_PIN_ON, ENGINE_PIN_OFF };
 
 struct engine;
 
 struct engine_options {
-    const char *model_path;   /* NULL: the embedded skald */
-    const char *store_dir;    /* NULL: keep nothing on disk */
-    uint64_t store_max_bytes; /* 0: the store's default */
-    bool has_store_key;
-    uint8_t store_key[STORE_FILE_KEY_BYTES];            /* the store is encrypted with it */
-    uint64_t store_max_write_per_day, store_scrub_rate; /* 0: no ceiling; no scrubbing */
-    uint32_t history_days, session_days; /* what was not used for so long expires; 0: nothing */
-    uint64_t history_max_bytes;          /* 0: no ceiling */
-    bool store_read_only;
-    /* Another process has the store: ask it to hand over, and wait for so long until it has ended;
-     * 0: E_BUSY. */
-    uint32_t take_over_ms;
+    const char *model_path; /* NULL: the embedded skald */
+    struct home *home;      /* that it shares with others; NULL: one of its own, by the next line */
+    struct home_options own;
     const char *packed_dir; /* side files of repacked weights (packed.h); NULL: none */
     uint32_t n_ctx;         /* 0: the model's, or what memory allows */
     uint32_t n_threads;     /* 0: usable processors */
@@ -204,11 +195,9 @@ NODISCARD enum status engine_submit(struct engine *g, struct engine_request *r, 
  * while it waits).  A finished or unknown id is fine. */
 void engine_cancel(struct engine *g, uint64_t id);
 
-/* What another process asks of the one that serves: its listening socket, and to end.  fn runs on a
- * thread of the engine's. */
+/* Of its home: home_on_hand_over, home_take_socket. */
 void engine_on_hand_over(struct engine *g, enum status (*fn)(void *arg, int *fd, struct err *e),
                          void *arg);
-/* The socket that came with the store; the caller's, once.  −1: none did. */
 int engine_take_socket(struct engine *g);
 
 /* Tenants and sessions: never NULL; without a store nothing is kept in it. */

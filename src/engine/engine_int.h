@@ -117,7 +117,7 @@ struct engine {
     struct engine_options options;
     struct engine_info info;
     struct model_info const *model_info;
-    char *name_text, *path_text, *store_dir_text, *origin_text;
+    char *name_text, *path_text, *origin_text;
     struct gguf *gguf;
     struct model *model;
     struct tokenizer *tokenizer;
@@ -128,17 +128,14 @@ struct engine {
     uint32_t n_place;
     bool is_place_each; /* one for each worker */
     struct model_workspace *workspace;
-    struct store *store;
+    struct home *home;
+    bool owns_home;
+    struct store *store;       /* the home's; NULL: nothing is kept on disk */
+    struct sessions *sessions; /* the home's */
     struct cache *cache;
     struct memo *memo;
     struct said *said;
-    struct sessions *sessions;
     struct constraints *constraints;
-    struct control *control; /* NULL: no store, or read-only */
-    pthread_mutex_t hand_over_mutex; /* guards the two below; held while fn runs */
-    enum status (*hand_over)(void *arg, int *fd, struct err *e);
-    void *hand_over_arg;
-    int taken_fd; /* of the process that was here before; −1: none */
     struct digest root;
     struct side side;
     bool has_identity;
@@ -156,6 +153,7 @@ struct engine {
 
     /* the engine thread's */
     struct job *waiting, *running;
+    bool is_working; /* counted in home_n_working */
     uint64_t n_retired; /* jobs that ran and ended */
     uint32_t n_slots;   /* choices that fit a step: n_parallel, and any one request */
     struct schedule schedule;
@@ -268,11 +266,6 @@ void score_run(struct engine *g, struct score_call *call);
 
 /* engine.c: runs fn on the engine thread and waits; false: the engine is closing. */
 bool engine_call(struct engine *g, void (*fn)(struct engine *, void *), void *arg);
-
-/* doors.c: the control socket */
-NODISCARD enum status doors_open(struct engine *g, struct err *e);
-/* Asks whoever has the store to hand over.  E_NOT_FOUND: nobody to ask. */
-NODISCARD enum status doors_take_over(struct engine *g, struct err *e);
 
 /* keep.c: what a turn leaves behind in its session */
 bool keep_wants(const struct engine *g, const struct job *job);

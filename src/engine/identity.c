@@ -148,8 +148,8 @@ static void add_line(const char *dir, const char *path, const char *old, const c
 enum status identity_of_model(struct engine *g, const struct model *m, struct digest *out,
                               struct err *e)
 {
-    const char *dir = g->side.dir ? g->side.dir : g->options.store_dir;
-    bool is_read_only = !g->side.dir && g->options.store_read_only;
+    const char *dir = g->side.dir ? g->side.dir : home_dir(g->home);
+    bool is_read_only = !g->side.dir && home_is_read_only(g->home);
     if (!dir || gguf_part_count(g->gguf) == 0)
         return hash_model(g, m, out, e);
     char path[FS_PATH_BYTES_MAX];

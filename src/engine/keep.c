@@ -7,7 +7,7 @@
 bool keep_wants(const struct engine *g, const struct job *job)
 {
     const struct engine_request *r = job->request;
-    if (!g->store || g->options.store_read_only || job->n_choices == 0 || !job->is_prompt_done)
+    if (!home_keeps(g->home) || job->n_choices == 0 || !job->is_prompt_done)
         return false;
     return r->session.len > 0 || (r->response.len > 0 && !job->is_cancelled);
 }

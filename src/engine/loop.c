@@ -185,6 +185,17 @@ static void fail_all(struct engine *g)
     }
 }
 
+/* Tells the home whether this engine is one of those that step. */
+static void tell_home(struct engine *g)
+{
+    bool is_working = g->running != NULL;
+    if (is_working && !g->is_working)
+        home_work_begins(g->home);
+    else if (!is_working && g->is_working)
+        home_work_ends(g->home);
+    g->is_working = is_working;
+}
+
 void engine_thread(void *arg)
 {
     struct engine *g = arg;
@@ -203,8 +214,10 @@ void engine_thread(void *arg)
         reap(g);
         retire(g);
         admit(g);
+        tell_home(g);
         (void)step_run(g);
         retire(g);
     }
     fail_all(g);
+    tell_home(g);
 }

@@ -38,7 +38,9 @@ static enum status run_chunk(struct scoring *s, uint32_t limit, struct err *e)
         struct sequence_pages p = sequence_pages(s->sequence, i, n);
         run.groups[i] = (struct kv_pages){p.pages, p.first_page, p.n_pages};
     }
+    (void)home_turn_take(g->home);
     st = step_forward(g, &run, &s->sequence, 1, s->logits, NULL, e);
+    home_turn_give(g->home);
     if (st == OK)
         st = sequence_append(s->sequence, run.tokens, n, e);
     for (; st == OK && s->next < score->n_positions && score->positions[s->next] < first + n;

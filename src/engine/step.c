@@ -246,7 +246,7 @@ static enum gather_result compose(struct engine *g, struct step *s)
     s->n = s->n_tokens = s->n_logits = s->n_decoding = s->n_guesses = 0;
     uint32_t chunk = g->options.chunk ? g->options.chunk : MODEL_BATCH_TOKENS_MAX;
     double stall_ms = g->options.stall_ms ? (double)g->options.stall_ms : STALL_MS_DEFAULT;
-    if (any_decodes(g))
+    if (any_decodes(g) || home_n_working(g->home) > 1) /* others wait for their turns */
         chunk = schedule_chunk(&g->schedule, stall_ms, chunk);
     uint32_t waiting = prompt_tokens_waiting(g);
     choose_guesses(g, waiting < chunk ? waiting : chunk);
@@ -444,9 +444,12 @@ bool step_run(struct engine *g)
     if (s.n == 0)
         return false;
     struct err e;
+    start += home_turn_take(g->home);
     enum status st = step_forward(g, s.runs, s.sequences, s.n, g->logits, g->maxima, &e);
-    if (st == OK) {
+    if (st == OK)
         take_results(g, &s);
+    home_turn_give(g->home);
+    if (st == OK) {
         double ns = (double)(clock_now_ns() - start);
         uint32_t n_prompt_tokens = s.n_tokens - s.n_decoding - s.n_guesses;
         struct speculate_step step = {g->stats.n_steps, s.n_decoding, n_prompt_tokens};

@@ -34,7 +34,9 @@ struct kvx_import {
     struct slice as; /* name of the first session; empty: as it was called */
     bool trust;      /* pages are shared with the tenant */
     bool tokens_only;
-    const struct digest *root; /* what is served here; NULL: any model that the store knows */
+    const struct digest *roots; /* [n_roots] what is served here; none: any that the store knows */
+    uint32_t n_roots;
+    bool takes_known; /* beside roots, what the store knows */
     const char *model, *kv_type;
     /* *n: up to max bytes; 0: the end. */
     enum status (*read)(void *arg, void *bytes, size_t max, size_t *n, struct err *e);

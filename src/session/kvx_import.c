@@ -167,11 +167,13 @@ static bool digest_in(const struct json *v, const char *key, struct digest *out)
 /* Is this file's model one that is served, or known, here? */
 static enum status check_model(struct reader *r, struct err *e)
 {
-    bool is_known = r->o->root && digest_equal(r->o->root, &r->origin.root);
+    bool is_known = false;
     const char *here = r->o->model;
-    if (!r->o->root) {
+    for (uint32_t i = 0; i < r->o->n_roots; i++)
+        is_known = is_known || digest_equal(&r->o->roots[i], &r->origin.root);
+    if (r->o->n_roots == 0 || r->o->takes_known) {
         pthread_mutex_lock(&r->b->mutex);
-        is_known = r->b->n_origins == 0;
+        is_known = is_known || (r->o->n_roots == 0 && r->b->n_origins == 0);
         for (uint32_t i = 0; i < r->b->n_origins; i++) {
             is_known = is_known || digest_equal(&r->b->origins[i]->root, &r->origin.root);
             here = r->b->origins[i]->model;

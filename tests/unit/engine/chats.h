@@ -63,11 +63,11 @@ static inline struct engine *open_at(const char *dir, uint64_t max_bytes)
 {
     struct engine *g = NULL;
     struct err e = {0};
-    struct engine_options o = {.store_dir = dir,
+    struct engine_options o = {.own.dir = dir,
                                .n_threads = 2,
                                .n_ctx = 8192,
                                .cache_max_bytes = 1u << 30,
-                               .store_max_bytes = max_bytes ? max_bytes : 1u << 30};
+                               .own.max_bytes = max_bytes ? max_bytes : 1u << 30};
     if (engine_open(&o, &g, &e) != OK)
         fail_msg("engine_open: %s", e.msg);
     return g;

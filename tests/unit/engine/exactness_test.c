@@ -119,10 +119,8 @@ static void run_quantized(const char *model, const uint32_t *t, enum kv_type typ
     struct digest ref = reference(model, t, type, ACTIVATIONS_Q8);
     for (uint32_t start = 0; start < 2; start++) {
         const struct kernels *k;
-        struct engine_options o = {.model_path = path_of(model),
-                                   .store_dir = dir,
-                                   .kv_type = type,
-                                   .n_threads = 1 + start};
+        struct engine_options o = {
+            .model_path = path_of(model), .own.dir = dir, .kv_type = type, .n_threads = 1 + start};
         if (start == 1 && kernels_select(ISA_AVX2, &k, NULL) == OK)
             o.isa = ISA_AVX2;
         struct engine *g = rig_engine(o);
@@ -179,7 +177,7 @@ static void test_restart(void **state)
         rig_make_dir(dir);
         uint32_t *t = rig_tokens(i, N, vocabulary_of(models[i]));
         struct digest ref = reference(models[i], t, KV_F16, ACTIVATIONS_Q8);
-        struct engine_options o = {.model_path = path_of(models[i]), .store_dir = dir};
+        struct engine_options o = {.model_path = path_of(models[i]), .own.dir = dir};
         struct engine_usage u;
         for (int restart = 0; restart < 3; restart++) {
             const struct kernels *k; /* what one set stored, another reads */
@@ -217,7 +215,7 @@ static void test_kill(void **state)
         rig_make_dir(dir);
         uint32_t *t = rig_tokens(i, N, vocabulary_of(models[i]));
         struct engine_usage u;
-        struct engine_options o = {.model_path = path_of(models[i]), .store_dir = dir};
+        struct engine_options o = {.model_path = path_of(models[i]), .own.dir = dir};
         pid_t child = fork();
         if (child == 0) {
             struct engine *g = rig_engine(o);
@@ -252,7 +250,7 @@ static void test_divergence(void **state)
         rig_make_dir(dir);
         uint32_t n_vocab = vocabulary_of(models[i]);
         uint32_t *t = rig_tokens(50 + i, N, n_vocab);
-        struct engine_options o = {.model_path = path_of(models[i]), .store_dir = dir};
+        struct engine_options o = {.model_path = path_of(models[i]), .own.dir = dir};
         struct engine *g = rig_engine(o),
                       *cold = rig_engine((struct engine_options){.model_path = path_of(models[i])});
         bool is_windowed = engine_info(g)->model->n_groups > 1;
@@ -445,7 +443,7 @@ static void test_speculation(void **state)
             char dir[64];
             rig_make_dir(dir);
             o.speculate = numbers[v];
-            o.store_dir = dir;
+            o.own.dir = dir;
             g = rig_engine(o);
             struct spoken whole = speak(g, prompts, n, n_generated);
             assert_same_answers(&plain, &whole, 0);

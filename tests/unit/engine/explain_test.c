@@ -15,13 +15,13 @@ static struct engine *open_model(const char *dir, enum kv_type kv_type, const ch
 {
     struct engine *g = NULL;
     struct err e = {0};
-    struct engine_options o = {.store_dir = dir,
+    struct engine_options o = {.own.dir = dir,
                                .model_path = model,
                                .n_threads = 2,
                                .n_ctx = 4096,
                                .kv_type = kv_type,
                                .cache_max_bytes = 1u << 30,
-                               .store_max_bytes = 1u << 30};
+                               .own.max_bytes = 1u << 30};
     if (engine_open(&o, &g, &e) != OK)
         fail_msg("engine_open: %s", e.msg);
     return g;

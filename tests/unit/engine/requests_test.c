@@ -71,13 +71,13 @@ static void test_resumed_stream(void **state)
     char dir[64];
     rig_make_dir(dir);
     uint32_t *t = rig_tokens(2, 300, 400);
-    struct engine *g = open_llama((struct engine_options){.store_dir = dir});
+    struct engine *g = open_llama((struct engine_options){.own.dir = dir});
     struct engine_request *r = rig_request(g, t, 100, 60);
     sampled(r, 9);
     r->sampling.repeat_penalty = 1.3f;
     struct rig_answer *whole = ask(g, r);
     engine_close(g);
-    g = open_llama((struct engine_options){.store_dir = dir});
+    g = open_llama((struct engine_options){.own.dir = dir});
     memcpy(t + 100, whole->tokens[0], 30 * 4);
     r = rig_request(g, t, 130, 30);
     sampled(r, 9);
@@ -518,7 +518,7 @@ static void test_damage_is_told(void **state)
         rig_make_dir(dir);
         for (uint32_t visit = 0; visit < 2; visit++) {
             struct engine_stats s;
-            struct engine *g = open_llama((struct engine_options){.store_dir = dir});
+            struct engine *g = open_llama((struct engine_options){.own.dir = dir});
             struct rig_answer *a = ask(g, rig_request(g, t, 450 - visit, 20));
             engine_stats(g, &s);
             const struct engine_usage *u = &a->usage;
@@ -555,7 +555,7 @@ static void test_damage(void **state)
     struct rig_answer *expected = NULL;
     uint64_t n_bad = 0;
     for (uint32_t round = 0; round < 12; round++) {
-        struct engine *g = open_llama((struct engine_options){.store_dir = dir});
+        struct engine *g = open_llama((struct engine_options){.own.dir = dir});
         struct rig_answer *a = rig_answer_new(), *b = rig_answer_new();
         rig_submit(g, rig_request(g, t, 450, 20), a);
         rig_submit(g, rig_request(g, t, 400, 20), b); /* shares pages that may be bad */
@@ -626,7 +626,7 @@ static void test_damaged_tenant(void **state)
     struct err e;
     rig_make_dir(dir);
     uint32_t *t = rig_tokens(12, 300, 400);
-    struct engine *g = open_llama((struct engine_options){.store_dir = dir});
+    struct engine *g = open_llama((struct engine_options){.own.dir = dir});
     rig_answer_free(ask(g, rig_request(g, t, 300, 5)));
     engine_close(g);
     struct store *store;
@@ -637,7 +637,7 @@ static void test_damaged_tenant(void **state)
     store_close(store);
     for (int round = 0; round < 4; round++) { /* each time the copy that was just made or kept */
         flip_first(dir, salt, sizeof salt);
-        g = open_llama((struct engine_options){.store_dir = dir});
+        g = open_llama((struct engine_options){.own.dir = dir});
         struct rig_answer *a = ask(g, rig_request(g, t, 300, 5));
         assert_int_equal(a->usage.computed_tokens, 0);
         rig_answer_free(a);

@@ -33,7 +33,7 @@ static inline struct engine *rig_engine(struct engine_options o)
     if (o.isa == ISA_AUTO)
         o.isa = rig_isa;
     o.cache_max_bytes = o.cache_max_bytes ? o.cache_max_bytes : 1u << 30;
-    o.store_max_bytes = 1u << 30;
+    o.own.max_bytes = 1u << 30;
     if (engine_open(&o, &g, &e) != OK)
         fail_msg("engine_open: %s", e.msg);
     return g;

@@ -79,7 +79,7 @@ static void test_there_and_back(void **state)
     kit_begin(&to);
     export(&from, "a", true, &f);
     f.piece = 1000;
-    if (import(&to, &f, (struct kvx_import){.root = &kit_root}, &e) != OK)
+    if (import(&to, &f, (struct kvx_import){.roots = &kit_root, .n_roots = 1}, &e) != OK)
         fail_msg("import: %s", e.msg);
     for (int i = 0; i < 2; i++) {
         kit_check(&to, 0, "a", 200, 0, 0, 3);
@@ -97,9 +97,12 @@ static void test_there_and_back(void **state)
         kit_again(&to);
     }
     /* A second time: the name is taken, another one is fine, and its salt is its own. */
-    assert_int_equal(import(&to, &f, (struct kvx_import){.root = &kit_root}, &e), E_EXISTS);
+    assert_int_equal(import(&to, &f, (struct kvx_import){.roots = &kit_root, .n_roots = 1}, &e),
+                     E_EXISTS);
     assert_int_equal(
-        import(&to, &f, (struct kvx_import){.root = &kit_root, .as = SLICE_LIT("c")}, &e), OK);
+        import(&to, &f, (struct kvx_import){.roots = &kit_root, .n_roots = 1, .as = SLICE_LIT("c")},
+               &e),
+        OK);
     struct digest a, c;
     assert_true(sessions_find_salt(to.b, 0, SLICE_LIT("a"), &a));
     assert_true(sessions_find_salt(to.b, 0, SLICE_LIT("c"), &c));
@@ -124,8 +127,9 @@ static void test_trust(void **state)
     make_source(&from);
     kit_begin(&to);
     export(&from, "a", false, &f);
-    assert_int_equal(import(&to, &f, (struct kvx_import){.root = &kit_root, .trust = true}, &e),
-                     OK);
+    assert_int_equal(
+        import(&to, &f, (struct kvx_import){.roots = &kit_root, .n_roots = 1, .trust = true}, &e),
+        OK);
     struct digest own = sessions_salt(to.b, 0);
     assert_true(kit_has_page(&to, &own, 2, PAGE_KEY_TOKENS));
     buf_release(&f.bytes);
@@ -144,11 +148,14 @@ static void test_other_model(void **state)
     make_source(&from);
     kit_begin(&to);
     export(&from, "a", false, &f);
-    assert_int_equal(import(&to, &f, (struct kvx_import){.root = &other, .model = "other"}, &e),
-                     E_UNSUPPORTED);
+    assert_int_equal(
+        import(&to, &f, (struct kvx_import){.roots = &other, .n_roots = 1, .model = "other"}, &e),
+        E_UNSUPPORTED);
     assert_non_null(strstr(e.msg, "other"));
     assert_non_null(strstr(e.msg, "--tokens-only"));
-    assert_int_equal(import(&to, &f, (struct kvx_import){.root = &other, .tokens_only = true}, &e),
+    assert_int_equal(import(&to, &f,
+                            (struct kvx_import){.roots = &other, .n_roots = 1, .tokens_only = true},
+                            &e),
                      OK);
     kit_check(&to, 0, "a", 200, 0, 0, 3);
     store_stat(to.store, &stat);
@@ -186,18 +193,20 @@ static void test_damaged(void **state)
     for (size_t i = 0; i < whole; i += 1 + prng_below(&p, 7)) {
         char was = f.bytes.ptr[i];
         f.bytes.ptr[i] = (char)(was ^ (1 << prng_below(&p, 8)));
-        enum status st = import(&to, &f, (struct kvx_import){.root = &kit_root}, &e);
+        enum status st = import(&to, &f, (struct kvx_import){.roots = &kit_root, .n_roots = 1}, &e);
         if (st != E_CORRUPT && st != E_SYNTAX && st != E_UNSUPPORTED)
             fail_msg("byte %zu: %s", i, status_name(st));
         f.bytes.ptr[i] = was;
     }
     for (size_t n = 0; n < whole; n += 1 + prng_below(&p, 37)) {
         f.bytes.len = n;
-        assert_int_equal(import(&to, &f, (struct kvx_import){.root = &kit_root}, &e), E_CORRUPT);
+        assert_int_equal(import(&to, &f, (struct kvx_import){.roots = &kit_root, .n_roots = 1}, &e),
+                         E_CORRUPT);
     }
     f.bytes.len = whole;
     assert_nothing(&to);
-    assert_int_equal(import(&to, &f, (struct kvx_import){.root = &kit_root}, &e), OK);
+    assert_int_equal(import(&to, &f, (struct kvx_import){.roots = &kit_root, .n_roots = 1}, &e),
+                     OK);
     buf_release(&f.bytes);
     kit_end(&from);
     kit_end(&to);

@@ -85,7 +85,8 @@ static enum status carry(struct kit *k, const char *which, const char *as)
     buf_init(&f.bytes, 1u << 24);
     buf_init(&answer, 1u << 20);
     struct kvx_export x = {.which = slice_of(which), .write = write_file, .arg = &f};
-    struct kvx_import o = {.as = slice_of(as), .root = &kit_root, .read = read_file, .arg = &f};
+    struct kvx_import o = {
+        .as = slice_of(as), .roots = &kit_root, .n_roots = 1, .read = read_file, .arg = &f};
     kit_around(k, true);
     enum status st = kvx_export(k->b, &x, NULL, &e);
     if (st == OK)
