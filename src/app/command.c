@@ -131,6 +131,12 @@ const struct command commands[COMMAND_COUNT] = {
                             "\n"
                             "  kvasir store show travel --history | jq .history\n",
                             command_store_show},
+    [COMMAND_STORE_CREATE] = {"store create", "NAME [TAG]", 2, "an empty session",
+                              "It has tokens, and a model, from its first turn on. While a server "
+                              "runs, that server does it.\n"
+                              "\n"
+                              "  kvasir store create travel holidays\n",
+                              command_store_change},
     [COMMAND_STORE_FORK] = {"store fork", "NAME", 1, "another session that begins as this one",
                             "One record of 4 KiB, however long it is. While a server runs, that "
                             "server does it.\n"

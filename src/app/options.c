@@ -12,8 +12,8 @@
 #define FOR_STORE    (FOR_SESSION | FOR_LOOK | BIT(STORE_GC) | BIT(STORE_REBUILD))
 #define FOR_SESSION                                                                               \
     (BIT(STORE_LS) | BIT(STORE_SHOW) | BIT(STORE_FORK) | BIT(STORE_PIN) | BIT(STORE_UNPIN) |      \
-     BIT(STORE_TAG) | BIT(STORE_RENAME) | BIT(STORE_RM) | BIT(STORE_EXPIRE) | BIT(STORE_PUBLIC) | \
-     BIT(STORE_EXPORT) | BIT(STORE_IMPORT))
+     BIT(STORE_CREATE) | BIT(STORE_TAG) | BIT(STORE_RENAME) | BIT(STORE_RM) | BIT(STORE_EXPIRE) | \
+     BIT(STORE_PUBLIC) | BIT(STORE_EXPORT) | BIT(STORE_IMPORT))
 #define FOR_ALL ((1ull << COMMAND_COUNT) - 1)
 
 const struct option_row option_rows[OPTION_COUNT] = {

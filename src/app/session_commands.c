@@ -132,7 +132,7 @@ static void write_request(const struct config *c, const char *after, struct buf 
         put_place(&w, c);
     if (strcmp(op, "pin") == 0)
         put_words(&w, "reason", c);
-    if (strcmp(op, "tag") == 0)
+    if (strcmp(op, "tag") == 0 || (strcmp(op, "create") == 0 && c->n_arguments > 1))
         put_words(&w, "tag", c);
     if (strcmp(op, "expire") == 0) {
         jw_key(&w, "days");
@@ -213,8 +213,10 @@ static void print_session(const struct json *s)
     struct tm tm;
     if (localtime_r(&at, &tm))
         strftime(when, sizeof when, "%Y-%m-%d %H:%M", &tm);
-    struct slice name = text_member(s, "name", "-"), model = text_member(s, "model", "?");
+    struct slice name = text_member(s, "name", "-"), model = text_member(s, "model", "");
     struct slice tag = text_member(s, "tag", ""), parent = text_member(s, "parent", "");
+    if (!model.len)
+        model = slice_of("no turn yet");
     printf("%s %8" PRId64 " tokens %4" PRId64 " messages  " SLICE_FMT "  (" SLICE_FMT ")", when,
            int_member(s, "tokens"), int_member(s, "messages"), SLICE_ARG(name), SLICE_ARG(model));
     if (tag.len)

@@ -2,10 +2,13 @@
  * sessions.c — /v1/sessions over HTTP: a path and a body become a command of the session room.
  *   GET    /v1/sessions?limit&after&tag&prefix&responses     list
  *   GET    /v1/sessions/NAME?history                         show
+ *   POST   /v1/sessions                                      create
+ *   POST   /v1/sessions/expire                               forget old ones
  *   DELETE /v1/sessions/NAME                                 delete
  *   POST   /v1/sessions/NAME/fork|pin|unpin|tag|rename       with the command's members as the body
  * Answers are the room's; docs/api/sessions.md has an example of each. */
 #include <stdio.h>
+#include <string.h>
 
 #include "server/server_int.h"
 
@@ -140,15 +143,26 @@ void sessions_remove(const struct visit *v)
     run_named(v, "delete");
 }
 
-/* POST …/NAME/OP; a body's "name" is the new one's. */
-static enum status posted(struct arena *a, const struct http_exchange *x, struct slice name,
-                          struct json **out, struct err *e)
+/* What a member of the body is called in a command; NULL: it is not the client's to say. */
+static const char *member_of(const char *op, struct slice key)
 {
-    struct slice path = http_path(x), body = http_body(x);
+    if (slice_is(key, "op") || slice_is(key, "turns"))
+        return NULL;
+    if (slice_is(key, "name"))
+        return strcmp(op, "rename") == 0 ? "to" : strcmp(op, "fork") == 0 ? "as" : "name";
+    return key.ptr;
+}
+
+/* POST …/NAME/OP; a body's "name" is the new one's.  POST /v1/sessions: create. */
+static enum status posted(struct arena *a, const struct visit *v, struct json **out, struct err *e)
+{
+    struct slice path = http_path(v->x), body = http_body(v->x);
     const char *slash = memrchr(path.ptr, '/', path.len);
     struct json *given = NULL;
     char op[16];
     snprintf(op, sizeof op, "%.*s", (int)(path.ptr + path.len - slash) - 1, slash + 1);
+    if (strcmp(op, "sessions") == 0)
+        snprintf(op, sizeof op, "create");
     if (body.len > BODY_BYTES_MAX)
         return err_set(e, E_LIMIT, "a body of at most %u bytes", BODY_BYTES_MAX);
     enum status st = body.len ? json_parse(body, a, &given, e) : OK;
@@ -157,16 +171,19 @@ static enum status posted(struct arena *a, const struct http_exchange *x, struct
     if (given && given->kind != JSON_OBJECT)
         return err_set(e, E_INVALID, "the body must be a JSON object");
     char *text = arena_text(a, op, strlen(op));
-    struct json *o = command(a, text, (given ? given->count : 0) + 1);
+    struct json *o = command(a, text, (given ? given->count : 0) + 2);
     if (!o)
         return err_set(e, E_NOMEM, "out of memory");
-    add_text(o, "name", name);
+    if (v->id.len > 0)
+        add_text(o, "name", v->id);
+    add_flag(o, "turns", v->is_admin); /* of expire: they are all tenants' */
     for (size_t i = 0; given && i < given->count; i++) {
         struct json_member m = given->members[i];
-        if (slice_is(m.key, "op"))
+        const char *key = member_of(op, m.key);
+        if (!key)
             continue;
         if (slice_is(m.key, "name"))
-            m.key = slice_of(op[0] == 'r' ? "to" : "as");
+            m.key = slice_of(key);
         o->members[o->count++] = m;
     }
     *out = o;
@@ -180,7 +197,7 @@ void sessions_post(const struct visit *v)
     struct json *o = NULL;
     struct err e = {0};
     arena_init(&a, ARENA_BYTES);
-    if (posted(&a, x, v->id, &o, &e) == OK) {
+    if (posted(&a, v, &o, &e) == OK) {
         answer(v, o);
     } else {
         struct api_error error;

@@ -88,6 +88,11 @@ void session_end(const struct session *s, uint32_t *n_tokens, uint32_t *n_messag
         *n_tokens = *n_messages = 0;
 }
 
+bool session_is_lost(const struct session *s)
+{
+    return !s->line && !id_is_zero(&s->line_id);
+}
+
 enum status book_may_write(const struct sessions *b, struct err *e)
 {
     if (!b->store)
@@ -326,7 +331,7 @@ static enum status look(struct sessions *b, uint32_t tenant, struct slice which,
         out->salt = s->is_imported ? s->salt : b->tenants[s->tenant]->salt;
         out->root = s->origin->root;
         st = line_spans(s->line, out->n_tokens, out->n_messages, spans, e);
-        out->is_cut = spans->is_cut || !s->line;
+        out->is_cut = spans->is_cut || session_is_lost(s);
     } else {
         st = err_set(e, E_NOT_FOUND, "no session or response " SLICE_FMT, SLICE_ARG(which));
     }

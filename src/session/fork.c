@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT
- * fork.c — what changes a session: fork, pin, unpin, tag, rename, delete.
+ * fork.c — what changes a session: create, fork, pin, unpin, tag, rename, delete.
  * A fork is one record: it names its parent's line and a place in it, so that it costs neither
  * token ids nor KV, however long the conversation is.  Each change is durable when it is answered.
  */
@@ -40,6 +40,75 @@ static void answer(struct sessions *b, const struct session *s, struct buf *out)
     struct json_writer w;
     jw_init(&w, out);
     session_write(b, s, &w);
+}
+
+/* Writes a new session's record, then adds it: *s is the book's.  Under `writing`. */
+static enum status add_durably(struct sessions *b, struct session **s, struct buf *out,
+                               struct err *e)
+{
+    struct write_group group;
+    write_begin(&group);
+    session_put(b, *s, &group);
+    enum status st = write_wait(&group, e);
+    if (st != OK)
+        return st;
+    pthread_mutex_lock(&b->mutex);
+    st = book_add(b, *s, e);
+    if (st == OK) {
+        answer(b, *s, out);
+        *s = NULL;
+    }
+    pthread_mutex_unlock(&b->mutex);
+    return st;
+}
+
+/* ---- create ---- */
+/* A name with nothing under it: no tokens, and no model before the first turn. */
+static enum status begin_empty(struct sessions *b, uint32_t tenant, struct slice name,
+                               struct slice tag, struct session **out, struct err *e)
+{
+    static const struct session_origin none = {.model = "", .kv_type = ""};
+    enum status st = book_enter(b, e);
+    if (st != OK)
+        return st;
+    const struct origin *origin = origin_of(b, &none);
+    st = check_name(b, tenant, name, e);
+    if (st == OK)
+        st = check_text(tag, SESSION_TAG_BYTES_MAX, "tag", e);
+    if (st == OK && !origin)
+        st = err_set(e, E_LIMIT, "sessions of more than %u models", ORIGINS_MAX);
+    struct session *s = st == OK ? mem_try_new(1, sizeof *s) : NULL;
+    if (st == OK && !s)
+        st = err_set(e, E_NOMEM, "no memory for a session");
+    if (s) {
+        *s = (struct session){.tenant = tenant,
+                              .origin = origin,
+                              .name = mem_text(name.ptr, name.len),
+                              .tag = tag.len ? mem_text(tag.ptr, tag.len) : NULL,
+                              .salt = b->tenants[tenant]->salt,
+                              .created = clock_unix_s()};
+        s->updated = s->created;
+        id_make(&s->id);
+        *out = s;
+    }
+    book_leave(b);
+    return st;
+}
+
+enum status session_create(struct sessions *b, uint32_t tenant, struct slice name, struct slice tag,
+                           struct buf *out, struct err *e)
+{
+    struct session *s = NULL;
+    enum status st = book_may_write(b, e);
+    if (st != OK)
+        return st;
+    pthread_mutex_lock(&b->writing);
+    st = begin_empty(b, tenant, name, tag, &s, e);
+    if (st == OK)
+        st = add_durably(b, &s, out, e);
+    pthread_mutex_unlock(&b->writing);
+    session_free(s);
+    return st;
 }
 
 /* ---- fork ---- */
@@ -146,20 +215,8 @@ enum status session_fork(struct sessions *b, uint32_t tenant, struct slice which
     if (st == OK && at.is_given)
         st = find_place(b, &spans, at, &s->n_tokens, &s->n_messages, e);
     if (st == OK) {
-        struct write_group group;
         s->at = s->n_tokens;
-        write_begin(&group);
-        session_put(b, s, &group);
-        st = write_wait(&group, e);
-    }
-    if (st == OK) {
-        pthread_mutex_lock(&b->mutex);
-        st = book_add(b, s, e);
-        if (st == OK) {
-            answer(b, s, out);
-            s = NULL;
-        }
-        pthread_mutex_unlock(&b->mutex);
+        st = add_durably(b, &s, out, e);
     }
     pthread_mutex_unlock(&b->writing);
     mem_free(spans.spans);

@@ -43,8 +43,10 @@ void sessions_close(struct sessions *b);
 
 /* ---- tenants ---- */
 /* The tenant of this name, made where there is none: its salt is durable when this returns.
- * hashes [n]: of its API keys, remembered; E_EXISTS when another tenant has one of them.
- * index 0 is "default". */
+ * hashes [n]: of its API keys, remembered in place of those before: the caller's list is the truth,
+ * and a key may move to another tenant.  index 0 is "default".  E_INVALID: the name; E_LIMIT: too
+ * many keys or tenants; E_DENIED: unknown, and the store is open read-only; E_IO: a part of the
+ * store cannot be read, and the tenant may be in it. */
 NODISCARD enum status sessions_tenant(struct sessions *b, struct slice name,
                                       const struct digest *hashes, uint32_t n, uint32_t *index,
                                       struct err *e);

@@ -71,7 +71,7 @@ struct session {
     uint32_t tenant;
     const struct origin *origin;
     char *name, *tag, *pin, *response; /* NULL: none */
-    struct line *line;                 /* NULL: no tokens (lost) */
+    struct line *line;                 /* NULL: no tokens (yet; or lost: line_id says so) */
     struct session_id line_id;
     uint32_t n_tokens, n_messages; /* where !follows */
     bool follows;                  /* its end is its line's */
@@ -199,9 +199,13 @@ NODISCARD enum status book_add(struct sessions *b, struct session *s, struct err
 void book_remove(struct sessions *b, struct session *s); /* and frees it */
 void book_index_name(struct sessions *b, struct session *s, bool add);
 void session_end(const struct session *s, uint32_t *n_tokens, uint32_t *n_messages);
+/* It had tokens, and the line that they lie in is not there. */
+bool session_is_lost(const struct session *s);
 NODISCARD enum status book_may_write(const struct sessions *b, struct err *e);
 
 /* ---- fork.c: what changes a session ---- */
+NODISCARD enum status session_create(struct sessions *b, uint32_t tenant, struct slice name,
+                                     struct slice tag, struct buf *out, struct err *e);
 struct fork_place {
     bool is_given, by_message;
     uint32_t value;

@@ -48,8 +48,9 @@ static void write_members(const struct sessions *b, const struct session *s, str
     jw_bool(w, s->pin != NULL);
     put_text(w, "pin_reason", s->pin);
     put_text(w, "response_id", s->response);
-    put_text(w, "model", s->origin->model);
-    put_text(w, "kv_type", s->origin->kv_type);
+    bool has_origin = s->origin->model[0] != '\0'; /* not before its first turn */
+    put_text(w, "model", has_origin ? s->origin->model : NULL);
+    put_text(w, "kv_type", has_origin ? s->origin->kv_type : NULL);
     put_int(w, "tokens", n_tokens);
     put_int(w, "messages", n_messages);
     if (id_is_zero(&s->parent_id)) {
@@ -341,6 +342,14 @@ static enum status run_list(struct sessions *b, uint32_t tenant, const struct js
     return st;
 }
 
+static enum status run_create(struct sessions *b, uint32_t tenant, struct slice name,
+                              const struct json *r, struct buf *out, struct err *e)
+{
+    struct slice tag;
+    enum status st = text_of(r, "tag", false, &tag, e);
+    return st == OK ? session_create(b, tenant, name, tag, out, e) : st;
+}
+
 static enum status run_fork(struct sessions *b, uint32_t tenant, struct slice which,
                             const struct json *r, struct buf *out, struct err *e)
 {
@@ -387,7 +396,10 @@ static enum status run_expire(struct sessions *b, uint32_t tenant, const struct 
     if (!days || days->kind != JSON_INT || days->integer < 1 || days->integer > EXPIRE_DAYS_MAX)
         return err_set(e, E_INVALID, "\"days\" must be 1 to %d", EXPIRE_DAYS_MAX);
     int64_t before = clock_unix_s() - days->integer * 86400;
-    struct session_expiry x = {.tenant = tenant, .sessions_before = before, .turns_before = before};
+    const struct json *turns = json_get(r, "turns"); /* of all tenants: not for everybody */
+    bool with_turns = !turns || turns->kind != JSON_BOOL || turns->boolean;
+    struct session_expiry x = {
+        .tenant = tenant, .sessions_before = before, .turns_before = with_turns ? before : 0};
     struct session_expired gone;
     struct json_writer w;
     enum status st = sessions_expire(b, &x, &gone, e);
@@ -424,6 +436,8 @@ static enum status dispatch(struct sessions *b, uint32_t tenant, const struct js
         return st;
     if (slice_is(op, "show"))
         return show(b, tenant, name, flag_of(r, "history"), out, e);
+    if (slice_is(op, "create"))
+        return run_create(b, tenant, name, r, out, e);
     if (slice_is(op, "fork"))
         return run_fork(b, tenant, name, r, out, e);
     if (slice_is(op, "public")) {

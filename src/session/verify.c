@@ -82,7 +82,7 @@ static enum status find(const struct check *c, struct digest *record, struct spa
         session_end(s, &n_tokens, &n_messages);
         *record = session_key(&s->id);
         st = line_spans(s->line, n_tokens, n_messages, spans, e);
-        *is_cut = spans->is_cut || !s->line;
+        *is_cut = spans->is_cut || session_is_lost(s);
         uint32_t known = spans->n ? spans->spans[spans->n - 1].to : 0;
         *is_cut = *is_cut || (!s->follows && known < s->n_tokens);
     } else {

@@ -135,9 +135,16 @@ static void the_page_is_right(void **state)
         assert_true(next_block(&at, "json", &answer));
         run_example(request, answer);
     }
-    assert_true(n >= 10);
+    assert_true(n >= 14);
     print_message("%zu examples\n", n);
     mem_free(text);
+    say("plans", "who are you?"); /* the created one is filled */
+    struct http_answer a;
+    call("GET", "/v1/sessions/plans", (struct slice){0}, NULL, &a);
+    assert_int_equal(a.status, 200);
+    assert_non_null(strstr(a.body.ptr, "\"tag\":\"work\""));
+    assert_non_null(strstr(a.body.ptr, "\"messages\":2"));
+    http_answer_release(&a);
 }
 
 /* kvasir store A [B [C [D]]] --store …; fails the test unless it exits with code. */
@@ -166,6 +173,15 @@ static void commands(const char *how)
     store_command(0, out, sizeof out, "fork", "tale", "--as", "tale-2");
     assert_non_null(strstr(out, "\"name\":\"tale-2\""));
     store_command(1, out, sizeof out, "fork", "tale", "--as", "tale-2");
+    store_command(0, out, sizeof out, "create", "tale-0", "later", NULL);
+    assert_non_null(strstr(out, "\"tag\":\"later\""));
+    store_command(1, out, sizeof out, "create", "tale-0", NULL, NULL);
+    store_command(0, out, sizeof out, "ls", "--tag", "later", NULL);
+    assert_non_null(strstr(out, "(no turn yet)"));
+    store_command(0, out, sizeof out, "rm", "tale-0", NULL, NULL);
+    store_command(0, out, sizeof out, "expire", "--days", "30", NULL);
+    assert_non_null(strstr(out, "\"sessions\":0"));
+    store_command(2, out, sizeof out, "expire", NULL, NULL, NULL);
     store_command(0, out, sizeof out, "fork", "tale", "--at", "7");
     assert_non_null(strstr(out, "\"forked_at\":7,"));
     store_command(0, out, sizeof out, "fork", "tale", "--at-message", "1");

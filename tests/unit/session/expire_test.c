@@ -140,6 +140,9 @@ static void test_command(void **state)
     assert_int_equal(kit_command(&k, 0, "{\"op\":\"expire\"}", text, sizeof text), E_INVALID);
     assert_int_equal(kit_command(&k, 0, "{\"op\":\"expire\",\"days\":1}", text, sizeof text), OK);
     assert_string_equal(text, "{\"object\":\"session.expired\",\"sessions\":0,\"turns\":0}");
+    assert_int_equal(
+        kit_command(&k, 0, "{\"op\":\"expire\",\"days\":1,\"turns\":false}", text, sizeof text),
+        OK);
     kit_close(&k);
     kit_open(&k, true);
     assert_int_equal(kit_command(&k, 0, "{\"op\":\"expire\",\"days\":1}", text, sizeof text),

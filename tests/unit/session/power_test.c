@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  * Goal:   after loss of power, a failing call of the file system or a failing allocation, the
  *         sessions are as they were after the last change that was acknowledged, or after the next.
- * Method: a script of turns, responses, forks, pins, tags, renames, deletions, exports, imports,
- *         reclamation and restarts on the simulated disk.  What can be seen after each step of an
+ * Method: a script of a creation, turns, responses, forks, pins, tags, renames, deletions, exports,
+ * imports, reclamation and restarts on the simulated disk.  What can be seen after each step of an
  *         undisturbed run is written down.  Then the power goes at change n, or call n fails, or
  *         allocation n; the script ends at the first step that is refused; what is seen then, after
  *         opening the store again, and after a rebuild, is one of two lists.
@@ -31,6 +31,7 @@ struct step {
 };
 
 static const struct step script[] = {
+    {COMMAND, "{\"op\":\"create\",\"name\":\"a\",\"tag\":\"new\"}", .n = 0},
     {TURN, "a", .n = 130},
     {TURN, "a", .n = 330},
     {COMMAND, "{\"op\":\"pin\",\"name\":\"a\",\"reason\":\"why not\"}", .n = 0},

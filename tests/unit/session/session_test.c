@@ -79,6 +79,54 @@ static void test_fork_is_one_record(void **state)
     kit_end(&k);
 }
 
+/* A name without tokens: it is there after a restart, is forked, exported, filled, deleted. */
+static void test_created_empty(void **state)
+{
+    (void)state;
+    struct kit k;
+    char text[4096];
+    kit_begin(&k);
+    uint64_t before = written(&k);
+    assert_int_equal(kit_command(&k, 0, "{\"op\":\"create\",\"name\":\"a\",\"tag\":\"work\"}", text,
+                                 sizeof text),
+                     OK);
+    assert_int_equal(written(&k) - before, 4096);
+    assert_non_null(strstr(text, "\"tag\":\"work\""));
+    assert_non_null(strstr(text, "\"model\":null,\"kv_type\":null,\"tokens\":0,\"messages\":0"));
+    assert_int_equal(kit_command(&k, 0, "{\"op\":\"create\",\"name\":\"a\"}", text, sizeof text),
+                     E_EXISTS);
+    assert_int_equal(kit_command(&k, 0, "{\"op\":\"create\",\"name\":\"a b\"}", text, sizeof text),
+                     E_INVALID);
+    assert_int_equal(kit_command(&k, 0, "{\"op\":\"create\"}", text, sizeof text), E_INVALID);
+    kit_must(&k, "{\"op\":\"fork\",\"name\":\"a\",\"as\":\"b\"}");
+    kit_must(&k, "{\"op\":\"pin\",\"name\":\"b\",\"reason\":\"\"}");
+    assert_int_equal(
+        kit_command(&k, 0, "{\"op\":\"fork\",\"name\":\"a\",\"at\":1}", text, sizeof text),
+        E_INVALID);
+    for (int i = 0; i < 2; i++) {
+        kit_check(&k, 0, "a", 0, 0, 0, 0);
+        assert_int_equal(kit_command(&k, 0, "{\"op\":\"show\",\"name\":\"a\",\"history\":true}",
+                                     text, sizeof text),
+                         OK);
+        assert_non_null(strstr(text, "\"history\":[],\"damaged\":false"));
+        kit_again(&k);
+    }
+    kit_must_keep(&k, (struct kit_turn){.name = "a", .n = 500, .n_messages = 2});
+    kit_must_keep(&k, (struct kit_turn){.name = "b", .n = 300, .series = 4, .n_messages = 1});
+    for (int i = 0; i < 2; i++) {
+        kit_check(&k, 0, "a", 500, 0, 0, 2);
+        kit_check(&k, 0, "b", 300, 0, 4, 1);
+        assert_int_equal(kit_command(&k, 0, "{\"op\":\"show\",\"name\":\"a\"}", text, sizeof text),
+                         OK);
+        assert_non_null(strstr(text, "\"tag\":\"work\""));
+        assert_null(strstr(text, "\"model\":null"));
+        kit_again(&k);
+    }
+    kit_must(&k, "{\"op\":\"delete\",\"name\":\"a\"}");
+    kit_must(&k, "{\"op\":\"delete\",\"name\":\"b\"}");
+    kit_end(&k);
+}
+
 /* Both go their own ways, and neither sees the other's. */
 static void test_forks_part(void **state)
 {
@@ -305,6 +353,7 @@ int main(void)
         cmocka_unit_test(test_grows),
         cmocka_unit_test(test_turn_is_cheap),
         cmocka_unit_test(test_fork_is_one_record),
+        cmocka_unit_test(test_created_empty),
         cmocka_unit_test(test_forks_part),
         cmocka_unit_test(test_history_is_edited),
         cmocka_unit_test(test_responses),
