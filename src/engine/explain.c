@@ -6,6 +6,7 @@
 #include <stdio.h>
 
 #include "engine/engine_int.h"
+#include "session/page_key.h"
 
 #define EXPLAIN_CONTEXT_TOKENS 16u /* of text around the divergence */
 #define EXPLAIN_TEXT_BYTES     4096u
@@ -18,6 +19,7 @@ struct explain {
     struct cache_explanation found;
     struct session_nearest own, other_root, other_tenant; /* sessions that begin alike */
     bool has_own, has_other_root, has_other_tenant;
+    bool is_damaged; /* the first page that is missed was set aside */
     enum status st;
     struct err err;
 };
@@ -119,10 +121,15 @@ static struct verdict judge(const struct explain *x)
             .text =
                 "the text is known further, but windowed layers were kept at resumable points only",
             .at = m->matched};
+    if (x->has_own && x->own.common > m->matched && x->is_damaged)
+        return (struct verdict){
+            .code = "damaged",
+            .text = "it was computed once; a page was damaged on disk and is not used any more",
+            .at = m->matched,
+            .session = &x->own};
     if (x->has_own && x->own.common > m->matched)
         return (struct verdict){.code = "evicted",
-                                .text =
-                                    "it was computed once; its pages were evicted, damaged or lost",
+                                .text = "it was computed once; its pages were evicted or lost",
                                 .at = m->matched,
                                 .session = &x->own};
     if (x->has_other_root && x->other_root.common > m->matched) {
@@ -251,6 +258,34 @@ static void write_answer(const struct explain *x, struct buf *out)
     jw_end_object(&w);
 }
 
+/* Was the page behind what matched set aside?  It is a full one, or the tail of the session that
+ * had these tokens. */
+static bool is_set_aside(const struct explain *x)
+{
+    uint32_t page = x->found.match.matched / PAGE_KEY_TOKENS, from = page * PAGE_KEY_TOKENS;
+    const uint32_t *tokens = x->prompt.tokens.ids;
+    uint32_t lengths[] = {PAGE_KEY_TOKENS, x->own.n_tokens - from};
+    struct digester d = {0};
+    struct digest parent = x->g->root;
+    bool is_bad = false;
+    for (uint32_t i = 0; i < page; i++)
+        parent = page_key_chain(&d, &x->owner, &parent, tokens + (size_t)i * PAGE_KEY_TOKENS,
+                                PAGE_KEY_TOKENS);
+    for (size_t i = 0; i < ARRAY_COUNT(lengths) && !is_bad; i++) {
+        if (lengths[i] == 0 || lengths[i] > PAGE_KEY_TOKENS || from + lengths[i] > x->own.common)
+            continue;
+        struct digest chain = page_key_chain(&d, &x->owner, &parent, tokens + from, lengths[i]);
+        for (uint32_t group = 0; group < PAGE_KEY_GROUPS && !is_bad; group++) {
+            struct digest key = page_key_page(&d, group, &chain);
+            struct store_verify_report report = {0};
+            struct err e;
+            is_bad = store_verify_record(x->g->store, &key, &report, &e) == E_CORRUPT;
+        }
+    }
+    digester_release(&d);
+    return is_bad;
+}
+
 static void find_sessions(struct explain *x, bool is_operator)
 {
     struct sessions *b = x->g->sessions;
@@ -262,6 +297,8 @@ static void find_sessions(struct explain *x, bool is_operator)
     if (!x->g->store)
         return;
     x->has_own = sessions_nearest(b, &r, &x->own);
+    if (x->has_own && x->own.common > x->found.match.matched)
+        x->is_damaged = is_set_aside(x);
     r.of_other_roots = true;
     x->has_other_root = sessions_nearest(b, &r, &x->other_root);
     r.of_other_roots = false;

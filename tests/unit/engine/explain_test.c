@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  * Goal:   the cache says truly what of a prompt it has, where the prompt leaves that, and why.
  * Method: skald; a conversation is kept, then the reason for its absence is made on purpose:
- * another date, another word, eviction, another KV type, another tenant, tools in the prompt. */
+ * another date, another word, eviction, damage, another KV type, another model, another tenant,
+ * tools in the prompt, a place between resumable points. */
 #include "os/fs.h"
 #include "rig.h"
 
@@ -42,6 +43,7 @@ static void ask(struct engine *g, const char *body, uint32_t tenant)
         fail_msg("%s", e.msg);
     r->kind = PROMPT_CHAT;
     r->messages = json_get(v, "messages");
+    r->tools = json_get(v, "tools");
     r->session = SLICE_LIT("s");
     r->tenant = tenant;
     r->sampling.temperature = 0;
@@ -177,9 +179,95 @@ static void test_other_model(void **state)
     rig_remove_dir(dir);
 }
 
+/* The same words, with tools in the text before them. */
+static void test_template_changed(void **state)
+{
+    (void)state;
+    char dir[64];
+    rig_make_dir(dir);
+    struct engine *g = open_at(dir, KV_F16);
+    ask(g, BODY("2026-11-23", "Who") "}", 0);
+    expect(g,
+           BODY("2026-11-23",
+                "Who") ",\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"look_up\","
+                       "\"description\":\"finds a thing\",\"parameters\":{\"type\":\"object\","
+                       "\"properties\":{\"what\":{\"type\":\"string\"}}}}}]}",
+           0, true, "template_changed", "\"name\":\"s\"");
+    engine_close(g);
+    rig_remove_dir(dir);
+}
+
+/* A long message that another one leaves half-way: the text is known up to there, but windowed
+ * layers can go on from an earlier place only. */
+static void test_window_not_kept(void **state)
+{
+    (void)state;
+    char dir[64], body[2][16384];
+    rig_make_dir(dir);
+    for (int i = 0; i < 2; i++) {
+        size_t at = (size_t)snprintf(body[i], sizeof body[i],
+                                     "{\"messages\":[{\"role\":\"user\",\"content\":\"");
+        for (int k = 0; k < 200; k++)
+            at += (size_t)snprintf(body[i] + at, sizeof body[i] - at, "thing %d is %s. ", k,
+                                   i && k == 150 ? "lost" : "here");
+        snprintf(body[i] + at, sizeof body[i] - at, "\"}]}");
+    }
+    struct engine *g = open_at(dir, KV_F16);
+    ask(g, body[0], 0);
+    engine_close(g); /* in memory all of it is still there */
+    g = open_at(dir, KV_F16);
+    expect(g, body[0], 0, true, "known", NULL);
+    expect(g, body[1], 0, true, "window_not_kept", "\"windowed_layers\":\"absent\"");
+    engine_close(g);
+    rig_remove_dir(dir);
+}
+
+struct keys {
+    struct digest at[256];
+    uint32_t n;
+};
+
+static bool take_key(const struct store_pin *pin, void *arg)
+{
+    struct keys *k = arg;
+    k->at[k->n++] = pin->key;
+    return k->n < 256;
+}
+
+/* Pages that were found damaged, and are set aside. */
+static void test_damaged(void **state)
+{
+    (void)state;
+    char dir[64];
+    struct err e = {0};
+    struct keys keys = {.n = 0};
+    rig_make_dir(dir);
+    struct engine *g = open_at(dir, KV_F16);
+    ask(g, BODY("2026-11-23", "Who") "}", 0);
+    engine_close(g);
+    struct store *s;
+    struct store_options o = {.keep_free_bytes = 1};
+    assert_int_equal(store_open(os_fs_real(), dir, &o, &s, &e), OK);
+    assert_int_equal(store_each(s, RECORD_PAGE, take_key, &keys, &e), OK);
+    assert_true(keys.n > 1);
+    for (uint32_t i = 0; i < keys.n; i++)
+        store_quarantine(s, &keys.at[i], "a test");
+    store_flush(s);
+    store_close(s);
+    g = open_at(dir, KV_F16);
+    expect(g, BODY("2026-11-23", "Who") "}", 0, true, "damaged", "\"full_layers\":\"absent\"");
+    ask(g, BODY("2026-11-23", "Who") "}", 0); /* slower, never lost */
+    expect(g, BODY("2026-11-23", "Who") "}", 0, true, "known", NULL);
+    engine_close(g);
+    rig_remove_dir(dir);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_reasons),
-                                       cmocka_unit_test(test_other_model)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_reasons),          cmocka_unit_test(test_other_model),
+        cmocka_unit_test(test_template_changed), cmocka_unit_test(test_window_not_kept),
+        cmocka_unit_test(test_damaged),
+    };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
