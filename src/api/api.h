@@ -17,7 +17,8 @@
 #define API_MESSAGES_MAX      100000u
 #define API_TOOLS_MAX         4096u
 #define API_PROMPT_TOKENS_MAX (1u << 24)
-#define API_PROMPTS_MAX       128u /* of one request; each is a request to the engine */
+#define API_PROMPTS_MAX       128u  /* of one request; each is a request to the engine */
+#define API_TEXTS_MAX         2048u /* of one request for embeddings; likewise */
 #define API_ID_BYTES          48u
 
 struct api_dialect;

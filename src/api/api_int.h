@@ -76,6 +76,7 @@ struct api_choice {
     bool is_finished, has_failed;
     enum finish_reason finish;
     struct slice stop;           /* the stop string that ended it, else empty */
+    struct buf vector;           /* of an embedded text: JSON */
     struct buf logprobs;         /* JSON of the tokens not yet shown (stream) or all (whole) */
     struct buf token_ids;        /* c->keeps_tokens: "1,2,3", those not yet shown (stream) or all */
     uint32_t n_tokens;           /* generated so far */
@@ -88,6 +89,15 @@ struct api_choice {
 /* "none" leaves the tools in the prompt, so that its prefix stays the same, and what the model
  * writes alone. */
 enum tool_choice { TOOLS_AUTO, TOOLS_NONE, TOOLS_REQUIRED, TOOLS_NAMED };
+
+/* How vectors of texts are told. */
+struct vector_form {
+    const char *field;     /* that holds the texts */
+    int32_t normalize;     /* llama-server's embd_normalize: 2 is length 1, −1 as they are */
+    uint32_t n_dimensions; /* 0: all */
+    uint32_t cut_to;       /* tokens of a text; 0: one that is too long is refused */
+    bool is_base64;
+};
 
 struct api_call {
     const struct api_dialect *dialect;
@@ -131,6 +141,7 @@ struct api_call {
     uint32_t max_tokens;
     bool wants_logprobs;
     uint32_t n_top_logprobs;
+    struct vector_form vectors; /* of embeddings */
 
     struct buf head;            /* of each chunk: what the writer puts in front */
     struct buf chunk;           /* the one being written */
@@ -185,6 +196,9 @@ struct api_dialect {
     const char *stream_type;
     void (*read)(struct fields *f, const struct api_context *context, struct api_call *c,
                  struct engine_request *r);
+    /* Of API_GENERATE: one of several prompts; NULL: as /v1/completions has them. */
+    void (*read_prompt)(struct fields *f, const struct api_call *c, uint32_t prompt,
+                        struct engine_request *r);
     const struct api_writer *writer;
     /* OpenAI's writers: members beside those that end a reply, or NULL. */
     void (*extra)(struct json_writer *w, const struct api_call *c);
@@ -202,7 +216,7 @@ extern const struct api_dialect dialect_ollama_chat, dialect_ollama_generate, di
     dialect_ollama_ps, dialect_ollama_version, dialect_ollama_show, dialect_ollama_pull,
     dialect_ollama_copy, dialect_ollama_delete, dialect_ollama_create, dialect_ollama_push;
 extern const struct api_dialect dialect_openai_embeddings, dialect_llama_embeddings,
-    dialect_ollama_embeddings, dialect_lmstudio_embeddings;
+    dialect_ollama_embed, dialect_ollama_embeddings, dialect_lmstudio_embeddings;
 extern const struct api_dialect dialect_lmstudio_chat, dialect_lmstudio_v0_chat,
     dialect_lmstudio_v0_text, dialect_lmstudio_v0_models, dialect_lmstudio_v0_model,
     dialect_lmstudio_models, dialect_lmstudio_load, dialect_lmstudio_unload,
@@ -292,7 +306,13 @@ void anthropic_error(struct buf *out, const struct api_error *x);
 void llama_error(struct buf *out, const struct api_error *x);
 void ollama_error(struct buf *out, const struct api_error *x);
 void lmstudio_error(struct buf *out, const struct api_error *x);
+/* embeddings_reply.c: EVENT_VECTOR, into choice.vector */
+void vector_add(const struct api_call *c, struct api_choice *choice, const struct engine_event *ev);
+/* ollama_request.c */
+void read_num_ctx(struct fields *f, const struct api_context *context);
+void read_keep_alive(struct fields *f);
 /* ollama_reply.c, ollama_answers.c */
+void write_ns(struct json_writer *w, const char *key, double ms);
 void write_time(struct json_writer *w, const char *key, int64_t unix_s);       /* RFC 3339 */
 void write_parameter_size(struct json_writer *w, const char *key, uint64_t n); /* "1.2B" */
 /* llama_reply.c: members of the open object. */

@@ -91,6 +91,7 @@ enum status call_make_choices(struct api_call *c, struct api_error *error)
     for (uint32_t i = 0; i < c->n_choices; i++) {
         struct api_choice *choice = &c->choices[i];
         choice->index = i;
+        buf_init(&choice->vector, API_REPLY_BYTES_MAX);
         buf_init(&choice->logprobs, API_REPLY_BYTES_MAX);
         buf_init(&choice->token_ids, API_REPLY_BYTES_MAX);
         for (size_t j = 0; j < 3; j++)
@@ -154,6 +155,7 @@ void api_call_free(struct api_call *c)
         turn_release(&c->choices[i].turn);
         for (size_t j = 0; j < 3; j++)
             buf_release(&c->choices[i].more_logprobs[j]);
+        buf_release(&c->choices[i].vector);
         buf_release(&c->choices[i].logprobs);
         buf_release(&c->choices[i].token_ids);
         for (uint32_t j = 0; j < c->choices[i].n_items; j++) {

@@ -90,7 +90,7 @@ static void write_done(struct json_writer *w, bool is_done)
     jw_bool(w, is_done);
 }
 
-static void write_ns(struct json_writer *w, const char *key, double ms)
+void write_ns(struct json_writer *w, const char *key, double ms)
 {
     jw_key(w, key);
     jw_int(w, (int64_t)(ms * 1e6));

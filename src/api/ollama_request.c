@@ -57,7 +57,7 @@ static const struct api_field shared_rows[] = {
 };
 static const struct field_set shared = FIELD_SET(shared_rows);
 
-static void read_num_ctx(struct fields *f, const struct api_context *context)
+void read_num_ctx(struct fields *f, const struct api_context *context)
 {
     int64_t n = 0;
     if (field_int(f, "num_ctx", 0, INT32_MAX, &n) && n > context->n_ctx)
@@ -110,7 +110,7 @@ static bool is_duration(struct slice text, bool *is_zero)
     return true;
 }
 
-static void read_keep_alive(struct fields *f)
+void read_keep_alive(struct fields *f)
 {
     const struct json *v = field(f, "keep_alive");
     bool is_zero = false, is_good = v && (v->kind == JSON_INT || v->kind == JSON_REAL);

@@ -122,7 +122,10 @@ enum status api_call_prompt(const struct api_call *c, uint32_t prompt,
     r->text = (struct slice){"", 0};
     r->tokens = NULL;
     r->n_tokens = 0;
-    read_prompt(&f, &c->prompts[prompt], UINT32_MAX, c->tokenizer, r);
+    if (c->dialect->read_prompt)
+        c->dialect->read_prompt(&f, c, prompt, r);
+    else
+        read_prompt(&f, &c->prompts[prompt], UINT32_MAX, c->tokenizer, r);
     if (r->kind == PROMPT_TEXT)
         r->text = copy_slice(&r->arena, r->text);
     r->grammar = copy_slice(&r->arena, first->grammar);

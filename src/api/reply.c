@@ -326,7 +326,7 @@ static bool has_failed(const struct api_call *c)
     for (uint32_t i = 0; i < c->n_choices; i++) {
         const struct api_choice *choice = &c->choices[i];
         if (choice->has_failed || choice->logprobs.failed || choice->token_ids.failed ||
-            choice->more_logprobs[0].failed)
+            choice->vector.failed || choice->more_logprobs[0].failed)
             return true;
     }
     return false;
@@ -373,6 +373,11 @@ enum status api_reply_event(struct api_call *c, uint32_t prompt, const struct en
         break;
     case EVENT_TEXT:
         on_text(c, choice, ev, out);
+        break;
+    case EVENT_VECTOR:
+        vector_add(c, choice, ev);
+        break;
+    case EVENT_PROMPT:
         break;
     case EVENT_FINISHED:
         on_finished(c, choice, ev, out);

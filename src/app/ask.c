@@ -70,6 +70,8 @@ static void on_event(void *arg, const struct engine_event *ev)
     pthread_mutex_lock(&a->mutex);
     switch (ev->kind) {
     case EVENT_STARTED:
+    case EVENT_PROMPT:
+    case EVENT_VECTOR: /* not asked for */
         break;
     case EVENT_PROGRESS:
         a->done = ev->done;

@@ -100,6 +100,10 @@ const struct option_row option_rows[OPTION_COUNT] = {
                     .doc = "keep the threads to processors: on, each to one of its own; auto, "
                            "together to the best ones of one node or of the fast kind where "
                            "there are several and nobody chose; see docs/threads.md"},
+    [OPTION_POOLING] = {"--pooling", "pooling", KIND_CHOICE, "KIND",
+                        .choices = "auto last mean cls", .initial = "auto", .used_by = FOR_SERVE,
+                        .doc = "how the vectors of a text's tokens become its embedding; auto: as "
+                               "the file says, else the last one's"},
     [OPTION_PARALLEL] = {"-np --parallel", "parallel", KIND_COUNT, "N", .most = ENGINE_PARALLEL_MAX,
                          .initial = "0", .used_by = FOR_SERVE | FOR_SCORE | BIT(EVAL_GENERATE),
                          .doc = "sequences decoded together; 0: 8 when serving, 1 in eval"},

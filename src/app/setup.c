@@ -141,6 +141,7 @@ static struct engine_options options_of(const struct config *c)
         .n_ctx = (uint32_t)v[OPTION_CTX].number,
         .n_threads = (uint32_t)v[OPTION_THREADS].number,
         .pin = (enum engine_pin)v[OPTION_PIN].number,
+        .pooling = (enum engine_pooling)v[OPTION_POOLING].number,
         .n_parallel = (uint32_t)v[OPTION_PARALLEL].number,
         .n_queue = (uint32_t)v[OPTION_QUEUE].number,
         .stall_ms = (uint32_t)v[OPTION_STALL_MS].number,
@@ -155,6 +156,8 @@ static struct engine_options options_of(const struct config *c)
 }
 _Static_assert(ENGINE_PIN_AUTO == 0 && ENGINE_PIN_ON == 1 && ENGINE_PIN_OFF == 2,
                "the choices of --pin in options.c stand in this order");
+_Static_assert(POOLING_FILE == 0 && POOLING_LAST == 1 && POOLING_MEAN == 2 && POOLING_CLS == 3,
+               "the choices of --pooling in options.c stand in this order");
 _Static_assert(ISA_AUTO == 0 && ISA_REF == 1 && ISA_AVX2 == 2 && ISA_AVX2_VNNI == 3 &&
                    ISA_AVX512 == 4 && ISA_AVX512_VNNI == 5 && ISA_COUNT == 6,
                "the choices of --isa in options.c stand in this order");

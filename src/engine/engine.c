@@ -238,6 +238,24 @@ static enum status open_cache(struct engine *g, struct err *e)
     return st == OK ? memo_new(&memo, &g->memo, e) : st;
 }
 
+/* llama.cpp's numbers: none, mean, cls, last, rank. */
+static enum status read_pooling(struct engine *g, struct err *e)
+{
+    static const enum engine_pooling known[] = {POOLING_LAST, POOLING_MEAN, POOLING_CLS,
+                                                POOLING_LAST, POOLING_RANK};
+    char key[64];
+    uint64_t type = 0;
+    snprintf(key, sizeof key, "%s.pooling_type", g->model_info->arch);
+    enum status st = gguf_get_u64(g->gguf, key, &type, &g->info.has_pooling, e);
+    if (st == OK && type >= ARRAY_COUNT(known))
+        st = err_set(e, E_UNSUPPORTED, "%s: %s is %llu", gguf_name(g->gguf), key,
+                     (unsigned long long)type);
+    if (st == OK)
+        g->info.pooling = g->options.pooling ? g->options.pooling : known[type];
+    g->info.has_pooling = g->info.has_pooling && type > 0;
+    return st;
+}
+
 /* general.sampling.* of the file over the built-in defaults. */
 static enum status read_sampling(struct engine *g, struct err *e)
 {
@@ -289,13 +307,16 @@ static enum status start_threads(struct engine *g, struct err *e)
         n_rows += SPECULATE_ROWS_MAX;
     g->speculation.rates = draft_rates_initial();
     g->logits_bytes = (size_t)n_rows * g->model_info->n_vocab * sizeof(float);
+    g->n_logits_rows = n_rows;
     g->logits = mem_try_large(g->logits_bytes); /* rows that no step needs cost no memory */
+    g->hidden_bytes = MODEL_BATCH_TOKENS_MAX * (size_t)g->model_info->n_embd * sizeof(float);
+    g->hidden = mem_try_large(g->hidden_bytes);
     g->n_logit_blocks = (g->model_info->n_vocab + MODEL_LOGIT_BLOCK - 1) / MODEL_LOGIT_BLOCK;
     g->maxima = mem_try_new((size_t)n_rows * g->n_logit_blocks, sizeof *g->maxima);
     g->prompts = ring_new(ENGINE_QUEUE_MAX);
     g->inbox = ring_new(INBOX_MAX);
     g->turns = ring_new(ENGINE_QUEUE_MAX);
-    if (!g->logits || !g->maxima || !g->prompts || !g->inbox || !g->turns)
+    if (!g->logits || !g->maxima || !g->hidden || !g->prompts || !g->inbox || !g->turns)
         return err_set(e, E_NOMEM, "no memory for the engine's queues");
     enum status st = tell_open(g, e);
     if (st == OK)
@@ -336,6 +357,8 @@ enum status engine_open(const struct engine_options *options, struct engine **ou
         st = open_cache(g, e);
     if (st == OK)
         st = read_sampling(g, e);
+    if (st == OK)
+        st = read_pooling(g, e);
     if (st == OK)
         st = start_threads(g, e);
     if (st == OK)
@@ -388,6 +411,7 @@ void engine_close(struct engine *g)
     ring_free(g->turns);
     mem_free_large(g->logits, g->logits_bytes);
     mem_free(g->maxima);
+    mem_free_large(g->hidden, g->hidden_bytes);
     template_free(g->template);
     tokenizer_free(g->tokenizer);
     model_workspace_free(g->workspace);
@@ -479,6 +503,12 @@ static enum status check_request(const struct engine *g, const struct engine_req
         return err_set(e, E_UNSUPPORTED, "store: nothing can be kept here; serve with a --store");
     if (r->schema && r->grammar.len)
         return err_set(e, E_INVALID, "a JSON schema and a grammar exclude each other");
+    if (r->wants_vector && !r->no_cache)
+        return err_set(e, E_INVALID, "a text is embedded without the cache");
+    if (r->wants_vector && g->info.pooling == POOLING_RANK)
+        return err_set(e, E_UNSUPPORTED, "this model ranks, it makes no embeddings");
+    if (r->wants_vector && (r->wants_prompt_logprobs || r->n_choices > 1))
+        return err_set(e, E_INVALID, "a vector is all that there is of an embedded text");
     if (r->trigger.len > ENGINE_STOP_BYTES_MAX)
         return err_set(e, E_INVALID, "a trigger has at most %u bytes", ENGINE_STOP_BYTES_MAX);
     return sampler_check(&r->sampling, g->model_info->n_vocab, e);

@@ -32,6 +32,12 @@
  * worker. */
 enum engine_pin { ENGINE_PIN_AUTO, ENGINE_PIN_ON, ENGINE_PIN_OFF };
 
+/* How the hidden vectors of a text's tokens (what the output matrix would read, behind the final
+ * norm) become one: the file's <arch>.pooling_type.  A file that names none generates text, and the
+ * last token's vector, the only one that has seen the whole text, stands for it.  (llama-server asks
+ * for --pooling there and refuses /v1/embeddings without; Ollama, too, takes the last one.) */
+enum engine_pooling { POOLING_FILE, POOLING_LAST, POOLING_MEAN, POOLING_CLS, POOLING_RANK };
+
 struct engine;
 
 struct engine_options {
@@ -52,6 +58,7 @@ struct engine_options {
     enum kv_type kv_type;
     enum activations activations;
     enum isa isa;
+    enum engine_pooling pooling; /* POOLING_FILE: what the file says */
     bool no_replay;           /* do not replay assistant turns by their generated token ids */
     uint64_t cache_max_bytes; /* KV pages in memory; 0: half of the memory that is free */
     void (*progress)(void *arg, const char *what, double fraction); /* loading; may be NULL */
@@ -69,6 +76,8 @@ struct engine_info {
     const char *quantization;     /* "Q4_K_M", by general.file_type; "unknown" where it lacks */
     const char *template_origin;  /* "file", or "built-in for gemma3" where the file has none */
     struct slice template_source; /* empty: none */
+    enum engine_pooling pooling; /* not POOLING_FILE */
+    bool has_pooling; /* the file says so: made for embeddings */
     const struct model_info *model;
     struct tokenizer_info vocabulary;
     uint32_t n_ctx, n_threads, n_parallel;
@@ -106,6 +115,8 @@ struct engine_usage {
 enum engine_event_kind {
     EVENT_STARTED,  /* prompt known and looked up: usage's prompt, memory, disk are set */
     EVENT_PROGRESS, /* prefill: done of total prompt tokens */
+    EVENT_PROMPT,   /* with wants_prompt_logprobs: each token of the prompt, before all text */
+    EVENT_VECTOR,   /* with wants_vector: the text's, instead of an answer */
     EVENT_TEXT,     /* one token of a choice: its text (maybe empty: held back), id, logprobs */
     EVENT_FINISHED, /* a choice ended */
     EVENT_DONE,     /* all choices ended; usage is final.  Last event. */
@@ -119,11 +130,14 @@ struct engine_event {
     /* EVENT_TEXT: whole UTF-8 characters; FINISHED: what was held back; STARTED: the prompt behind
      * its last end of a turn, empty when it came as token ids */
     struct slice text;
-    uint32_t token;                   /* EVENT_TEXT: id; TOKEN_NONE when text only was released */
-    const struct sampled *sampled;    /* EVENT_TEXT with logprobs asked for, else NULL */
+    uint32_t token;                   /* EVENT_TEXT, PROMPT: id; TEXT: TOKEN_NONE when text only
+                                         was released */
+    const struct sampled *sampled;    /* EVENT_TEXT with logprobs asked for; EVENT_PROMPT but for
+                                         the first token; else NULL */
+    const float *vector;              /* EVENT_VECTOR: [total], not normalized */
     enum finish_reason finish;        /* EVENT_FINISHED */
     struct slice stop;                /* EVENT_FINISHED: the stop string that matched, else empty */
-    uint32_t done, total;             /* EVENT_PROGRESS */
+    uint32_t done, total;             /* EVENT_PROGRESS; VECTOR: total */
     const struct engine_usage *usage; /* STARTED, PROGRESS, DONE */
     const struct err *error; /* ERROR; error->code E_CONTEXT: done = prompt, total = context */
 };
@@ -164,6 +178,11 @@ struct engine_request {
     struct slice
         trigger;      /* not empty: free until this text, then by the grammar, then free again */
     bool no_cache;    /* neither look up nor keep */
+    /* EVENT_PROMPT: what the model has to say of the prompt's own tokens.  All are computed. */
+    bool wants_prompt_logprobs;
+    /* EVENT_VECTOR, and nothing is generated.  With no_cache only (E_INVALID): texts are embedded
+     * once, by the thousand, and their KV would drive out what chats come back for. */
+    bool wants_vector;
     uint32_t tenant;  /* of engine_sessions: whose pages it may use; 0: the default one.
                          Tenants get equal shares of steps, and so do sessions of one */
     int32_t priority; /* lower goes first; waiting for a second counts as much as one */

@@ -91,6 +91,9 @@ struct job {
     uint32_t n_untold; /* tokens with the teller; under its mutex */
     const char *why_again; /* what its sequences began again for; NULL: they did not */
     uint64_t yielded_at;   /* engine.n_retired when it gave its memory to others */
+    uint32_t n_read;       /* read_wants_rows: positions whose rows were taken */
+    uint32_t n_summed;     /* rows in sums */
+    double *sums;          /* [n_embd] with wants_vector, once it runs */
     struct err error;      /* code != OK: fails */
 };
 
@@ -159,7 +162,10 @@ struct engine {
     struct schedule schedule;
     float *logits; /* [n_slots + SPECULATE_ROWS_MAX][n_vocab] */
     size_t logits_bytes;
+    uint32_t n_logits_rows;
     float *maxima; /* [n_slots + SPECULATE_ROWS_MAX][n_logit_blocks], of logits */
+    float *hidden; /* [MODEL_BATCH_TOKENS_MAX][n_embd] */
+    size_t hidden_bytes;
     uint32_t n_logit_blocks;
     struct speculation speculation;
     struct engine_stats stats;
@@ -232,6 +238,8 @@ void choice_take(struct engine *g, struct choice *c, const struct sampled *drawn
  * memory for the forks; all is as before. */
 NODISCARD enum status job_prompt_done(struct engine *g, struct job *job, const float *logits,
                                       struct err *e);
+/* The first choice ends without a word. */
+void job_finish_first(struct engine *g, struct job *job);
 /* All of a job's sequences begin again: pages were bad, or memory was short. */
 void job_release(struct engine *g, struct job *job);
 bool job_is_finished(const struct job *job);
@@ -260,6 +268,16 @@ NODISCARD enum status step_forward(struct engine *g, struct model_sequence *runs
                                    struct sequence *const *sequences, uint32_t n, float *logits,
                                    float *maxima, struct err *e);
 void step_restart_all(struct engine *g);
+
+/* read.c: prompts whose own tokens are asked about */
+bool read_wants_rows(const struct job *job);
+/* Of the n tokens from first on: how many of the last ones must have rows in the step. */
+uint32_t read_rows(const struct engine *g, const struct job *job, uint32_t first, uint32_t n);
+/* It runs: EVENT_STARTED was told. */
+NODISCARD enum status read_begin(struct engine *g, struct job *job, struct err *e);
+/* Rows of the n tokens from first on; they are the sequence's last ones. */
+NODISCARD enum status read_take(struct engine *g, struct job *job, uint32_t first, uint32_t n,
+                                const float *rows, struct err *e);
 
 /* score.c */
 void score_run(struct engine *g, struct score_call *call);

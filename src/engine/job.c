@@ -70,6 +70,7 @@ void job_free(struct engine *g, struct job *job)
     schedule_leave(&g->schedule, job->account);
     prompt_release(&job->prompt);
     grammar_masks_free(job->masks);
+    mem_free(job->sums);
     engine_request_free(job->request);
     job_unopen(g, job);
 }
@@ -130,6 +131,11 @@ static void finish_choice(struct engine *g, struct choice *c, enum finish_reason
                               .finish = finish,
                               .stop = c->stream.stop};
     tell_event(g, c->job, &ev);
+}
+
+void job_finish_first(struct engine *g, struct job *job)
+{
+    finish_choice(g, &job->choices[0], FINISH_STOP, (struct slice){"", 0});
 }
 
 uint32_t choice_tokens_left(const struct engine *g, const struct choice *c)
@@ -287,6 +293,8 @@ static void explain(struct job *job, const struct cache_match *m)
         u->reason = NULL;
     else if (job->request->no_cache)
         u->reason = "cache_prompt is false";
+    else if (job->request->wants_prompt_logprobs)
+        u->reason = "log probabilities of the prompt were asked for";
     else if (m->matched == 0)
         u->reason = "no stored chain begins like this";
     else if (m->resume + 1 == n && m->matched == n)
@@ -352,11 +360,13 @@ static enum status init_choice(struct engine *g, struct job *job, uint32_t index
 static enum status begin_choice(struct engine *g, struct choice *c, struct cache_match *m,
                                 struct err *e)
 {
+    /* Of rows that were taken nothing is wanted again. */
+    const bool reads = read_wants_rows(c->job) && !c->job->is_prompt_done;
     struct cache_request r = {
         .owner = &c->job->owner,
         .tokens = c->tokens.ids,
         .n_tokens = (uint32_t)c->tokens.count,
-        .max_resume = (uint32_t)c->tokens.count,
+        .max_resume = reads ? c->job->n_read : (uint32_t)c->tokens.count,
         .points = c->job->prompt.points,
         .n_points = c->job->prompt.n_points,
         .shared_at = c->job->prompt.n_shared,
@@ -421,7 +431,7 @@ enum status job_begin(struct engine *g, struct job *job, struct err *e)
         st = begin_choice(g, &job->choices[0], &m, e);
     if (st != OK)
         return st;
-    if (!job->request->no_cache && must_wait(g, job, m.matched)) {
+    if (!job->request->no_cache && !read_wants_rows(job) && must_wait(g, job, m.matched)) {
         sequence_finish(job->choices[0].sequence, false);
         job->choices[0].sequence = NULL;
         choice_release(&job->choices[0]);
@@ -435,7 +445,8 @@ enum status job_begin(struct engine *g, struct job *job, struct err *e)
     struct engine_event ev = {
         .kind = EVENT_STARTED, .usage = &job->usage, .text = buf_slice(&job->prompt.rest)};
     tell_event(g, job, &ev);
-    return m.head ? job_prompt_done(g, job, m.head, e) : OK;
+    st = read_begin(g, job, e);
+    return st == OK && m.head ? job_prompt_done(g, job, m.head, e) : st;
 }
 
 void job_release(struct engine *g, struct job *job)
@@ -469,7 +480,7 @@ enum status job_prompt_done(struct engine *g, struct job *job, const float *logi
     job->is_prompt_done = true;
     job->decode_ns = clock_now_ns();
     job->usage.prefill_ms = (double)(job->decode_ns - job->begun_ns) * 1e-6;
-    if (job->usage.computed_tokens >= KV_PAGE_TOKENS) /* fewer tell more of the clock */
+    if (job->usage.computed_tokens >= KV_PAGE_TOKENS && !read_wants_rows(job)) /* fewer tell more of the clock */
         cache_note_pace(g->cache, job->usage.prefill_ms / job->usage.computed_tokens);
     sequence_keep_head(first->sequence, logits);
     for (uint32_t i = 1; i < job->request->n_choices; i++) {

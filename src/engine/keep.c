@@ -9,6 +9,8 @@ bool keep_wants(const struct engine *g, const struct job *job)
     const struct engine_request *r = job->request;
     if (!home_keeps(g->home) || job->n_choices == 0 || !job->is_prompt_done)
         return false;
+    if (r->wants_vector)
+        return false;
     return r->session.len > 0 || (r->response.len > 0 && !job->is_cancelled);
 }
 

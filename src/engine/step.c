@@ -9,7 +9,8 @@
 struct part {
     struct choice *choice;
     uint32_t tokens[1 + SPECULATE_MAX]; /* decoding: the last token, then guesses */
-    uint32_t first_row;                 /* of logits */
+    uint32_t first_row;                 /* of logits, or of hidden vectors */
+    bool is_read;                       /* its rows are read.c's */
     uint32_t first_drawn, n_drawn;      /* of step.drawn */
 };
 
@@ -20,7 +21,7 @@ struct step {
     struct sampled drawn[ENGINE_PARALLEL_MAX + SPECULATE_ROWS_MAX];
     uint32_t n;
     uint32_t n_tokens;
-    uint32_t n_logits;
+    uint32_t n_logits, n_hidden;
     uint32_t n_decoding; /* choices */
     uint32_t n_guesses;
 };
@@ -33,21 +34,33 @@ static uint32_t tokens_left(const struct choice *c)
     return (uint32_t)c->tokens.count - sequence_valid(c->sequence);
 }
 
+/* Its prompt is being read: see read.c. */
+static bool is_reading(const struct choice *c)
+{
+    return read_wants_rows(c->job) && !c->job->is_prompt_done;
+}
+
 static void add(const struct engine *g, struct step *s, struct choice *c, uint32_t n_tokens)
 {
     struct model_sequence *run = &s->runs[s->n];
     struct part *part = &s->parts[s->n];
     uint32_t first = sequence_valid(c->sequence), n_logits = 0;
-    if (first + n_tokens >= c->tokens.count)
+    const bool is_read = is_reading(c);
+    const bool is_hidden = is_read && c->job->request->wants_vector;
+    uint32_t *n_rows = is_hidden ? &s->n_hidden : &s->n_logits;
+    if (is_read)
+        n_logits = read_rows(g, c->job, first, n_tokens);
+    else if (first + n_tokens >= c->tokens.count)
         n_logits = first + n_tokens - (uint32_t)c->tokens.count + 1;
     *run = (struct model_sequence){
         .tokens = c->tokens.ids + first,
         .n_tokens = n_tokens,
         .first_position = first,
         .n_logits = n_logits,
+        .is_hidden = is_hidden,
     };
-    *part = (struct part){.choice = c, .first_row = s->n_logits};
-    if (n_logits > 1) {
+    *part = (struct part){.choice = c, .first_row = *n_rows, .is_read = is_read};
+    if (n_logits > 1 && !is_read) {
         part->tokens[0] = c->tokens.ids[first];
         memcpy(part->tokens + 1, c->guesses, (n_logits - 1) * sizeof *c->guesses);
         run->tokens = part->tokens;
@@ -60,7 +73,7 @@ static void add(const struct engine *g, struct step *s, struct choice *c, uint32
     s->sequences[s->n] = c->sequence;
     s->n++;
     s->n_tokens += n_tokens;
-    s->n_logits += run->n_logits;
+    *n_rows += run->n_logits;
 }
 
 /* Everything begins again from what is still good. */
@@ -186,6 +199,13 @@ static enum gather_result gather_decoding(struct engine *g, struct step *s)
     return GATHERED;
 }
 
+/* Rows of logits that nobody needs: each choice that may still join the step keeps one.  Guesses
+ * have at most SPECULATE_ROWS_MAX, and this choice its own: there is one at least. */
+static uint32_t rows_left(const struct engine *g, const struct step *s)
+{
+    return g->n_logits_rows - s->n_logits - (g->n_slots - s->n) + 1;
+}
+
 /* Prompts within the budget: all of who goes first, then of the next, … */
 static enum gather_result gather_prompts(struct engine *g, struct step *s, uint32_t budget)
 {
@@ -212,6 +232,8 @@ static enum gather_result gather_prompts(struct engine *g, struct step *s, uint3
         struct choice *c = choices[best];
         choices[best] = choices[--n_choices];
         uint32_t n = tokens_left(c) < budget ? tokens_left(c) : budget;
+        if (is_reading(c) && !c->job->request->wants_vector && n > rows_left(g, s))
+            n = rows_left(g, s);
         budget -= n;
         if (gather_one(g, s, c, n, false) == GATHER_AGAIN)
             return GATHER_AGAIN;
@@ -243,7 +265,7 @@ static bool any_decodes(const struct engine *g)
 
 static enum gather_result compose(struct engine *g, struct step *s)
 {
-    s->n = s->n_tokens = s->n_logits = s->n_decoding = s->n_guesses = 0;
+    s->n = s->n_tokens = s->n_logits = s->n_hidden = s->n_decoding = s->n_guesses = 0;
     uint32_t chunk = g->options.chunk ? g->options.chunk : MODEL_BATCH_TOKENS_MAX;
     double stall_ms = g->options.stall_ms ? (double)g->options.stall_ms : STALL_MS_DEFAULT;
     if (any_decodes(g) || home_n_working(g->home) > 1) /* others wait for their turns */
@@ -289,6 +311,7 @@ enum status step_forward(struct engine *g, struct model_sequence *runs,
         .kv_type = g->options.kv_type,
         .logits = logits,
         .maxima = maxima,
+        .hidden = g->hidden,
         .before_layer = n_unverified ? before_layer : NULL,
         .before_layer_arg = g,
     };
@@ -332,7 +355,8 @@ struct drawing {
 
 static bool has_draws(const struct step *s, uint32_t part)
 {
-    return s->runs[part].n_logits > 0 && s->parts[part].choice->job->is_prompt_done;
+    return s->runs[part].n_logits > 0 && !s->parts[part].is_read &&
+           s->parts[part].choice->job->is_prompt_done;
 }
 
 static void draw_parts(void *arg, uint32_t worker, uint32_t n_workers)
@@ -389,6 +413,15 @@ static enum status take_drawn(struct engine *g, const struct step *s, uint32_t i
     return OK;
 }
 
+static enum status take_read(struct engine *g, const struct part *p,
+                             const struct model_sequence *run, struct err *e)
+{
+    const float *rows = run->is_hidden ? g->hidden + (size_t)p->first_row * g->model_info->n_embd
+                                       : g->logits + (size_t)p->first_row * g->model_info->n_vocab;
+    const uint32_t first = run->first_position + run->n_tokens - run->n_logits;
+    return read_take(g, p->choice->job, first, run->n_logits, rows, e);
+}
+
 /* What the step computed for one choice becomes part of its sequence; at its end it draws. */
 static void take_part(struct engine *g, struct step *s, uint32_t index)
 {
@@ -397,13 +430,16 @@ static void take_part(struct engine *g, struct step *s, uint32_t index)
     struct choice *c = p->choice;
     struct job *job = c->job;
     schedule_charge(job->account, run->n_tokens);
-    uint32_t n_sure = run->n_tokens - (run->n_logits > 1 ? run->n_logits - 1 : 0);
+    uint32_t n_guesses = run->n_logits > 1 && !p->is_read ? run->n_logits - 1 : 0;
+    uint32_t n_sure = run->n_tokens - n_guesses;
     struct err e;
     enum status st = sequence_append(c->sequence, run->tokens, n_sure, &e);
     if (st == OK && !job->is_prompt_done)
         report_progress(g, c);
     if (st == OK && run->n_logits > 0) {
-        if (job->is_prompt_done)
+        if (p->is_read)
+            st = take_read(g, p, run, &e);
+        else if (job->is_prompt_done)
             st = take_drawn(g, s, index, &e);
         else
             st = job_prompt_done(g, job, g->logits + (size_t)p->first_row * g->model_info->n_vocab,

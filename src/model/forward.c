@@ -546,7 +546,7 @@ static void multiply_logits(const struct step *s)
     const uint32_t n_vocab = s->m->info.n_vocab;
     const uint32_t n_blocks = (n_vocab + MODEL_LOGIT_BLOCK - 1) / MODEL_LOGIT_BLOCK;
     const struct product logits = {s->batch->logits, n_vocab, &s->m->output};
-    const struct cut c = cut_product(s, s->w->n_tail, packed_tiles(logits.w->n_out), BLOCK_TILES);
+    const struct cut c = cut_product(s, s->w->n_logits, packed_tiles(logits.w->n_out), BLOCK_TILES);
     for (struct range rows, tiles; claim(s, &c, &rows, &tiles);)
         for (uint32_t tile = tiles.begin; tile < tiles.end; tile += BLOCK_TILES) {
             const uint32_t end = tile + BLOCK_TILES < tiles.end ? tile + BLOCK_TILES : tiles.end;
@@ -588,13 +588,19 @@ static void run_tail(struct step *s, uint32_t layer, uint32_t worker)
     const struct packed *readers[] = {&s->m->output};
     for (uint32_t r = rows.begin; r < rows.end; r++) {
         const float *x = w->x_tail + (size_t)r * spec->n_embd;
-        norm_row(s, x, r, s->m->output_norm);
-        quantize(s, &s->normed, r, readers, 1);
+        if (r < w->n_logits) {
+            norm_row(s, x, r, s->m->output_norm);
+            quantize(s, &s->normed, r, readers, 1);
+        } else {
+            s->kernels->rms_norm(s->batch->hidden + (size_t)(r - w->n_logits) * spec->n_embd, x,
+                                 s->m->output_norm, spec->n_embd, spec->norm_eps);
+        }
         if (s->batch->residuals && w->tail[r] == s->residual_row)
             capture_residual(s, layer, x);
     }
     finish_rows(s, worker, STAGE_HEAD_ROWS);
-    multiply_logits(s);
+    if (w->n_logits > 0)
+        multiply_logits(s);
 }
 
 static void run_step(void *arg, uint32_t worker, uint32_t n_workers)
@@ -642,15 +648,16 @@ static void check_sequence(const struct model *m, const struct model_sequence *s
 
 static void check_batch(const struct model *m, const struct model_batch *batch)
 {
-    uint32_t n_tokens = 0, n_logits = 0;
+    uint32_t n_tokens = 0, n_logits = 0, n_hidden = 0;
     CHECK(batch->n_sequences >= 1 && batch->n_sequences <= MODEL_BATCH_TOKENS_MAX);
     for (uint32_t i = 0; i < batch->n_sequences; i++) {
         check_sequence(m, &batch->sequences[i]);
         n_tokens += batch->sequences[i].n_tokens;
-        n_logits += batch->sequences[i].n_logits;
+        *(batch->sequences[i].is_hidden ? &n_hidden : &n_logits) += batch->sequences[i].n_logits;
         CHECK(n_tokens <= MODEL_BATCH_TOKENS_MAX);
     }
     CHECK(n_logits == 0 || batch->logits != NULL);
+    CHECK(n_hidden == 0 || batch->hidden != NULL);
     CHECK(!batch->residuals || batch->sequences[batch->n_sequences - 1].n_logits > 0);
 }
 

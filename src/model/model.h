@@ -103,6 +103,7 @@ struct model_sequence {
     struct kv_pages groups[MODEL_GROUPS_MAX];
     /* Logits wanted for the last n_logits tokens of the run (0: none). */
     uint32_t n_logits;
+    bool is_hidden; /* of them not logits but what the output matrix would read */
 };
 
 /* Logits in a row whose largest is kept beside them. */
@@ -112,8 +113,11 @@ struct model_batch {
     struct model_sequence *sequences; /* [n_sequences]; no two write the same page */
     uint32_t n_sequences;
     enum kv_type kv_type; /* one that fits the model's head_dim (kv_type_fits) */
-    /* Rows of logits in order of sequences; [Σ n_logits][n_vocab] f32. */
+    /* Rows of logits in order of sequences; [Σ n_logits][n_vocab] f32, without the hidden ones. */
     float *logits;
+    /* Of sequences with is_hidden, in order: the last block's output behind the final norm, before it
+     * is rounded for the output matrix; [Σ n_logits][n_embd] f32. */
+    float *hidden;
     /* Of each row the largest of every MODEL_LOGIT_BLOCK logits, taken while they are computed: NaN is
      * passed over, −inf where all are; [Σ n_logits][ceil(n_vocab / MODEL_LOGIT_BLOCK)].  May be NULL. */
     float *maxima;

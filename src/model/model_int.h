@@ -238,9 +238,9 @@ struct model_workspace {
     size_t memory_bytes;
 
     /* of the current step */
-    uint32_t n_rows, n_tail;
+    uint32_t n_rows, n_tail, n_logits; /* n_logits: of the tail, the first ones */
     struct row rows[MODEL_BATCH_TOKENS_MAX];
-    uint32_t tail[MODEL_BATCH_TOKENS_MAX]; /* rows whose logits are wanted */
+    uint32_t tail[MODEL_BATCH_TOKENS_MAX]; /* rows whose logits, then whose vectors are wanted */
     struct attention_plan plans[PLANS_MAX];
 };
 

@@ -111,12 +111,21 @@ static void plan_rows(struct model_workspace *w, const struct model_batch *batch
     w->n_rows = w->n_tail = 0;
     for (uint32_t i = 0; i < batch->n_sequences; i++) {
         const struct model_sequence *s = &batch->sequences[i];
-        for (uint32_t t = 0; t < s->n_tokens; t++) {
-            if (t >= s->n_tokens - s->n_logits)
-                w->tail[w->n_tail++] = w->n_rows;
+        for (uint32_t t = 0; t < s->n_tokens; t++)
             w->rows[w->n_rows++] = (struct row){
                 .sequence = i, .token = s->tokens[t], .position = s->first_position + t};
-        }
+    }
+}
+
+/* Rows whose logits are wanted come first: the output matrix reads those alone. */
+static void plan_tail(struct model_workspace *w, const struct model_batch *batch, bool is_hidden)
+{
+    uint32_t row = 0;
+    for (uint32_t i = 0; i < batch->n_sequences; i++) {
+        const struct model_sequence *s = &batch->sequences[i];
+        row += s->n_tokens;
+        for (uint32_t t = s->n_logits; s->is_hidden == is_hidden && t > 0; t--)
+            w->tail[w->n_tail++] = row - t;
     }
 }
 
@@ -182,6 +191,9 @@ void plan_step(const struct model *m, struct model_workspace *w, const struct mo
                uint32_t n_workers)
 {
     plan_rows(w, batch);
+    plan_tail(w, batch, false);
+    w->n_logits = w->n_tail;
+    plan_tail(w, batch, true);
     uint32_t last_group = m->layers[m->spec.n_layers - 1].group;
     for (uint32_t i = 0; i < PLANS_MAX; i++) {
         bool is_tail = i == PLAN_TAIL;
@@ -190,13 +202,14 @@ void plan_step(const struct model *m, struct model_workspace *w, const struct mo
         struct attention_plan *p = &w->plans[i];
         p->n_tiles = 0;
         p->window = m->info.groups[is_tail ? last_group : i].window;
-        uint32_t row = 0, out_row = 0;
+        uint32_t row = 0, out_row = 0, hidden_row = w->n_logits;
         for (uint32_t j = 0; j < batch->n_sequences; j++) {
             const struct model_sequence *s = &batch->sequences[j];
             uint32_t n = is_tail ? s->n_logits : s->n_tokens;
+            uint32_t *out = is_tail && s->is_hidden ? &hidden_row : &out_row;
             row += s->n_tokens;
-            add_tiles(p, s, j, n, row - n, out_row);
-            out_row += n;
+            add_tiles(p, s, j, n, row - n, *out);
+            *out += n;
         }
         choose_split(p, &m->spec, w->partial_floats, n_workers);
     }

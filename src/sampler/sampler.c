@@ -341,6 +341,14 @@ static void add_logprobs(struct sampler *s, const struct source *raw, struct sam
     }
 }
 
+void sampler_score(struct sampler *s, const float *logits, uint32_t token, struct sampled *out)
+{
+    const struct source raw = {.logits = logits};
+    CHECK(token < s->n_vocab);
+    *out = (struct sampled){.token = token};
+    add_logprobs(s, &raw, out);
+}
+
 void sampler_sample(struct sampler *s, const float *logits, const float *maxima,
                     const uint64_t *allowed, uint64_t position, struct sampled *out)
 {

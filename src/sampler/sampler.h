@@ -65,5 +65,7 @@ void sampler_accept(struct sampler *s, uint32_t token, bool is_generated);
  * may be drawn, at least one is set; NULL: all may.  Log-probabilities do not see it. */
 void sampler_sample(struct sampler *s, const float *logits, const float *maxima,
                     const uint64_t *allowed, uint64_t position, struct sampled *out);
+/* Of a token that was not drawn: token, log probabilities under these logits, and the likeliest. */
+void sampler_score(struct sampler *s, const float *logits, uint32_t token, struct sampled *out);
 
 #endif

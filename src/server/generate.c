@@ -16,6 +16,8 @@
 #include "os/clock.h"
 #include "server/server_int.h"
 
+/* Parts of one request that are open in the engine at once: others want their turn in its queue. */
+#define PARTS_OPEN_MAX 64u
 /* Of a stream, one event's bytes; of a whole reply, all of it. */
 #define OUT_BYTES_MAX API_REPLY_BYTES_MAX
 
@@ -33,6 +35,8 @@ struct generation {
 
     pthread_mutex_t events; /* guards all down to mutex, from http_attach to the last event */
     uint32_t n_open;        /* parts whose last event has not come */
+    uint32_t n_submitted;   /* parts: the first ones */
+    struct engine_request **requests; /* [n_parts]; what is submitted is the engine's */
     bool has_failed;
     struct api_error error; /* of the part that failed first */
     struct http_exchange *x;
@@ -61,6 +65,7 @@ static void generation_unref(struct generation *g)
     api_call_free(g->call);
     key_unref(g->key);
     buf_release(&g->out);
+    mem_free(g->requests);
     pthread_mutex_destroy(&g->mutex);
     pthread_mutex_destroy(&g->events);
     mem_free(g);
@@ -73,7 +78,7 @@ static void on_free(void *user)
 
 static void cancel(struct generation *g)
 {
-    uint64_t ids[API_PROMPTS_MAX];
+    uint64_t ids[API_TEXTS_MAX];
     uint32_t n = 0;
     pthread_mutex_lock(&g->mutex);
     for (uint32_t i = 0; i < g->n_parts && !g->is_cancelled; i++)
@@ -306,12 +311,13 @@ static void time_token(struct part *part, const struct engine_event *ev)
     *last = now;
 }
 
+static void submit_more(struct generation *g);
+
 static void on_event(void *arg, const struct engine_event *ev)
 {
     struct part *part = arg;
     struct generation *g = part->generation;
     bool is_end = ev->kind == EVENT_ERROR || ev->kind == EVENT_DONE;
-    bool is_last = false;
     pthread_mutex_lock(&g->events);
     if (ev->kind == EVENT_FINISHED && ev->finish == FINISH_CANCELLED)
         g->was_cancelled = true;
@@ -327,8 +333,12 @@ static void on_event(void *arg, const struct engine_event *ev)
     } else {
         pass_on(g, part->prompt, ev);
     }
-    if (is_end)
-        is_last = end_part(g);
+    pthread_mutex_unlock(&g->events);
+    if (!is_end)
+        return;
+    submit_more(g); /* this part is still open, so g stays */
+    pthread_mutex_lock(&g->events);
+    bool is_last = end_part(g);
     pthread_mutex_unlock(&g->events);
     if (is_last)
         finish(g);
@@ -349,8 +359,12 @@ static struct generation *generation_new(const struct visit *v, struct api_call 
 {
     uint32_t n = api_call_n_prompts(call);
     struct generation *g = mem_try_new(1, sizeof *g + n * sizeof *g->parts);
-    if (!g)
+    struct engine_request **requests = g ? mem_try_new(n, sizeof *requests) : NULL;
+    if (!requests) {
+        mem_free(g);
         return NULL;
+    }
+    g->requests = requests;
     g->server = v->server;
     atomic_init(&g->refs, 2);
     g->x = v->x;
@@ -369,9 +383,11 @@ static struct generation *generation_new(const struct visit *v, struct api_call 
 }
 
 /* False: the part is over already. */
-static bool submit_part(struct generation *g, struct part *part, struct engine_request *r)
+static bool submit_part(struct generation *g, uint32_t index)
 {
     struct server *s = g->server;
+    struct part *part = &g->parts[index];
+    struct engine_request *r = g->requests[index];
     struct err e = {.pos = ERR_NO_POS};
     uint64_t id = 0;
     r->event = on_event;
@@ -397,25 +413,63 @@ static bool submit_part(struct generation *g, struct part *part, struct engine_r
     return true;
 }
 
+static bool is_cancelled(struct generation *g)
+{
+    pthread_mutex_lock(&g->mutex);
+    bool is = g->is_cancelled;
+    pthread_mutex_unlock(&g->mutex);
+    return is;
+}
+
+/* The index of the part to be submitted next; false: none may be now.  Those that need not begin
+ * any more end here. */
+static bool take_next(struct generation *g, uint32_t *index)
+{
+    uint32_t from, to;
+    bool is_over = is_cancelled(g), may = false;
+    pthread_mutex_lock(&g->events);
+    from = to = g->n_submitted;
+    is_over = is_over || g->has_failed || g->is_cut;
+    if (is_over && from < g->n_parts) {
+        to = g->n_submitted = g->n_parts;
+        g->n_open -= to - from;
+        g->was_cancelled = g->was_cancelled || !g->has_failed;
+    } else if (from < g->n_parts && from + g->n_open <= g->n_parts + PARTS_OPEN_MAX) {
+        *index = g->n_submitted++;
+        may = true;
+    }
+    pthread_mutex_unlock(&g->events);
+    for (uint32_t i = from; i < to; i++)
+        engine_request_free(g->requests[i]);
+    return may;
+}
+
+/* As many parts as may be open.  The caller keeps one open (the submitter: one that there is not),
+ * so that the last event does not come meanwhile. */
+static void submit_more(struct generation *g)
+{
+    uint32_t index;
+    while (take_next(g, &index)) {
+        if (submit_part(g, index))
+            continue;
+        cancel(g); /* one was refused: the others are for nothing */
+        pthread_mutex_lock(&g->events);
+        CHECK(!end_part(g));
+        pthread_mutex_unlock(&g->events);
+    }
+}
+
 /* Takes all of requests [g->n_parts]. */
 static void submit(struct generation *g, struct engine_request **requests)
 {
-    uint32_t n_not = 0;
+    memcpy(g->requests, requests, g->n_parts * sizeof(struct engine_request *));
     http_attach(g->x, g, on_gone, on_free);
     list_add(g);
-    for (uint32_t i = 0; i < g->n_parts; i++) {
-        if (n_not > 0) /* one was refused: the rest need not begin */
-            engine_request_free(requests[i]);
-        n_not += n_not > 0 || !submit_part(g, &g->parts[i], requests[i]);
-    }
-    bool is_last = false;
-    if (n_not > 0) {
-        cancel(g);
-        pthread_mutex_lock(&g->events);
-        for (; n_not > 0; n_not--)
-            is_last = end_part(g);
-        pthread_mutex_unlock(&g->events);
-    }
+    g->n_open++; /* this call's own, see submit_more */
+    submit_more(g);
+    pthread_mutex_lock(&g->events);
+    bool is_last = end_part(g);
+    pthread_mutex_unlock(&g->events);
     if (is_last)
         finish(g);
     generation_unref(g);
@@ -504,7 +558,7 @@ void generate(const struct visit *v)
     struct api_error error = {0};
     struct api_call *call = NULL;
     struct generation *g = NULL;
-    struct engine_request *requests[API_PROMPTS_MAX] = {0};
+    struct engine_request *requests[API_TEXTS_MAX] = {0};
     struct api_context context = server_context(s);
     if (atomic_load(&s->is_draining)) {
         api_error_http(&error, 503, "draining", "the server is stopping");
@@ -527,7 +581,7 @@ void generate(const struct visit *v)
     http_body_drop(x); /* its values are in the first request's arena */
     if (st == OK)
         st = make_requests(s, call, requests, &error);
-    for (uint32_t i = 0; i < API_PROMPTS_MAX && requests[i]; i++)
+    for (uint32_t i = 0; i < API_TEXTS_MAX && requests[i]; i++)
         requests[i]->tenant = v->tenant;
     if (st == OK) {
         g = generation_new(v, call);
@@ -546,7 +600,7 @@ void generate(const struct visit *v)
     } else {
         api_call_free(call);
     }
-    for (uint32_t i = 0; i < API_PROMPTS_MAX && requests[i]; i++)
+    for (uint32_t i = 0; i < API_TEXTS_MAX && requests[i]; i++)
         engine_request_free(requests[i]);
     route_error(x, dialect, &error);
 }

@@ -65,7 +65,16 @@ await check("openai errors", async () => {
   await assert.rejects(openai.chat.completions.create({ model, messages: [{ role: "user", content: [{ type: "image_url", image_url: { url: "data:," } }] }] }),
     (e) => e instanceof OpenAI.BadRequestError && e.param.startsWith("messages[0]"));
   await assert.rejects(openai.models.retrieve("nothing"), OpenAI.NotFoundError);
-  await assert.rejects(openai.embeddings.create({ model, input: "x" }), (e) => e.status === 501);
+  await assert.rejects(openai.embeddings.create({ model, input: "" }), OpenAI.BadRequestError);
+});
+await check("openai embeddings", async () => {
+  const r = await openai.embeddings.create({ model, input: ["a cat", "a dog", "a cat"] }); // in base64, by default
+  const [a, b, c] = r.data.map((d) => d.embedding);
+  assert.deepEqual(a, c);
+  assert.notDeepEqual(a, b);
+  assert.ok(Math.abs(a.reduce((s, x) => s + x * x, 0) - 1) < 1e-4 && r.usage.prompt_tokens > 0);
+  const short = await openai.embeddings.create({ model, input: "a cat", dimensions: 8, encoding_format: "float" });
+  assert.equal(short.data[0].embedding.length, 8);
 });
 await check("openai cancel", () => cancelled(async () => {
   const s = await openai.chat.completions.create({ model, messages, stream: true, max_tokens: 20000, ignore_eos: true });
@@ -123,7 +132,13 @@ await check("ollama generate, structured output", async () => {
 });
 await check("ollama errors", async () => {
   await assert.rejects(ollama.show({ model: "nothing" }), (e) => e.status_code === 404);
-  await assert.rejects(ollama.embed({ model, input: "x" }), (e) => e.status_code === 501);
+});
+await check("ollama embed", async () => {
+  const r = await ollama.embed({ model, input: ["a cat", "a dog"] });
+  assert.equal(r.embeddings.length, 2);
+  assert.ok(r.prompt_eval_count > 0 && r.total_duration > 0);
+  const old = await ollama.embeddings({ model, prompt: "a cat" });
+  assert.equal(old.embedding.length, r.embeddings[0].length);
 });
 await check("ollama cancel", () => cancelled(async () => {
   const s = await ollama.chat({ model, messages, stream: true });

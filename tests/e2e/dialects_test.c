@@ -170,8 +170,53 @@ static void ollama_tells_what_is_here(void **state)
     ask("POST", "/api/generate", body, 200);
     ask("DELETE", "/api/delete", body, 501);
     ask("POST", "/api/show", "{\"model\":\"other\"}", 404);
-    ask("POST", "/api/embed", body, 501);
+    ask("POST", "/api/embed", body, 200);
     assert_int_equal(json_get(ask("GET", "/api/ps", NULL, 200), "models")->count, 1);
+}
+
+/* ---- embeddings ---- */
+#define TEXTS_MAX 300
+
+static double dot(const struct json *a, const struct json *b)
+{
+    double sum = 0;
+    assert_int_equal(a->count, b->count);
+    for (size_t i = 0; i < a->count; i++)
+        sum += a->items[i].real * b->items[i].real;
+    return sum;
+}
+
+/* The same text has the same vector, in every dialect and however many others are asked for. */
+static void texts_have_vectors(void **state)
+{
+    (void)state;
+    struct buf body;
+    const struct json *one = ask("POST", "/v1/embeddings", "{\"input\":\"" STORY "\"}", 200);
+    one = json_get(&json_get(one, "data")->items[0], "embedding");
+    assert_true(one->count > 0);
+    double length = dot(one, one);
+    assert_true(length > 0.9999 && length < 1.0001);
+    buf_init(&body, 1 << 20);
+    buf_add_text(&body, "{\"input\":[");
+    for (int i = 0; i < TEXTS_MAX; i++)
+        buf_printf(&body, "%s\"%s %d\"", i ? "," : "", "The market of", i);
+    buf_add_text(&body, ",\"" STORY "\"]}");
+    const struct json *v = ask("POST", "/v1/embeddings", body.ptr, 200);
+    const struct json *data = json_get(v, "data");
+    assert_int_equal(data->count, TEXTS_MAX + 1);
+    const struct json *last = json_get(&data->items[TEXTS_MAX], "embedding");
+    for (size_t i = 0; i < one->count; i++)
+        assert_true(one->items[i].real == last->items[i].real);
+    assert_true(integer(json_get(v, "usage"), "prompt_tokens") > TEXTS_MAX);
+    buf_release(&body);
+    v = ask("POST", "/api/embed", "{\"input\":\"" STORY "\"}", 200);
+    assert_true(integer(v, "prompt_eval_count") > 0 && integer(v, "total_duration") > 0);
+    assert_true(dot(&json_get(v, "embeddings")->items[0], one) > 0.999999);
+    v = ask("POST", "/embedding", "{\"content\":\"" STORY "\",\"embd_normalize\":-1}", 200);
+    const struct json *raw = &json_get(&v->items[0], "embedding")->items[0];
+    assert_true(dot(raw, raw) > 1.001);
+    ask("POST", "/v1/embeddings", "{\"input\":[]}", 400);
+    ask("POST", "/v1/embeddings", "{\"input\":[99999999]}", 400);
 }
 
 /* ---- LM Studio ---- */
@@ -226,6 +271,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(llama_slots_are_sessions),
         cmocka_unit_test(ollama_streams_lines_that_add_up),
         cmocka_unit_test(ollama_tells_what_is_here),
+        cmocka_unit_test(texts_have_vectors),
         cmocka_unit_test(lmstudio_goes_on_from_a_response),
         cmocka_unit_test(a_billing_header_does_not_break_the_prefix),
     };

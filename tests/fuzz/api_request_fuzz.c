@@ -2,6 +2,7 @@
  * api_request_fuzz.c — any body, any dialect, then a short reply by what it asked for.
  * First byte: dialect and how the reply's text is cut; rest: the body.  The reply's text is taken
  * from the body too, so that tool calls are fuzzed along. */
+#include <math.h>
 #include <stdlib.h>
 
 #include "api/api.h"
@@ -18,13 +19,26 @@ static enum status play(struct api_call *call, const struct engine_event *ev, st
     return st;
 }
 
-static void reply(struct api_call *call, struct slice text, size_t piece, uint32_t n_choices)
+/* Nothing is generated. */
+static enum status reply_vector(struct api_call *call, struct buf *out)
+{
+    static const float vector[] = {0.5f, -1e30f, NAN, 0};
+    return play(call, &(struct engine_event){.kind = EVENT_VECTOR, .vector = vector, .total = 4},
+                out);
+}
+
+static void reply(struct api_call *call, struct slice text, size_t piece, uint32_t n_choices,
+                  bool is_vector)
 {
     struct engine_usage usage = {.diverged_at = -1};
     struct buf out;
     buf_init(&out, 64u << 20);
     struct engine_event ev = {.kind = EVENT_STARTED, .usage = &usage};
     enum status st = play(call, &ev, &out);
+    if (st == OK && is_vector) {
+        st = reply_vector(call, &out);
+        text.len = 0;
+    }
     for (size_t at = 0; at < text.len && st == OK; at += piece) {
         size_t len = text.len - at < piece ? text.len - at : piece;
         ev = (struct engine_event){
@@ -60,7 +74,11 @@ static const char *const paths[] = {"/v1/chat/completions",
                                     "/api/show",
                                     "/api/v0/chat/completions",
                                     "/api/v1/chat",
-                                    "/api/v1/models/load"};
+                                    "/api/v1/models/load",
+                                    "/v1/embeddings",
+                                    "/embedding",
+                                    "/api/embed",
+                                    "/api/embeddings"};
 
 /* Without a generation. */
 static void answer(const struct api_dialect *dialect, struct slice body,
@@ -83,7 +101,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (size < 1)
         return 0;
-    struct api_context context = {.model_name = "fuzz", .n_vocab = 256, .n_ctx = 2048};
+    static struct engine *engine;
+    if (!engine)
+        engine = fake_engine_new();
+    struct api_context context = {.model_name = "fuzz",
+                                  .n_vocab = 256,
+                                  .n_ctx = 2048,
+                                  .tokenizer = engine_tokenizer(engine)};
     struct engine_request r = {.max_tokens = ENGINE_TOKENS_ALL, .n_choices = 1};
     struct api_call *call = NULL;
     struct api_error error = {0};
@@ -94,9 +118,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     const struct api_endpoint *at =
         api_endpoint_find(SLICE_LIT("POST"), slice_of(path), &id, &allow);
     if (at->serves == API_ANSWER) {
-        static struct engine *engine;
-        if (!engine)
-            engine = fake_engine_new();
         answer(at->dialect, body, &context, engine);
         arena_release(&r.arena);
         return 0;
@@ -109,7 +130,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         struct buf answered;
         buf_init(&answered, 1 << 20);
         if (at->serves == API_GENERATE && !api_call_is_answered(call, &answered))
-            reply(call, body, 1 + (data[0] >> 3) % 32, r.n_choices);
+            reply(call, body, 1 + (data[0] >> 3) % 32, r.n_choices, r.wants_vector);
         buf_release(&answered);
     } else {
         CHECK(error.http >= 400 && error.message[0] && !call);

@@ -106,6 +106,10 @@ static void play(const struct json *c, bool is_cut, struct api_call *call,
         if (!is_cut)
             play_text(call, text, i, r->sampling.wants_logprob, r->n_choices, out);
     }
+    static const float vector[] = {3, 0, -4, 0.1f};
+    if (r->wants_vector)
+        play_event(call,
+                   (struct engine_event){.kind = EVENT_VECTOR, .vector = vector, .total = 4}, out);
     for (uint32_t i = 0; i < r->n_choices; i++)
         play_event(call,
                    (struct engine_event){.kind = EVENT_FINISHED,

@@ -50,6 +50,11 @@ static const struct {
     {"/api/v0/completions", "{\"prompt\":\"hi\""},
     {"/api/v1/chat", "{\"input\":\"hi\""},
     {"/api/v1/models/load", "{\"model\":\"m\""},
+    {"/v1/embeddings", "{\"input\":\"hi\""},
+    {"/api/v0/embeddings", "{\"input\":\"hi\""},
+    {"/embedding", "{\"input\":\"hi\""},
+    {"/api/embed", "{\"input\":\"hi\""},
+    {"/api/embeddings", "{\"prompt\":\"hi\""},
     {"/detokenize", "{\"tokens\":[1]"},
     {"/apply-template", "{\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]"},
 };

@@ -135,6 +135,11 @@ void token_list_release(struct token_list *l)
     *l = (struct token_list){0};
 }
 
+struct tokenizer_info tokenizer_info(const struct tokenizer *t)
+{
+    return engine_info((const struct engine *)(const void *)t)->vocabulary;
+}
+
 uint32_t tokenizer_find(const struct tokenizer *t, struct slice text)
 {
     static const char *const fills[] = {"<fim_prefix>", "<fim_suffix>", "<fim_middle>"};
@@ -294,6 +299,17 @@ static bool send_pieces(const struct run *run, uint32_t *n_sent)
     return true;
 }
 
+/* Of a text: its length and its first token. */
+static bool send_vector(const struct run *run)
+{
+    const struct engine_request *r = run->request;
+    const float vector[8] = {(float)r->n_tokens, (float)r->tokens[0]};
+    if (!pause_step(run))
+        return false;
+    send(run, (struct engine_event){.kind = EVENT_VECTOR, .vector = vector, .total = 8});
+    return true;
+}
+
 static void play_started(const struct run *run)
 {
     uint32_t n = 0;
@@ -302,7 +318,7 @@ static void play_started(const struct run *run)
     send(run, (struct engine_event){.kind = EVENT_PROGRESS, .done = 50, .total = 100});
     while (run->script.waits_after_start && !atomic_load(&is_cancelled[run->id % IDS_MAX]))
         usleep(500);
-    bool is_whole = send_pieces(run, &n);
+    bool is_whole = run->request->wants_vector ? send_vector(run) : send_pieces(run, &n);
     if (!is_whole)
         atomic_fetch_add(&fake_n_cancelled, 1);
     for (uint32_t c = 0; c < run->request->n_choices; c++)
