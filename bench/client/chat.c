@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/mem.h"
 #include "http/sse.h"
 
 #define TEXT_MAX (16u << 20)
@@ -286,7 +287,7 @@ static void on_event(void *arg, const char *event, struct slice data)
 static bool on_bytes(void *arg, struct slice bytes, double at_ms)
 {
     struct reading *g = arg;
-    g->now_ms = at_ms;
+    g->now_ms = g->reply->last_ms = at_ms;
     buf_add_slice(&g->reply->body, bytes);
     if (sse_reader_feed(&g->sse, bytes) != OK)
         wrong(g, "an endless event");
@@ -304,41 +305,83 @@ static void init_reply(struct chat_reply *r)
     }
 }
 
+struct chat_talk {
+    struct reading reading;
+    struct err wrong; /* what the reading found */
+    char url[512];
+    struct buf body;
+    struct http_call call;
+    struct http_answer answer;
+};
+
+enum status chat_begin(const char *url, const struct chat_ask *ask, struct chat_reply *reply,
+                       struct chat_talk **out, struct err *e)
+{
+    struct chat_talk *t = mem_try_new(1, sizeof *t);
+    init_reply(reply);
+    if (!t)
+        return err_set(e, E_NOMEM, "a question");
+    struct reading *g = &t->reading;
+    *g = (struct reading){.ask = ask, .reply = reply, .is_stream = ask->is_stream, .e = &t->wrong};
+    sse_reader_init(&g->sse, on_event, g);
+    buf_init(&t->body, CHAT_REPLY_MAX);
+    write_ask(&t->body, ask);
+    snprintf(t->url, sizeof t->url, "%s%s", url, ask->path ? ask->path : "/v1/chat/completions");
+    t->call = (struct http_call){.url = t->url,
+                                 .body = buf_slice(&t->body),
+                                 .total_ms_max = ask->ms_max,
+                                 .chunk = ask->is_stream ? on_bytes : NULL,
+                                 .arg = g};
+    *out = t;
+    if (!t->body.failed)
+        return OK;
+    enum status st = chat_end(t, E_NOMEM, e);
+    return err_set(e, st, "request body");
+}
+
+const struct http_call *chat_call(const struct chat_talk *t)
+{
+    return &t->call;
+}
+
+struct http_answer *chat_answer(struct chat_talk *t)
+{
+    return &t->answer;
+}
+
+enum status chat_end(struct chat_talk *t, enum status st, struct err *e)
+{
+    struct reading *g = &t->reading;
+    struct chat_reply *reply = g->reply;
+    reply->http = t->answer.status;
+    reply->total_ms = t->answer.total_ms;
+    if (!g->ask->is_stream)
+        buf_add_slice(&reply->body, buf_slice(&t->answer.body));
+    if (st == OK && (!g->ask->is_stream || t->answer.status != 200)) {
+        g->is_stream = false;
+        g->now_ms = t->answer.first_body_ms;
+        read_object(g, buf_slice(&reply->body));
+        reply->is_done = g->st == OK;
+    }
+    if (g->st != OK) {
+        st = g->st;
+        *e = t->wrong;
+    }
+    sse_reader_release(&g->sse);
+    http_answer_release(&t->answer);
+    buf_release(&t->body);
+    mem_free(t);
+    return st;
+}
+
 enum status chat_send(const char *url, struct http_client *http, const struct chat_ask *ask,
                       struct chat_reply *reply, struct err *e)
 {
-    char full[512];
-    struct buf body;
-    struct http_answer answer = {0};
-    init_reply(reply);
-    struct reading g = {.ask = ask, .reply = reply, .is_stream = ask->is_stream, .e = e};
-    sse_reader_init(&g.sse, on_event, &g);
-    buf_init(&body, CHAT_REPLY_MAX);
-    write_ask(&body, ask);
-    snprintf(full, sizeof full, "%s%s", url, ask->path ? ask->path : "/v1/chat/completions");
-    struct http_call call = {.url = full,
-                             .body = buf_slice(&body),
-                             .total_ms_max = ask->ms_max,
-                             .chunk = ask->is_stream ? on_bytes : NULL,
-                             .arg = &g};
-    enum status st = body.failed ? err_set(e, E_NOMEM, "request body")
-                                 : http_client_call(http, &call, &answer, e);
-    reply->http = answer.status;
-    reply->total_ms = answer.total_ms;
-    if (!ask->is_stream)
-        buf_add_slice(&reply->body, buf_slice(&answer.body));
-    if (st == OK && (!ask->is_stream || answer.status != 200)) {
-        g.is_stream = false;
-        g.now_ms = answer.first_body_ms;
-        read_object(&g, buf_slice(&reply->body));
-        reply->is_done = g.st == OK;
-    }
-    if (g.st != OK)
-        st = g.st;
-    sse_reader_release(&g.sse);
-    http_answer_release(&answer);
-    buf_release(&body);
-    return st;
+    struct chat_talk *t = NULL;
+    enum status st = chat_begin(url, ask, reply, &t, e);
+    if (st != OK)
+        return st;
+    return chat_end(t, http_client_call(http, &t->call, &t->answer, e), e);
 }
 
 void chat_reply_release(struct chat_reply *r)

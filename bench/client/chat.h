@@ -51,6 +51,7 @@ struct chat_reply {
     int64_t drafted, accepted;
     double queue_ms, lookup_ms, prefill_ms, decode_ms;
     double first_ms, total_ms; /* on the wire; whole replies: first_ms is that of the body */
+    double last_ms;            /* when the latest bytes of a stream came */
     uint64_t seed;
     uint32_t n_events; /* of a stream */
     bool is_done;      /* [DONE] came, or the whole body */
@@ -64,6 +65,15 @@ NODISCARD enum status chat_send(const char *url, struct http_client *http,
                                 const struct chat_ask *ask, struct chat_reply *reply,
                                 struct err *e);
 void chat_reply_release(struct chat_reply *r);
+
+/* The same in halves, for http_swarm: chat_begin → http_swarm_start(…, chat_call, chat_answer, …)
+ * → chat_end with what done() was told.  ask and reply live until chat_end, which frees t. */
+struct chat_talk;
+NODISCARD enum status chat_begin(const char *url, const struct chat_ask *ask,
+                                 struct chat_reply *reply, struct chat_talk **t, struct err *e);
+const struct http_call *chat_call(const struct chat_talk *t);
+struct http_answer *chat_answer(struct chat_talk *t);
+NODISCARD enum status chat_end(struct chat_talk *t, enum status st, struct err *e);
 
 /* The answer of choice 0 is this text; where that is a tool call ("<tool_call>{…}</tool_call>"), it
  * counts by name and arguments, whichever field carries it. */

@@ -131,9 +131,9 @@ void api_stats_write(struct buf *out, const struct engine_stats *s)
             {"completion", s->completion_tokens});
     NUMBERS(&w, "pages", {"memory", s->n_pages_memory}, {"memory_bytes", s->pages_memory_bytes},
             {"mapped", s->n_pages_mapped}, {"mapped_bytes", s->pages_mapped_bytes},
-            {"bad", s->n_bad_pages});
+            {"bad", s->n_bad_pages}, {"referenced", s->n_page_references});
     NUMBERS(&w, "engine", {"steps", s->n_steps}, {"chains", s->n_chains},
-            {"new_kv_bytes", s->new_kv_bytes});
+            {"sequences", s->n_sequences}, {"new_kv_bytes", s->new_kv_bytes});
     if (s->has_store) {
         write_store(&w, &s->store);
     } else {

@@ -62,6 +62,7 @@ void cache_stats(const struct cache *c, struct cache_stats *out)
 {
     *out = c->stats;
     out->memory_bytes = c->memory_bytes;
+    out->n_sequences = c->n_sequences;
 }
 
 /* ---- heads ---- */

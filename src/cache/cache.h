@@ -154,6 +154,8 @@ struct cache_stats {
     uint64_t n_bad_pages, n_put_failed, n_evicted;
     uint64_t new_kv_bytes; /* KV of tokens computed since the start, all layers */
     uint64_t read_bytes;   /* of stored pages taken into use since the start */
+    uint64_t n_sequences;  /* that hold pages */
+    uint64_t n_references; /* from them to pages that others can find */
 };
 void cache_stats(const struct cache *c, struct cache_stats *out);
 

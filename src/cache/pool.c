@@ -62,7 +62,8 @@ void page_drop(struct cache *c, struct node *n, uint32_t group)
 void page_unref(struct cache *c, struct node *n, uint32_t group)
 {
     struct page *p = &n->pages[group];
-    CHECK(p->refs > 0);
+    CHECK(p->refs > 0 && c->stats.n_references > 0);
+    c->stats.n_references--;
     if (--p->refs > 0 || p->is_queued)
         return;
     node_update_idle(c, n);

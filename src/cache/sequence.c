@@ -77,6 +77,7 @@ static void ref_page(struct sequence *s, uint32_t index, uint32_t group)
     struct page *p = &s->nodes[index]->pages[group];
     CHECK(p->where != PAGE_NONE && !p->is_bad);
     p->refs++;
+    s->cache->stats.n_references++;
     node_update_idle(s->cache, s->nodes[index]);
     s->tables[group][index] = p->data;
     if (p->where == PAGE_MAPPED && p->n_verified < s->cache->options.groups[group].n_layers)
@@ -91,6 +92,7 @@ static void hold_tail(struct sequence *s, struct node *tail)
     tail->holds++;
     for (uint32_t g = 0; g < s->cache->options.n_groups; g++)
         tail->pages[g].refs++;
+    s->cache->stats.n_references += s->cache->options.n_groups;
     node_update_idle(s->cache, tail);
 }
 

@@ -618,6 +618,8 @@ static void call_stats(struct engine *g, void *arg)
     out->new_kv_bytes = c.new_kv_bytes;
     out->read_bytes = c.read_bytes;
     out->n_bad_pages = c.n_bad_pages;
+    out->n_sequences = c.n_sequences;
+    out->n_page_references = c.n_references;
     out->has_store = g->store != NULL;
     if (g->store)
         store_stat(g->store, &out->store);

@@ -21,7 +21,7 @@
 #define ENGINE_STOPS_MAX        16u
 #define ENGINE_STOP_BYTES_MAX   1024u
 #define ENGINE_QUEUE_MAX        1024u /* requests waiting; one more is E_BUSY */
-#define ENGINE_PARALLEL_MAX     64u
+#define ENGINE_PARALLEL_MAX     256u
 #define ENGINE_PRIORITY_MAX     100
 #define ENGINE_SESSION_NAME_MAX SESSION_NAME_BYTES_MAX
 #define ENGINE_TOKENS_ALL       UINT32_MAX /* max_tokens: to the end of the context */
@@ -256,7 +256,7 @@ NODISCARD enum status engine_score(struct engine *g, const struct engine_score *
                                    struct engine_usage *usage, struct err *e);
 
 /* ---- statistics ---- */
-#define ENGINE_STEP_BUCKETS 8u /* steps of 1, 2, 4 … 64 sequences at most, and of more */
+#define ENGINE_STEP_BUCKETS 10u /* steps of 1, 2, 4 … 256 sequences at most, and of more */
 struct engine_stats {
     uint64_t n_requests, n_running, n_waiting, n_cancelled, n_errors;
     uint64_t prompt_tokens, memory_tokens, disk_tokens, computed_tokens, completion_tokens;
@@ -269,6 +269,7 @@ struct engine_stats {
     uint64_t read_bytes;                          /* of stored pages taken into use since start */
     uint64_t new_kv_bytes;                        /* KV of all tokens computed since start */
     uint64_t n_bad_pages;                         /* pages that failed verification since start */
+    uint64_t n_sequences, n_page_references;      /* of running requests, and to known pages */
     bool has_store;
     struct store_stat store;
 };

@@ -3,6 +3,9 @@
  * Thread law: only this thread touches cache, sequences, samplers and the model's workspace. */
 #include "base/checksum.h"
 #include "engine/engine_int.h"
+#include "os/heap.h"
+
+#define TRIM_AFTER_MS 1000.0
 
 void engine_send(struct engine *g, struct message *m)
 {
@@ -196,12 +199,33 @@ static void tell_home(struct engine *g)
     g->is_working = is_working;
 }
 
+/* Once after each time that something was asked: what a crowd needed is not kept for the next. */
+struct rest {
+    uint64_t since_ns;   /* 0: not idle */
+    uint64_t trimmed_at; /* requests seen until then */
+};
+
+static void rest(struct engine *g, struct rest *r, bool is_idle)
+{
+    uint64_t n_seen = atomic_load(&g->next_id);
+    if (!is_idle)
+        r->since_ns = 0;
+    else if (r->since_ns == 0)
+        r->since_ns = clock_now_ns();
+    else if (n_seen != r->trimmed_at && clock_ms_since(r->since_ns) > TRIM_AFTER_MS) {
+        r->trimmed_at = n_seen;
+        heap_trim();
+    }
+}
+
 void engine_thread(void *arg)
 {
     struct engine *g = arg;
+    struct rest resting = {0, atomic_load(&g->next_id)};
     place_engine_thread(g);
     for (bool is_open = true; is_open;) {
         bool is_idle = !g->running && !g->waiting;
+        rest(g, &resting, is_idle);
         struct message *m;
         while ((m = ring_pop(g->inbox, is_idle ? POLL_MS : 0)) != NULL) {
             is_open = is_open && m->kind != MESSAGE_STOP;

@@ -24,7 +24,7 @@
 
 static uint32_t base_of(uint32_t n_base)
 {
-    return n_base <= 8 ? n_base - 1 : n_base <= 16 ? 8 : n_base <= 32 ? 9 : 10;
+    return n_base <= 8 ? n_base - 1 : n_base <= 16 ? 8 : n_base <= 32 ? 9 : n_base <= 64 ? 10 : 11;
 }
 
 static bool is_fresh(const struct speculate_cost *c, uint64_t now, uint64_t steps)

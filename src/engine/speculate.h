@@ -12,8 +12,8 @@
 
 #define SPECULATE_MAX         16u /* guesses of one choice in a step */
 #define SPECULATE_ROWS_MAX    32u /* of all choices */
-#define SPECULATE_BASES       11u /* classes of steps, by the choices that decode in them */
-#define SPECULATE_CHOICES_MAX 64u
+#define SPECULATE_BASES       12u /* classes of steps, by the choices that decode in them */
+#define SPECULATE_CHOICES_MAX 256u
 
 struct speculate_cost {
     float mean;  /* plain steps: ns; with guesses: times as dear as a plain one */

@@ -210,27 +210,28 @@ static uint32_t rows_left(const struct engine *g, const struct step *s)
 static enum gather_result gather_prompts(struct engine *g, struct step *s, uint32_t budget)
 {
     struct choice *choices[ENGINE_PARALLEL_MAX];
+    struct schedule_claim claims[ENGINE_PARALLEL_MAX];
     uint32_t n_choices = 0;
     uint64_t now = clock_now_ns();
     for (struct job *job = g->running; job; job = job->next)
         for (uint32_t i = 0; i < job->n_choices && job->error.code == OK; i++) {
             struct choice *c = &job->choices[i];
             if (!c->is_finished && c->sequence && tokens_left(c) > 1 &&
-                n_choices < ENGINE_PARALLEL_MAX)
+                n_choices < ENGINE_PARALLEL_MAX) {
+                claims[n_choices] = job_claim(job, now);
                 choices[n_choices++] = c;
+            }
         }
     if (budget > MODEL_BATCH_TOKENS_MAX - s->n_tokens)
         budget = MODEL_BATCH_TOKENS_MAX - s->n_tokens;
     while (n_choices > 0 && budget > 0 && s->n < g->n_slots) {
         uint32_t best = 0;
-        for (uint32_t i = 1; i < n_choices; i++) {
-            struct schedule_claim a = job_claim(choices[i]->job, now);
-            struct schedule_claim b = job_claim(choices[best]->job, now);
-            if (schedule_before(&a, &b))
+        for (uint32_t i = 1; i < n_choices; i++)
+            if (schedule_before(&claims[i], &claims[best]))
                 best = i;
-        }
         struct choice *c = choices[best];
         choices[best] = choices[--n_choices];
+        claims[best] = claims[n_choices];
         uint32_t n = tokens_left(c) < budget ? tokens_left(c) : budget;
         if (is_reading(c) && !c->job->request->wants_vector && n > rows_left(g, s))
             n = rows_left(g, s);

@@ -10,7 +10,7 @@
  *                  step → …      tell_event: waits for this job's tokens, then request->event  */
 #include "engine/engine_int.h"
 
-#define TELLINGS_MAX 512u /* more than all streams and their guesses give in a step */
+#define TELLINGS_MAX 1024u /* more than all streams and their guesses give in a step */
 /* Whoever hears slowly slows its own stream down, and a cancel is not far behind: more than one
  * step with all its guesses gives. */
 #define UNTOLD_MAX    32u

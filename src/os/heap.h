@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: MIT
+ * heap.h — what the heap keeps though nobody uses it.
+ * A crowd of requests leaves an allocator with tens of megabytes in pieces: free, but the
+ * process's. Thread: any.  Cost: some milliseconds, with the heap's locks held; for when nothing
+ * runs. */
+#ifndef KVASIR_OS_HEAP_H
+#define KVASIR_OS_HEAP_H
+
+/* Gives free pages of the heap back to the system, where the C library can. */
+void heap_trim(void);
+
+#endif
