@@ -81,7 +81,9 @@ struct api_choice {
     struct buf token_ids;        /* c->keeps_tokens: "1,2,3", those not yet shown (stream) or all */
     uint32_t n_tokens;           /* generated so far */
     struct buf more_logprobs[3]; /* text completions keep four arrays: API_LOGPROBS_* */
-    size_t text_bytes;           /* read so far, for text_offset */
+    size_t text_chars;           /* read so far, for text_offset */
+    size_t echo_at;              /* of the echo: bytes that its tokens have told */
+    uint32_t n_echoed;           /* tokens of it that came with their log probabilities */
     uint32_t n_reasoning_tokens;
     struct turn turn;
 };
@@ -336,6 +338,10 @@ void logprobs_add_chat(const struct api_call *c, struct api_choice *choice,
                        const struct engine_event *ev);
 void logprobs_add_text(const struct api_call *c, struct api_choice *choice,
                        const struct engine_event *ev);
+/* EVENT_PROMPT: the next token of the echo. */
+void logprobs_add_echo(const struct api_call *c, struct api_choice *choice, struct slice echo,
+                       const struct engine_event *ev);
+size_t count_chars(struct slice text); /* whose first byte is in it */
 void logprobs_add_llama(const struct api_call *c, struct api_choice *choice,
                         const struct engine_event *ev); /* likewise, with ids */
 /* Items keep their own: c->keeps_item_logprobs.  Writes those of the last piece, or all. */

@@ -73,6 +73,7 @@ static bool is_repeated(const struct api_call *c, const struct sampled *s, uint3
     return false;
 }
 
+/* s NULL: the first token of all, which nothing predicts. */
 static void add_text(const struct api_call *c, struct api_choice *choice, uint32_t token,
                      const struct sampled *s, size_t offset)
 {
@@ -83,10 +84,17 @@ static void add_text(const struct api_call *c, struct api_choice *choice, uint32
     separate(tokens);
     json_write_string(tokens, piece_of(c, token));
     separate(values);
-    json_write_double(values, (double)s->logprob);
+    if (s)
+        json_write_double(values, (double)s->logprob);
+    else
+        buf_add_text(values, "null");
     separate(offsets);
     buf_printf(offsets, "%zu", offset);
     separate(&choice->logprobs);
+    if (!s) {
+        buf_add_text(&choice->logprobs, "null");
+        return;
+    }
     jw_init(&w, &choice->logprobs);
     jw_begin_object(&w);
     for (uint32_t i = 0; i < n_shown(c, s); i++) {
@@ -113,7 +121,40 @@ void logprobs_add_llama(const struct api_call *c, struct api_choice *choice,
 void logprobs_add_text(const struct api_call *c, struct api_choice *choice,
                        const struct engine_event *ev)
 {
-    add_text(c, choice, ev->token, ev->sampled, choice->text_bytes);
+    add_text(c, choice, ev->token, ev->sampled, choice->text_chars);
+}
+
+size_t count_chars(struct slice text)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < text.len; i++)
+        n += ((unsigned char)text.ptr[i] & 0xC0) != 0x80;
+    return n;
+}
+
+/* Bytes of the rest of an echo that a token stands for: what it spells, or that without the blank
+ * that a vocabulary puts before a text; none where it is not in the text (BOS). */
+static size_t width_in(struct slice rest, struct slice piece)
+{
+    if (piece.len && slice_starts(rest, piece))
+        return piece.len;
+    if (piece.len > 1 && piece.ptr[0] == ' ') {
+        struct slice inner = {piece.ptr + 1, piece.len - 1};
+        if (slice_starts(rest, inner))
+            return inner.len;
+    }
+    return 0;
+}
+
+void logprobs_add_echo(const struct api_call *c, struct api_choice *choice, struct slice echo,
+                       const struct engine_event *ev)
+{
+    struct slice rest = {echo.ptr + choice->echo_at, echo.len - choice->echo_at};
+    size_t width = width_in(rest, piece_of(c, ev->token));
+    add_text(c, choice, ev->token, ev->sampled, choice->text_chars);
+    choice->text_chars += count_chars((struct slice){rest.ptr, width});
+    choice->echo_at += width;
+    choice->n_echoed++;
 }
 
 static void write_array(struct json_writer *w, const char *key, struct buf *items)

@@ -179,7 +179,7 @@ struct slice *prompt_texts(struct fields *f, const struct api_context *context, 
 static const struct api_field own_fields[] = {
     {"prompt", FIELD_YES,
      "a string, token ids (and strings among them), or an array of up to 128 of these", "7", NULL},
-    {"echo", FIELD_YES, "not with logprobs", "7", NULL},
+    {"echo", FIELD_YES, "with logprobs: those of the prompt's tokens too", "7", NULL},
     {"logprobs", FIELD_YES, "0 to 20", "-1", NULL},
     {"suffix", FIELD_REFUSED, "models here go on at the end only", "\"end\"", NULL},
 };
@@ -206,8 +206,7 @@ void read_openai_text(struct fields *f, const struct api_context *context, struc
     r->sampling.wants_logprob = c->wants_logprobs;
     r->sampling.n_top_logprobs = c->n_top_logprobs;
     field_bool(f, "echo", &is_echo);
-    if (is_echo && c->wants_logprobs)
-        field_fail(f, E_UNSUPPORTED, "echo", "together with logprobs is not supported yet");
+    r->wants_prompt_logprobs = is_echo && c->wants_logprobs;
     if (is_echo && f->status == OK)
         c->echoes = prompt_texts(f, context, c, "echo");
     read_common(f, c, r);

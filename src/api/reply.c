@@ -213,7 +213,7 @@ static void put_piece(struct api_call *c, struct api_choice *choice, const struc
 static void read_text(struct api_call *c, struct api_choice *choice, struct slice text, bool is_end,
                       struct buf *out)
 {
-    choice->text_bytes += text.len;
+    choice->text_chars += count_chars(text);
     if (!c->reads_turns) {
         put_text(c, choice, ITEM_TEXT, text, out);
         return;
@@ -282,6 +282,15 @@ static void add_usage(struct engine_usage *sum, const struct engine_usage *u, bo
     }
 }
 
+static void put_echo(struct api_call *c, uint32_t prompt, struct buf *out)
+{
+    for (uint32_t i = 0; i < c->n_per_prompt; i++) {
+        struct api_choice *choice = &c->choices[prompt * c->n_per_prompt + i];
+        put_text(c, choice, ITEM_TEXT, c->echoes[prompt], out);
+        choice->text_chars = count_chars(c->echoes[prompt]);
+    }
+}
+
 static void on_started(struct api_call *c, uint32_t prompt, const struct engine_event *ev,
                        struct buf *out)
 {
@@ -294,11 +303,21 @@ static void on_started(struct api_call *c, uint32_t prompt, const struct engine_
     }
     if (c->reads_turns)
         begin_turns(c, prompt, ev->text);
-    for (uint32_t i = 0; c->echoes && i < c->n_per_prompt; i++) {
-        struct api_choice *choice = &c->choices[prompt * c->n_per_prompt + i];
-        put_text(c, choice, ITEM_TEXT, c->echoes[prompt], out);
-        choice->text_bytes = c->echoes[prompt].len;
-    }
+    if (c->echoes && !c->wants_logprobs)
+        put_echo(c, prompt, out);
+}
+
+/* A token of the prompt; the prompt itself comes when it has all of them. */
+static void on_prompt(struct api_call *c, uint32_t prompt, const struct engine_event *ev,
+                      struct buf *out)
+{
+    struct api_choice *first = &c->choices[prompt * c->n_per_prompt];
+    if (!c->echoes || !c->wants_logprobs)
+        return;
+    for (uint32_t i = 0; i < c->n_per_prompt; i++)
+        logprobs_add_echo(c, first + i, c->echoes[prompt], ev);
+    if (first->n_echoed == c->usages[prompt].prompt_tokens)
+        put_echo(c, prompt, out);
 }
 
 static void on_finished(struct api_call *c, struct api_choice *choice,
@@ -378,6 +397,7 @@ enum status api_reply_event(struct api_call *c, uint32_t prompt, const struct en
         vector_add(c, choice, ev);
         break;
     case EVENT_PROMPT:
+        on_prompt(c, prompt, ev, out);
         break;
     case EVENT_FINISHED:
         on_finished(c, choice, ev, out);

@@ -219,6 +219,48 @@ static void texts_have_vectors(void **state)
     ask("POST", "/v1/embeddings", "{\"input\":[99999999]}", 400);
 }
 
+/* ---- log probabilities of a prompt ---- */
+static const struct json *list(const struct json *v, const char *key)
+{
+    const struct json *found =
+        json_get(json_get(&json_get(v, "choices")->items[0], "logprobs"), key);
+    assert_true(found && found->kind == JSON_ARRAY);
+    return found;
+}
+
+/* What was generated is told the same when it is the prompt's end. */
+static void an_echo_has_log_probabilities(void **state)
+{
+    (void)state;
+    char body[1024];
+    const struct json *v = ask("POST", "/v1/completions",
+                               "{\"prompt\":\"" STORY "\",\"max_tokens\":6,\"temperature\":0,"
+                               "\"logprobs\":2,\"echo\":true}",
+                               200);
+    const struct json *values = list(v, "token_logprobs"), *tops = list(v, "top_logprobs"),
+                      *offsets = list(v, "text_offset");
+    const char *whole = text(&json_get(v, "choices")->items[0], "text");
+    int64_t n = integer(json_get(v, "usage"), "prompt_tokens");
+    assert_int_equal(values->count, n + 6);
+    assert_int_equal(list(v, "tokens")->count, n + 6);
+    assert_true(values->items[0].kind == JSON_NULL && tops->items[0].kind == JSON_NULL);
+    assert_true(strncmp(whole, STORY, strlen(STORY)) == 0);
+    for (size_t i = 1; i < offsets->count; i++)
+        assert_true(offsets->items[i].integer >= offsets->items[i - 1].integer &&
+                    values->items[i].real <= 0);
+    assert_true(offsets->items[n].integer == (int64_t)strlen(STORY));
+    snprintf(body, sizeof body, "{\"prompt\":\"%s\",\"max_tokens\":0,\"logprobs\":2,\"echo\":true}",
+             whole);
+    if (strpbrk(whole, "\"\\\n"))
+        fail_msg("choose another prompt: %s", whole);
+    const struct json *again = ask("POST", "/v1/completions", body, 200);
+    assert_string_equal(text(&json_get(again, "choices")->items[0], "text"), whole);
+    const struct json *same = list(again, "token_logprobs");
+    assert_int_equal(integer(json_get(again, "usage"), "completion_tokens"), 0);
+    for (size_t i = 1; i < same->count && i < values->count; i++)
+        assert_true(same->items[i].real == values->items[i].real);
+}
+
 /* ---- LM Studio ---- */
 static void lmstudio_goes_on_from_a_response(void **state)
 {
@@ -272,6 +314,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(ollama_streams_lines_that_add_up),
         cmocka_unit_test(ollama_tells_what_is_here),
         cmocka_unit_test(texts_have_vectors),
+        cmocka_unit_test(an_echo_has_log_probabilities),
         cmocka_unit_test(lmstudio_goes_on_from_a_response),
         cmocka_unit_test(a_billing_header_does_not_break_the_prefix),
     };

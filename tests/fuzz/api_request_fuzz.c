@@ -30,11 +30,16 @@ static enum status reply_vector(struct api_call *call, struct buf *out)
 static void reply(struct api_call *call, struct slice text, size_t piece, uint32_t n_choices,
                   bool is_vector)
 {
-    struct engine_usage usage = {.diverged_at = -1};
+    struct engine_usage usage = {.prompt_tokens = 3, .diverged_at = -1};
     struct buf out;
     buf_init(&out, 64u << 20);
     struct engine_event ev = {.kind = EVENT_STARTED, .usage = &usage};
     enum status st = play(call, &ev, &out);
+    for (uint32_t i = 0; i < 3 && st == OK; i++) {
+        struct sampled s = {.token = i, .logprob = -1};
+        ev = (struct engine_event){.kind = EVENT_PROMPT, .token = i, .sampled = i ? &s : NULL};
+        st = play(call, &ev, &out);
+    }
     if (st == OK && is_vector) {
         st = reply_vector(call, &out);
         text.len = 0;
@@ -104,10 +109,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     static struct engine *engine;
     if (!engine)
         engine = fake_engine_new();
-    struct api_context context = {.model_name = "fuzz",
-                                  .n_vocab = 256,
-                                  .n_ctx = 2048,
-                                  .tokenizer = engine_tokenizer(engine)};
+    struct api_context context = {
+        .model_name = "fuzz", .n_vocab = 256, .n_ctx = 2048, .tokenizer = engine_tokenizer(engine)};
     struct engine_request r = {.max_tokens = ENGINE_TOKENS_ALL, .n_choices = 1};
     struct api_call *call = NULL;
     struct api_error error = {0};

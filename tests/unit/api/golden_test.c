@@ -15,9 +15,10 @@
 #include "api/api.h"
 #include "fake_engine.h"
 
-#define FOLDER     "tests/golden/api/"
-#define CASES_MAX  (1 << 20)
-#define EVENTS_MAX 64
+#define FOLDER             "tests/golden/api/"
+#define CASES_MAX          (1 << 20)
+#define EVENTS_MAX         64
+#define PROMPT_TOKENS_READ 4
 
 static bool is_writing, was_stream;
 static struct engine *engine;
@@ -80,16 +81,35 @@ static void play_text(struct api_call *call, struct slice text, uint32_t token, 
                    out);
 }
 
+/* BOS, then the pieces of the script. */
+static void play_prompt(struct api_call *call, struct buf *out)
+{
+    for (uint32_t i = 0; i < PROMPT_TOKENS_READ; i++) {
+        uint32_t token = i ? i - 1 : FAKE_VOCAB - 1;
+        struct sampled s = {
+            .token = token, .logprob = -1.5f, .n_top = 1, .top_tokens = {7}, .top_logprobs = {-1}};
+        play_event(
+            call,
+            (struct engine_event){.kind = EVENT_PROMPT, .token = token, .sampled = i ? &s : NULL},
+            out);
+    }
+}
+
 /* The reply to c, its text in the pieces given or in pieces of single bytes. */
 static void play(const struct json *c, bool is_cut, struct api_call *call,
                  const struct engine_request *r, struct buf *out)
 {
     const struct json *pieces = json_get(c, "pieces");
     bool is_length = slice_is(text_of(c, "finish"), "length");
+    struct engine_usage started = usage;
+    if (r->wants_prompt_logprobs)
+        started.prompt_tokens = PROMPT_TOKENS_READ;
     play_event(call,
                (struct engine_event){
-                   .kind = EVENT_STARTED, .usage = &usage, .text = text_of(c, "prompt_tail")},
+                   .kind = EVENT_STARTED, .usage = &started, .text = text_of(c, "prompt_tail")},
                out);
+    if (r->wants_prompt_logprobs)
+        play_prompt(call, out);
     play_event(
         call,
         (struct engine_event){.kind = EVENT_PROGRESS, .usage = &usage, .done = 100, .total = 100},
@@ -108,8 +128,8 @@ static void play(const struct json *c, bool is_cut, struct api_call *call,
     }
     static const float vector[] = {3, 0, -4, 0.1f};
     if (r->wants_vector)
-        play_event(call,
-                   (struct engine_event){.kind = EVENT_VECTOR, .vector = vector, .total = 4}, out);
+        play_event(call, (struct engine_event){.kind = EVENT_VECTOR, .vector = vector, .total = 4},
+                   out);
     for (uint32_t i = 0; i < r->n_choices; i++)
         play_event(call,
                    (struct engine_event){.kind = EVENT_FINISHED,

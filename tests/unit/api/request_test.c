@@ -409,7 +409,6 @@ static void refuses_prompts_by_name(void **state)
         {TEXT(",\"suffix\":\"end\""), "suffix", "supported"},
         {TEXT(",\"best_of\":2"), "best_of", "supported"},
         {TEXT(",\"logprobs\":true"), "logprobs", "integer"},
-        {TEXT(",\"echo\":true,\"logprobs\":1"), "echo", "logprobs"},
     };
     EXPECT_REFUSALS(API_TEXT, cases);
 }

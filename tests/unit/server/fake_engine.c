@@ -316,6 +316,11 @@ static void play_started(const struct run *run)
     struct engine_usage u = make_usage(run, 0);
     send(run, (struct engine_event){.kind = EVENT_STARTED, .usage = &u});
     send(run, (struct engine_event){.kind = EVENT_PROGRESS, .done = 50, .total = 100});
+    for (uint32_t i = 0; run->request->wants_prompt_logprobs && i < u.prompt_tokens; i++) {
+        struct sampled s = {.token = i % 10, .logprob = -1};
+        send(run, (struct engine_event){
+                      .kind = EVENT_PROMPT, .token = i % 10, .sampled = i ? &s : NULL});
+    }
     while (run->script.waits_after_start && !atomic_load(&is_cancelled[run->id % IDS_MAX]))
         usleep(500);
     bool is_whole = run->request->wants_vector ? send_vector(run) : send_pieces(run, &n);
