@@ -90,7 +90,8 @@ static enum status open_model(struct engine *g, struct err *e)
     if (g->options.packed_dir) {
         g->side.dir = mem_text(g->options.packed_dir, strlen(g->options.packed_dir));
         options.find_packed = side_find;
-        options.find_packed_arg = g;
+        options.place_packed = side_place;
+        options.packed_arg = g;
     }
     st = model_load(g->gguf, g->team, &options, &g->model, e);
     if (st != OK)

@@ -107,10 +107,12 @@ struct score_call {
 /* The side file of the model's repacked weights. */
 struct side {
     char *dir;             /* NULL: none is used */
-    struct packed_map map; /* what was found */
+    struct packed_map map; /* what was found, or is made */
+    struct packed_making *making; /* until it is published */
     struct digest key;
     bool has_key;
     struct os_thread *publisher;
+    atomic_bool is_lost; /* its file came to nothing, and may not keep what lies in it */
     void *payload; /* the weights in memory, whichever way they came */
     uint64_t payload_bytes;
     uint64_t n_faults; /* of the map, mended already */
@@ -181,7 +183,8 @@ struct digest identity_root(const struct engine *g);
 /* side.c: the repacked weights in a file */
 const void *side_find(void *engine, const struct model *m,
                       uint64_t n);   /* model_options.find_packed */
-void side_publish(struct engine *g); /* on a thread of its own, where nothing was found */
+void *side_place(void *engine, uint64_t n); /* model_options.place_packed */
+void side_publish(struct engine *g); /* on a thread of its own, what was made */
 /* After a step: did the file lose bytes meanwhile?  Then the step is void and side_mend packs anew.
  */
 bool side_is_torn(struct engine *g);

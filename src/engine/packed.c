@@ -251,121 +251,137 @@ static void remove_leftovers(const struct os_fs *fs, const char *dir)
     mem_free(folder);
 }
 
-static enum status write_head(const struct os_file *f, const struct packed_head *head,
-                              const uint8_t *payload, struct err *e)
+struct packed_making {
+    const struct os_fs *fs;
+    struct os_file file; /* locked */
+    uint8_t *map;
+    uint64_t payload_bytes, head_bytes;
+    uint32_t n_chunks;
+    char dir[FS_PATH_BYTES_MAX];
+    char part[FS_PATH_BYTES_MAX + 32];
+};
+
+static enum status open_part(struct packed_making *k, struct packed_map *map, struct err *e)
 {
-    uint8_t *bytes = mem_try_aligned(64, (size_t)head->head_bytes);
-    if (!bytes)
-        return err_set(e, E_NOMEM, "no memory for the head");
+    const struct os_fs *fs = k->fs;
+    void *at = NULL;
+    uint64_t bytes = k->head_bytes + k->payload_bytes;
+    enum status st = fs->open(fs, k->part, FS_WRITE | FS_CREATE | FS_EXCL, &k->file, e);
+    if (st != OK)
+        return st;
+    st = fs->lock(&k->file, e);
+    if (st == OK)
+        st = fs->allocate(&k->file, bytes, e);
+    if (st == OK)
+        st = fs->map_writable(&k->file, bytes, &at, e);
+    if (st ==
+        OK) { /* where space cannot be reserved, a full disk is met in the middle of a write */
+        st = os_fault_guard_add_writable(at, bytes, e);
+        if (st != OK)
+            fs->unmap(fs, at, bytes);
+    }
+    if (st != OK) {
+        (void)fs->unlink(fs, k->part, NULL); /* the first error is the one to report */
+        fs->close(&k->file);
+        return st;
+    }
+    k->map = at;
+    *map = (struct packed_map){k->map + k->head_bytes, at, bytes};
+    return OK;
+}
+
+enum status packed_begin(const struct os_fs *fs, const char *dir, uint64_t payload_bytes,
+                         struct packed_map *map, struct packed_making **out, struct err *e)
+{
+    uint64_t random;
+    CHECK(payload_bytes > 0 && payload_bytes <= PACKED_BYTES_MAX);
+    if (strlen(dir) >= FS_PATH_BYTES_MAX)
+        return err_set(e, E_LIMIT, "%s: path too long", dir);
+    enum status st = fs_make_dirs(fs, dir, e);
+    if (st != OK)
+        return st;
+    struct packed_making *k = mem_try_new(1, sizeof *k);
+    if (!k)
+        return err_set(e, E_NOMEM, "no memory for a new side file");
+    remove_leftovers(fs, dir);
+    prng_entropy(&random, sizeof random);
+    k->fs = fs;
+    k->payload_bytes = payload_bytes;
+    k->n_chunks = (uint32_t)chunks_of(payload_bytes);
+    k->head_bytes = head_bytes_of(k->n_chunks);
+    memcpy(k->dir, dir, strlen(dir) + 1);
+    snprintf(k->part, sizeof k->part, "%s/%016" PRIx64 PART_ENDING, dir, random);
+    st = open_part(k, map, e);
+    if (st == OK)
+        *out = k;
+    else
+        mem_free(k);
+    return st;
+}
+
+static void put_head(const struct packed_making *k, const struct packed_head *head)
+{
+    uint8_t *bytes = k->map;
+    const uint8_t *payload = k->map + k->head_bytes;
     memcpy(bytes, MAGIC, 8);
     put_le32(bytes + 8, FORMAT_VERSION);
-    put_le32(bytes + 12, head->n_chunks);
-    put_le64(bytes + 16, head->payload_bytes);
-    put_le64(bytes + 24, head->head_bytes);
+    put_le32(bytes + 12, k->n_chunks);
+    put_le64(bytes + 16, k->payload_bytes);
+    put_le64(bytes + 24, k->head_bytes);
     put_le64(bytes + 32, (uint64_t)head->made_unix_s);
     memcpy(bytes + 40, head->key.b, DIGEST_BYTES);
     memcpy(bytes + 72, head->identity.b, DIGEST_BYTES);
     memcpy(bytes + 104, head->model, strnlen(head->model, PACKED_NAME_MAX - 1));
-    for (uint32_t i = 0; i < head->n_chunks; i++)
+    for (uint32_t i = 0; i < k->n_chunks; i++)
         put_sum(bytes + FIXED_BYTES + (size_t)i * SUM_BYTES,
                 checksum_of(payload + (uint64_t)i * PACKED_CHUNK_BYTES,
-                            (size_t)chunk_len(head->payload_bytes, i)));
-    size_t summed = FIXED_BYTES + (size_t)head->n_chunks * SUM_BYTES;
+                            (size_t)chunk_len(k->payload_bytes, i)));
+    size_t summed = FIXED_BYTES + (size_t)k->n_chunks * SUM_BYTES;
     put_sum(bytes + summed, checksum_of(bytes, summed));
-    enum status st = f->fs->write_at(f, bytes, (size_t)head->head_bytes, 0, e);
-    mem_free(bytes);
+}
+
+/* Is what was written what lies in the file? */
+static enum status check_whole(const struct packed_making *k, struct err *e)
+{
+    uint64_t bytes;
+    enum status st = k->fs->size(&k->file, &bytes, e);
+    if (st == OK && bytes != k->head_bytes + k->payload_bytes)
+        st = err_set(e, E_CORRUPT, "it was cut while it was made");
+    if (st == OK && os_fault_count_in(k->map) > 0)
+        st = err_set(e, E_FULL, "no space for some of its pages");
     return st;
 }
 
-/* Space for all of it first: a disk that is too small is found before anything is written. */
-static enum status write_all(const struct os_file *f, const struct packed_head *head,
-                             const uint8_t *payload, struct err *e)
+enum status packed_finish(struct packed_making *k, const struct packed_head *head, struct err *e)
 {
-    enum status st = f->fs->allocate(f, head->head_bytes + head->payload_bytes, e);
-    if (st == OK)
-        st = f->fs->write_at(f, payload, (size_t)head->payload_bytes, head->head_bytes, e);
-    if (st == OK)
-        st = write_head(f, head, payload, e);
-    return st == OK ? f->fs->full_sync(f, e) : st;
-}
-
-enum status packed_write(const struct os_fs *fs, const char *dir, const struct packed_head *given,
-                         const void *payload, struct err *e)
-{
-    char path[FS_PATH_BYTES_MAX], part[FS_PATH_BYTES_MAX + 32];
-    struct packed_head head = *given;
-    uint64_t random;
-    struct os_file f;
-    CHECK(head.payload_bytes > 0 && head.payload_bytes <= PACKED_BYTES_MAX);
-    head.n_chunks = (uint32_t)chunks_of(head.payload_bytes);
-    head.head_bytes = head_bytes_of(head.n_chunks);
-    enum status st = path_of(dir, &head.key, path, e);
-    if (st == OK)
-        st = fs_make_dirs(fs, dir, e);
-    if (st != OK)
-        return st;
-    remove_leftovers(fs, dir);
-    prng_entropy(&random, sizeof random);
-    snprintf(part, sizeof part, "%s/%016" PRIx64 PART_ENDING, dir, random);
-    st = fs->open(fs, part, FS_WRITE | FS_CREATE | FS_EXCL, &f, e);
-    if (st != OK)
-        return st;
-    st = fs->lock(&f, e);
-    if (st == OK)
-        st = write_all(&f, &head, payload, e);
-    if (st == OK)
-        st = fs->rename(fs, part, path, e);
-    if (st == OK)
-        st = fs->sync_dir(fs, dir, e);
-    else
-        (void)fs->unlink(fs, part, NULL); /* the first error is the one to report */
-    fs->close(&f);
-    return st;
-}
-
-enum status packed_take_place(const struct os_fs *fs, const char *dir, const struct digest *key,
-                              void *payload, uint64_t payload_bytes, struct err *e)
-{
+    const struct os_fs *fs = k->fs;
     char path[FS_PATH_BYTES_MAX];
-    struct os_file f;
-    const void *map = NULL;
-    uint64_t bytes, at = head_bytes_of(chunks_of(payload_bytes));
-    bool is_guarded = false;
-    enum status st = path_of(dir, key, path, e);
-    if (st == OK)
-        st = fs->open(fs, path, FS_READ, &f, e);
-    if (st != OK)
-        return st;
-    st = fs->size(&f, &bytes, e);
-    if (st == OK && bytes != at + payload_bytes)
-        st = err_set(e, E_CORRUPT, "%" PRIu64 " bytes", bytes);
-    if (st == OK)
-        st = fs->map(&f, bytes, &map, e);
+    enum status st = path_of(k->dir, &head->key, path, e);
+    CHECK(head->payload_bytes == k->payload_bytes);
     if (st == OK) {
-        st = os_fault_guard_add(map, bytes, e);
-        is_guarded = st == OK;
+        put_head(k, head);
+        st = fs->full_sync(&k->file, e);
     }
-    if (st == OK) { /* E_UNSUPPORTED: read page by page */
-        st = os_map_populate(map, (size_t)bytes, e);
-        st = st == E_UNSUPPORTED ? OK : st;
-    }
-    if (st == OK && memcmp((const uint8_t *)map + at, payload, (size_t)payload_bytes) != 0)
-        st = err_set(e, E_CORRUPT, "it does not read as it was written");
     if (st == OK)
-        st = os_fault_guard_add(payload, payload_bytes, e);
-    if (st == OK) {
-        st = os_map_file_over(payload, (size_t)payload_bytes, &f, at, e);
-        if (st != OK)
-            os_fault_guard_remove(payload);
-    }
-    if (st == OK && os_map_populate(payload, (size_t)payload_bytes, e) == E_IO)
-        log_debug("engine", "%s: %s", path, e->msg); /* the next step meets it, and repacks */
-    if (is_guarded)
-        os_fault_guard_remove(map);
-    if (map)
-        fs->unmap(fs, map, bytes);
-    fs->close(&f);
+        st = check_whole(k, e);
+    if (st == OK)
+        st = fs->rename(fs, k->part, path, e);
+    if (st == OK)
+        st = fs->sync_dir(fs, k->dir, e);
+    else
+        (void)fs->unlink(fs, k->part, NULL); /* the first error is the one to report */
+    fs->close(&k->file);
+    mem_free(k);
     return st;
+}
+
+void packed_abandon(struct packed_making *k)
+{
+    if (!k)
+        return;
+    (void)k->fs->unlink(k->fs, k->part, NULL);
+    k->fs->close(&k->file);
+    mem_free(k);
 }
 
 /* ---- looking after them ---- */

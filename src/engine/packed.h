@@ -47,16 +47,22 @@ NODISCARD enum status packed_open(const struct os_fs *fs, const char *dir, const
                                   struct err *e);
 void packed_close(const struct os_fs *fs, struct packed_map *m); /* a zeroed one is fine */
 
-/* Publishes [payload_bytes] under head->key, atomically: after power loss the file is whole or
- * absent. Removes what crashes left behind.  E_FULL, E_DENIED, E_IO: nothing is published. */
-NODISCARD enum status packed_write(const struct os_fs *fs, const char *dir,
-                                   const struct packed_head *head, const void *payload,
+/* A file in the making is mapped while it has no name that anybody looks for, filled in place, and
+ * then published: so weights that are packed for it never lie in memory of this process alone.
+ *   packed_begin → write map.payload → packed_finish or packed_abandon → … → packed_close(map) */
+struct packed_making;
+/* Space for all of it is reserved first, and what crashes left behind is removed.  *map: zeros to
+ * be written over, open until packed_close.  E_FULL, E_DENIED, E_IO: there is no file. */
+NODISCARD enum status packed_begin(const struct os_fs *fs, const char *dir, uint64_t payload_bytes,
+                                   struct packed_map *map, struct packed_making **out,
                                    struct err *e);
-/* Is the published file equal to payload, byte for byte?  Then it takes the payload's place in
- * memory (whole pages), so that processes share it. */
-NODISCARD enum status packed_take_place(const struct os_fs *fs, const char *dir,
-                                        const struct digest *key, void *payload,
-                                        uint64_t payload_bytes, struct err *e);
+/* Publishes the payload under head->key, atomically: after power loss the file is whole or absent.
+ * Nobody writes to the payload any more; it may be read meanwhile.  Other than OK: nothing is
+ * published, and what a failing disk keeps of the map is not to be relied upon.  Ends the making.
+ */
+NODISCARD enum status packed_finish(struct packed_making *making, const struct packed_head *head,
+                                    struct err *e);
+void packed_abandon(struct packed_making *making); /* NULL is fine */
 
 /* Calls each for every side file of the folder, damaged ones with head NULL; no folder: none. */
 NODISCARD enum status packed_each(const struct os_fs *fs, const char *dir,

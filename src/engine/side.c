@@ -42,6 +42,31 @@ const void *side_find(void *engine, const struct model *m, uint64_t n)
     return s->map.payload;
 }
 
+void *side_place(void *engine, uint64_t n)
+{
+    struct engine *g = engine;
+    struct side *s = &g->side;
+    struct err e;
+    if (!s->has_key)
+        return NULL;
+    if (packed_begin(os_fs_real(), s->dir, n, &s->map, &s->making, &e) == OK)
+        return (void *)(uintptr_t)s->map.payload;
+    log_warn("engine",
+             "the repacked weights are not kept: %s; they are in memory, and the next start makes "
+             "them again",
+             e.msg);
+    return NULL;
+}
+
+/* What a disk that failed keeps of the mapped weights is not to be relied upon: after the next step
+ * they are packed again, into memory, and that step is void. */
+static void lose(struct side *s, const struct err *e)
+{
+    log_warn("engine", "the repacked weights are not kept: %s; the next start makes them again",
+             e->msg);
+    atomic_store(&s->is_lost, true);
+}
+
 static void publish(void *arg)
 {
     struct engine *g = arg;
@@ -53,19 +78,13 @@ static void publish(void *arg)
                                .payload_bytes = s->payload_bytes};
     struct err e;
     snprintf(head.model, sizeof head.model, "%s", g->info.model_name);
-    enum status st = packed_write(os_fs_real(), s->dir, &head, s->payload, &e);
-    if (st != OK) {
-        log_warn("engine",
-                 "the repacked weights are not kept: %s; they are in memory, and the next start "
-                 "makes them again",
-                 e.msg);
-        return;
-    }
-    st = packed_take_place(os_fs_real(), s->dir, &s->key, s->payload, s->payload_bytes, &e);
+    enum status st = packed_finish(s->making, &head, &e);
+    s->making = NULL;
     if (st != OK)
-        log_warn("engine", "the repacked weights stay in memory of this process: %s", e.msg);
-    log_info("engine", "repacked weights kept dir=%s bytes=%llu ms=%.0f", s->dir,
-             (unsigned long long)s->payload_bytes, clock_ms_since(start));
+        lose(s, &e);
+    else
+        log_info("engine", "repacked weights kept dir=%s bytes=%llu ms=%.0f", s->dir,
+                 (unsigned long long)s->payload_bytes, clock_ms_since(start));
 }
 
 void side_publish(struct engine *g)
@@ -75,10 +94,13 @@ void side_publish(struct engine *g)
     struct err e;
     s->payload = packed.bytes;
     s->payload_bytes = packed.n;
-    if (s->map.map || !s->has_key)
+    if (!s->making)
         return;
-    if (thread_start("publish", publish, g, &s->publisher, &e) != OK)
-        log_warn("engine", "the repacked weights are not kept: %s", e.msg);
+    enum status st = os_map_read_only(s->payload, (size_t)s->payload_bytes, &e);
+    if (st == OK)
+        st = thread_start("publish", publish, g, &s->publisher, &e);
+    if (st != OK)
+        lose(s, &e);
 }
 
 bool side_is_torn(struct engine *g)
@@ -87,14 +109,15 @@ bool side_is_torn(struct engine *g)
     /* A cut inside a page zeroes that page's end without a signal; all pages behind it raise one.
      * The last page holds no weights: reading it tells of any cut before. */
     (void)*((const volatile uint8_t *)s->payload + s->payload_bytes - 1);
-    return os_fault_count_in(s->payload) != s->n_faults;
+    return os_fault_count_in(s->payload) != s->n_faults || atomic_load(&s->is_lost);
 }
 
 enum status side_mend(struct engine *g, struct err *e)
 {
     struct side *s = &g->side;
-    log_warn("engine", "the repacked weights in %s were cut while in use; they are made again",
-             s->dir);
+    if (!atomic_exchange(&s->is_lost, false))
+        log_warn("engine", "the repacked weights in %s were cut while in use; they are made again",
+                 s->dir);
     enum status st = model_repack(g->model, g->gguf, g->team, e);
     s->n_faults = os_fault_count_in(s->payload);
     return st;
@@ -104,8 +127,8 @@ void side_settle(struct engine *g)
 {
     if (g->side.publisher)
         thread_join(g->side.publisher);
-    if (g->side.payload && !g->side.map.map)
-        os_fault_guard_remove(g->side.payload);
+    packed_abandon(g->side.making); /* nobody came to publish it */
+    g->side.making = NULL;
 }
 
 void side_close(struct engine *g)

@@ -327,7 +327,7 @@ enum status step_forward(struct engine *g, struct model_sequence *runs,
     if (gguf_is_torn(g->gguf))
         return err_set(e, E_IO, "%s was cut while it was in use; restart with a whole file",
                        gguf_name(g->gguf));
-    if (n_bad > 0 || has_fault)
+    if (n_bad > 0 || has_fault || is_side_torn)
         return err_set(e, E_CORRUPT, "%u stored pages failed verification", n_bad);
     return st;
 }

@@ -49,7 +49,10 @@ struct model_options {
      * start, that outlive the model; NULL: they are packed.  Called once, when m answers model_digest
      * and model_packed.  May be NULL. */
     const void *(*find_packed)(void *arg, const struct model *m, uint64_t n);
-    void *find_packed_arg;
+    /* Where find_packed has none: n zeroed bytes at a page's start to pack into, which outlive the
+     * model; NULL: memory of the model's own.  May be NULL. */
+    void *(*place_packed)(void *arg, uint64_t n);
+    void *packed_arg; /* of both */
 };
 
 /* E_UNSUPPORTED: architecture, tensor type or a hyperparameter, by name; E_INVALID: a tensor that
@@ -72,7 +75,7 @@ struct model_packed {
 };
 struct model_packed model_packed(const struct model *m);
 /* Fills the weights again from the file of the model, in memory of our own in the same place: what
- * was mapped there (find_packed's answer, or os_map_file_over) lost its bytes.  No step may run. */
+ * was mapped there (find_packed's answer, or place_packed's) lost its bytes.  No step may run. */
 NODISCARD enum status model_repack(struct model *m, const struct gguf *g, struct team *team,
                                    struct err *e);
 

@@ -139,7 +139,7 @@ struct model {
     struct pack_job *jobs; /* [n_jobs], in the order of their offsets */
     uint32_t n_jobs;
     void *packed_memory;
-    bool is_packed_borrowed; /* what find_packed gave */
+    bool is_packed_borrowed; /* what find_packed or place_packed gave */
     float *vector_memory;
 };
 

@@ -287,16 +287,19 @@ static void fill_matrices(struct model *m, const struct gguf *g, struct team *te
         options->progress(options->progress_arg, 1);
 }
 
-/* The weights from a file of an earlier load, or repacked now. */
+/* The weights from a file of an earlier load, or repacked now: into a new file, or into memory. */
 static enum status place_matrices(struct model *m, const struct gguf *g, struct team *team,
                                   const struct model_options *options, struct err *e)
 {
     const void *found = NULL;
     if (options->find_packed)
-        found = options->find_packed(options->find_packed_arg, m, m->info.packed_bytes);
-    m->is_packed_borrowed = found != NULL;
-    m->packed_memory =
-        found ? (void *)(uintptr_t)found : mem_try_large((size_t)m->info.packed_bytes);
+        found = options->find_packed(options->packed_arg, m, m->info.packed_bytes);
+    m->packed_memory = (void *)(uintptr_t)found;
+    if (!found && options->place_packed)
+        m->packed_memory = options->place_packed(options->packed_arg, m->info.packed_bytes);
+    m->is_packed_borrowed = m->packed_memory != NULL;
+    if (!m->packed_memory)
+        m->packed_memory = mem_try_large((size_t)m->info.packed_bytes);
     if (!m->packed_memory)
         return err_set(e, E_NOMEM, "%s: %llu MiB for repacked weights", gguf_name(g),
                        (unsigned long long)(m->info.packed_bytes >> 20));

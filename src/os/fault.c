@@ -15,6 +15,7 @@
 struct range {
     _Atomic uintptr_t start; /* 0: free */
     _Atomic uintptr_t end;
+    atomic_bool is_writable;
     atomic_ullong n_faults; /* since it was added */
 };
 
@@ -43,8 +44,9 @@ static void on_bus_error(int number, siginfo_t *info, void *context)
     struct range *range = range_of(at);
     if (range) {
         void *page = (void *)(at & ~(page_bytes - 1));
+        int protection = atomic_load(&range->is_writable) ? PROT_READ | PROT_WRITE : PROT_READ;
         void *zeros =
-            mmap(page, page_bytes, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+            mmap(page, page_bytes, protection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
         if (zeros == page) {
             atomic_fetch_add(&n_faults, 1);
             atomic_fetch_add(&range->n_faults, 1);
@@ -78,7 +80,7 @@ static enum status install(struct err *e)
     return OK;
 }
 
-enum status os_fault_guard_add(const void *p, uint64_t bytes, struct err *e)
+static enum status add_range(const void *p, uint64_t bytes, bool is_writable, struct err *e)
 {
     CHECK(p);
     pthread_mutex_lock(&lock);
@@ -91,12 +93,23 @@ enum status os_fault_guard_add(const void *p, uint64_t bytes, struct err *e)
     if (st == OK) {
         atomic_store(&ranges[i].end, (uintptr_t)p + (uintptr_t)bytes);
         atomic_store(&ranges[i].n_faults, 0);
+        atomic_store(&ranges[i].is_writable, is_writable);
         atomic_store_explicit(&ranges[i].start, (uintptr_t)p, memory_order_release);
         if (i == n)
             atomic_store_explicit(&n_ranges, n + 1, memory_order_release);
     }
     pthread_mutex_unlock(&lock);
     return st;
+}
+
+enum status os_fault_guard_add(const void *p, uint64_t bytes, struct err *e)
+{
+    return add_range(p, bytes, false, e);
+}
+
+enum status os_fault_guard_add_writable(void *p, uint64_t bytes, struct err *e)
+{
+    return add_range(p, bytes, true, e);
 }
 
 void os_fault_guard_remove(const void *p)

@@ -4,7 +4,7 @@
  * in its place, counts, and the read goes on; whoever used the bytes compares os_fault_count()
  * before and after, or a checksum, and throws its result away.  Elsewhere the signal does what it
  * did before.
- * For:    maps of store segments, model files.      Not for: writable maps.
+ * For:    maps of store segments, model files.
  * Thread: any; the handler takes no lock and allocates nothing. */
 #ifndef KVASIR_OS_FAULT_H
 #define KVASIR_OS_FAULT_H
@@ -15,6 +15,9 @@
 
 /* Installs the handler where it is not.  E_LIMIT: no slot left; the range stays unguarded. */
 NODISCARD enum status os_fault_guard_add(const void *p, uint64_t bytes, struct err *e);
+/* Of a map that is written to: the page in the place of one that the file system has no space for
+ * takes what is written. */
+NODISCARD enum status os_fault_guard_add_writable(void *p, uint64_t bytes, struct err *e);
 /* Before munmap.  A range that was never added is fine. */
 void os_fault_guard_remove(const void *p);
 /* Faults caught since the program began. */

@@ -188,21 +188,15 @@ enum status os_map_populate(const void *p, size_t bytes, struct err *e)
     }
 }
 
-static enum status map_over(void *at, size_t bytes, int protection, int flags, int fd,
-                            uint64_t offset, struct err *e)
+enum status os_map_memory_over(void *at, size_t bytes, struct err *e)
 {
-    if (mmap(at, bytes, protection, flags | MAP_FIXED, fd, (off_t)offset) != at)
+    int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED;
+    if (mmap(at, bytes, PROT_READ | PROT_WRITE, flags, -1, 0) != at)
         return err_sys(e, errno, "map %zu bytes", bytes);
     return OK;
 }
 
-enum status os_map_file_over(void *at, size_t bytes, const struct os_file *f, uint64_t offset,
-                             struct err *e)
+enum status os_map_read_only(void *at, size_t bytes, struct err *e)
 {
-    return map_over(at, bytes, PROT_READ, MAP_SHARED, f->fd, offset, e);
-}
-
-enum status os_map_memory_over(void *at, size_t bytes, struct err *e)
-{
-    return map_over(at, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0, e);
+    return mprotect(at, bytes, PROT_READ) == 0 ? OK : err_sys(e, errno, "protect %zu bytes", bytes);
 }

@@ -48,6 +48,8 @@ struct os_fs {
                         enum status (*each)(const char *name, void *arg), void *arg, struct err *);
     /* Maps [0, bytes) read-only, shared.  The mapping outlives close() and unlink(). */
     enum status (*map)(const struct os_file *, uint64_t bytes, const void **p, struct err *);
+    /* The same for writing; what is written is durable after the next full_sync. */
+    enum status (*map_writable)(const struct os_file *, uint64_t bytes, void **p, struct err *);
     void (*unmap)(const struct os_fs *, const void *p, uint64_t bytes);
     /* Whole-file write lock owned by the open file (OFD).  E_BUSY: another holds it. */
     enum status (*lock)(const struct os_file *, struct err *);
@@ -75,11 +77,9 @@ void os_map_advise(const void *p, size_t bytes, enum map_advice advice); /* a hi
  * E_IO: the bytes cannot be had (EFAULT, EHWPOISON); E_UNSUPPORTED: kernel without it, or ENOMEM:
  * the caller reads into memory instead. */
 NODISCARD enum status os_map_populate(const void *p, size_t bytes, struct err *e);
-/* Puts [offset, + bytes) of a file, read-only and shared, or zeroed memory of our own, in the place of
- * whole pages that are mapped already, at once for all threads: one that reads meanwhile finds the
- * old or the new bytes. */
-NODISCARD enum status os_map_file_over(void *at, size_t bytes, const struct os_file *f,
-                                       uint64_t offset, struct err *e);
+/* Puts zeroed memory of our own in the place of whole pages that are mapped already. */
 NODISCARD enum status os_map_memory_over(void *at, size_t bytes, struct err *e);
+/* Whole pages of a writable map that are only read from now on. */
+NODISCARD enum status os_map_read_only(void *at, size_t bytes, struct err *e);
 
 #endif

@@ -199,15 +199,31 @@ static enum status real_list(const struct os_fs *fs, const char *path,
     return st;
 }
 
-static enum status real_map(const struct os_file *f, uint64_t bytes, const void **p, struct err *e)
+static enum status map_shared(const struct os_file *f, uint64_t bytes, int protection, void **p,
+                              struct err *e)
 {
     if (bytes == 0 || bytes > SIZE_MAX)
         return err_set(e, E_INVALID, "map %llu bytes", (unsigned long long)bytes);
-    void *at = mmap(NULL, (size_t)bytes, PROT_READ, MAP_SHARED, f->fd, 0);
+    void *at = mmap(NULL, (size_t)bytes, protection, MAP_SHARED, f->fd, 0);
     if (at == MAP_FAILED)
         return err_sys(e, errno, "map %llu bytes", (unsigned long long)bytes);
     *p = at;
     return OK;
+}
+
+static enum status real_map(const struct os_file *f, uint64_t bytes, const void **p, struct err *e)
+{
+    void *at = NULL;
+    enum status st = map_shared(f, bytes, PROT_READ, &at, e);
+    if (st == OK)
+        *p = at;
+    return st;
+}
+
+static enum status real_map_writable(const struct os_file *f, uint64_t bytes, void **p,
+                                     struct err *e)
+{
+    return map_shared(f, bytes, PROT_READ | PROT_WRITE, p, e);
 }
 
 static void real_unmap(const struct os_fs *fs, const void *p, uint64_t bytes)
@@ -260,6 +276,7 @@ const struct os_fs *os_fs_real(void)
         .unlink = real_unlink,
         .list = real_list,
         .map = real_map,
+        .map_writable = real_map_writable,
         .unmap = real_unmap,
         .lock = real_lock,
         .free_bytes = real_free_bytes,

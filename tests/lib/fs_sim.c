@@ -482,6 +482,23 @@ static enum status fs_map(const struct os_file *f, uint64_t bytes, const void **
     return st;
 }
 
+/* Writes through it can't be seen, so all of it counts as written; of a sync the packed weights
+ * need but one. */
+static enum status fs_map_writable(const struct os_file *f, uint64_t bytes, void **p, struct err *e)
+{
+    struct sim_handle *h = handle_of(f);
+    const void *at = NULL;
+    CHECK(h->can_write && bytes <= h->file->size);
+    enum status st = fs_map(f, bytes, &at, e);
+    if (st != OK)
+        return st;
+    pthread_mutex_lock(&h->sim->lock);
+    memset(h->file->dirty, 1, (size_t)((bytes + SIM_SECTOR - 1) / SIM_SECTOR));
+    pthread_mutex_unlock(&h->sim->lock);
+    *p = (void *)(uintptr_t)at;
+    return OK;
+}
+
 /* A mapped file may have lost its name: maps are found in a list of their own. */
 static struct sim_file *take_map(struct fs_sim *sim, const void *p)
 {
@@ -552,6 +569,7 @@ struct fs_sim *fs_sim_new(uint64_t seed)
         .unlink = fs_unlink,
         .list = fs_list,
         .map = fs_map,
+        .map_writable = fs_map_writable,
         .unmap = fs_unmap,
         .lock = fs_lock,
         .free_bytes = fs_free_bytes,

@@ -4,6 +4,7 @@
  * cannot be written.
  * Method: a tiny model in engines on a fresh folder; digests of all logits. */
 #include <fcntl.h>
+#include <inttypes.h>
 #include <sys/stat.h>
 
 #include "rig.h"
@@ -12,6 +13,7 @@
 #include "temp_folder.h"
 
 #define N_TOKENS 100u
+#define HEAD     4096u /* bytes before the weights of a file so small */
 
 static uint32_t *tokens;
 static struct digest expected;
@@ -129,17 +131,18 @@ static void damage_is_made_good(void **state)
     assert_int_equal(the_file().bytes, f.bytes);
 }
 
-/* The weights of this process lie in a side file: found, or published and put in their place. */
-static bool is_mapped(void)
+/* Bytes of files named so in this process. */
+static uint64_t mapped_bytes(const char *ending)
 {
     char line[1024];
-    bool found = false;
+    uint64_t start, end, n = 0;
     FILE *f = fopen("/proc/self/maps", "r");
     assert_non_null(f);
     while (fgets(line, sizeof line, f))
-        found = found || strstr(line, ".packed");
+        if (strstr(line, ending) && sscanf(line, "%" SCNx64 "-%" SCNx64, &start, &end) == 2)
+            n += end - start;
     fclose(f);
-    return found;
+    return n;
 }
 
 /* Cut under the engine that maps it, and under the one that made it. */
@@ -151,9 +154,9 @@ static void a_cut_in_use_is_mended(void **state)
         if (is_maker)
             assert_int_equal(unlink(the_file().path), 0);
         struct engine *g = open_engine(true);
-        for (uint32_t ms = 0; !is_mapped() && ms < 10000; ms++)
-            usleep(1000);
-        assert_true(is_mapped());
+        for (uint32_t ms = 0; mapped_bytes(".packed") == 0 && ms < 10000; ms++)
+            usleep(1000); /* the maker's has another name until it is on disk */
+        assert_true(mapped_bytes(".packed") > 0);
         check_scores(g);
         struct found f = the_file();
         assert_int_equal(truncate(f.path, (off_t)(f.head.head_bytes + 5000)), 0);
@@ -180,6 +183,45 @@ static void a_folder_that_cannot_be_is_done_without(void **state)
     engine_close(g);
 }
 
+static void take_part(void *arg, const char *name, uint64_t bytes, const struct packed_head *head)
+{
+    char path[600];
+    (void)bytes;
+    assert_null(head);
+    snprintf(path, sizeof path, "%s/%s", temp_folder, name);
+    *(uint32_t *)arg += unlink(path) == 0;
+}
+
+static void remove_part(void *arg, const char *what, double fraction)
+{
+    struct err e;
+    (void)what, (void)fraction;
+    assert_int_equal(packed_each(os_fs_real(), temp_folder, take_part, arg, &e), OK);
+}
+
+/* The file under the weights loses its name while they are packed: what lies in it counts no
+ * longer, they are packed again, into memory, and no answer shows any of it. */
+static void a_file_that_comes_to_nothing_is_replaced(void **state)
+{
+    (void)state;
+    uint32_t n = 0;
+    struct engine *g = rig_engine((struct engine_options){.model_path = TINY("llama-KMIX"),
+                                                          .packed_dir = temp_folder,
+                                                          .progress = remove_part,
+                                                          .progress_arg = &n});
+    assert_int_equal(n, 1);
+    assert_true(mapped_bytes(".part") > HEAD);
+    for (uint32_t ms = 0; mapped_bytes(".part") > HEAD && ms < 10000; ms++) {
+        check_scores(g);
+        usleep(1000);
+    }
+    assert_int_equal(mapped_bytes(".part"), HEAD); /* nothing but the file's head */
+    check_scores(g);
+    engine_close(g);
+    scores_once();
+    the_file();
+}
+
 int main(void)
 {
 #define IN_FOLDER(test) cmocka_unit_test_setup_teardown(test, temp_folder_make, temp_folder_remove)
@@ -187,6 +229,7 @@ int main(void)
         IN_FOLDER(the_next_start_maps_it),
         IN_FOLDER(damage_is_made_good),
         IN_FOLDER(a_cut_in_use_is_mended),
+        IN_FOLDER(a_file_that_comes_to_nothing_is_replaced),
         IN_FOLDER(a_folder_that_cannot_be_is_done_without),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);

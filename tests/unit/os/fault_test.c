@@ -57,6 +57,30 @@ static void test_guarded(void **state)
     close(fd);
 }
 
+static void test_written_where_there_is_no_space(void **state)
+{
+    (void)state;
+    int fd;
+    struct err e;
+    munmap((void *)(uintptr_t)map_of_ones(&fd), BYTES);
+    volatile uint8_t *p = mmap(NULL, BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    assert_ptr_not_equal(p, MAP_FAILED);
+    assert_int_equal(os_fault_guard_add_writable((void *)(uintptr_t)p, BYTES, &e), OK);
+    assert_int_equal(ftruncate(fd, 8192), 0);
+    p[100] = 7;
+    assert_int_equal(os_fault_count_in((const void *)p), 0);
+    p[40000] = 8; /* kept, beside zeros, in memory */
+    assert_int_equal(p[40000], 8);
+    assert_int_equal(p[40001], 0);
+    assert_int_equal(os_fault_count_in((const void *)p), 1);
+    assert_int_equal(os_map_read_only((void *)(uintptr_t)p, BYTES, &e), OK);
+    assert_int_equal(p[100], 7);
+    assert_int_equal(p[40000], 8);
+    os_fault_guard_remove((const void *)p);
+    munmap((void *)(uintptr_t)p, BYTES);
+    close(fd);
+}
+
 static void test_unguarded_dies(void **state)
 {
     (void)state;
@@ -92,8 +116,8 @@ static void test_many(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_guarded),
-                                       cmocka_unit_test(test_unguarded_dies),
-                                       cmocka_unit_test(test_many)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_guarded), cmocka_unit_test(test_written_where_there_is_no_space),
+        cmocka_unit_test(test_unguarded_dies), cmocka_unit_test(test_many)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
