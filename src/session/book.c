@@ -152,18 +152,33 @@ void book_remove(struct sessions *b, struct session *s)
 }
 
 /* ---- loading ---- */
+#define LOAD_AT_ONCE 256u /* sessions, before who waits for one of them may look */
+
 struct book_load {
     struct sessions *b;
     enum status st;
     struct err *e;
-    uint32_t n_bad;
+    uint32_t n_bad, n;
 };
+
+/* Lets those in who only look at what is there (book_enter_for).  False: the book is closed. */
+static bool let_look(struct sessions *b)
+{
+    pthread_cond_broadcast(&b->loaded);
+    pthread_mutex_unlock(&b->mutex);
+    pthread_mutex_lock(&b->mutex);
+    return !b->is_closing;
+}
 
 static bool load_one(const struct store_pin *pin, void *arg)
 {
     struct book_load *load = arg;
     struct session *s;
     struct err why;
+    if (!load->b->is_loaded && ++load->n % LOAD_AT_ONCE == 0 && !let_look(load->b)) {
+        load->st = err_set(load->e, E_CANCELLED, "the sessions are being closed");
+        return false;
+    }
     enum status st =
         session_parse(load->b, (struct slice){(const char *)pin->meta, pin->meta_len}, &s, &why);
     if (st == E_UNSUPPORTED || st == E_NOMEM) {
@@ -200,14 +215,15 @@ static void forget_all(struct sessions *b)
     b->n_all = b->cap_all = 0;
 }
 
-/* Under the mutex, while nobody else was let in: the load's reads are the one exception to "no I/O
- * under it". */
+/* Under the mutex, while nobody else may change anything: the load's reads are the one exception to
+ * "no I/O under it". */
 static enum status load_all(struct sessions *b, struct err *e)
 {
     struct book_load load = {.b = b, .e = e};
     uint64_t start = clock_now_ns();
     forget_all(b);
     enum status st = lines_load(b, e);
+    b->is_loading_names = st == OK && !b->is_loaded;
     if (st == OK)
         st = store_each(b->store, RECORD_SESSION, load_one, &load, e);
     if (st == OK)
@@ -222,6 +238,7 @@ static enum status load_all(struct sessions *b, struct err *e)
     else if (st == OK &&
              !b->is_read_only) /* who a line belongs to is known only when all is read */
         lines_sweep(b);
+    b->is_loading_names = false;
     b->loaded_ns = clock_now_ns();
     log_debug("session", "loaded sessions=%u lines=%zu ms=%.1f", b->n_all, b->lines.count,
               clock_ms_since(start));
@@ -239,6 +256,8 @@ static void loader(void *arg)
     b->is_loaded = true;
     pthread_cond_broadcast(&b->loaded);
     pthread_mutex_unlock(&b->mutex);
+    if (st == E_CANCELLED)
+        return;
     if (st != OK) {
         log_warn("session", "the sessions cannot be read: %s", e.msg);
     } else if (!b->is_read_only) {
@@ -247,13 +266,9 @@ static void loader(void *arg)
     }
 }
 
-enum status book_enter(struct sessions *b, struct err *e)
+/* Under the mutex, once all is loaded. */
+static enum status enter_loaded(struct sessions *b, struct err *e)
 {
-    if (!b->store)
-        return err_set(e, E_UNSUPPORTED, "nothing is kept here (--store none)");
-    pthread_mutex_lock(&b->mutex);
-    while (!b->is_loaded)
-        pthread_cond_wait(&b->loaded, &b->mutex);
     bool is_old = b->is_read_only && clock_ms_since(b->loaded_ns) > RELOAD_MS;
     if (b->load_status == E_NOMEM || (b->load_status == OK && is_old))
         b->load_status = load_all(b, &b->load_err);
@@ -263,6 +278,26 @@ enum status book_enter(struct sessions *b, struct err *e)
         pthread_mutex_unlock(&b->mutex);
     }
     return st;
+}
+
+enum status book_enter(struct sessions *b, struct err *e)
+{
+    if (!b->store)
+        return err_set(e, E_UNSUPPORTED, "nothing is kept here (--store none)");
+    pthread_mutex_lock(&b->mutex);
+    while (!b->is_loaded)
+        pthread_cond_wait(&b->loaded, &b->mutex);
+    return enter_loaded(b, e);
+}
+
+enum status book_enter_for(struct sessions *b, uint32_t tenant, struct slice which, struct err *e)
+{
+    if (!b->store)
+        return err_set(e, E_UNSUPPORTED, "nothing is kept here (--store none)");
+    pthread_mutex_lock(&b->mutex);
+    while (!b->is_loaded && !(b->is_loading_names && book_find(b, tenant, which)))
+        pthread_cond_wait(&b->loaded, &b->mutex);
+    return b->is_loaded ? enter_loaded(b, e) : OK;
 }
 
 void book_leave(struct sessions *b)
@@ -320,7 +355,7 @@ void sessions_close(struct sessions *b)
 static enum status look(struct sessions *b, uint32_t tenant, struct slice which,
                         struct span_list *spans, struct session_content *out, struct err *e)
 {
-    enum status st = book_enter(b, e);
+    enum status st = book_enter_for(b, tenant, which, e);
     if (st != OK)
         return st;
     struct session *s = book_find(b, tenant, which);
@@ -381,7 +416,7 @@ bool sessions_find_salt(struct sessions *b, uint32_t tenant, struct slice which,
 {
     struct err e;
     *salt = sessions_salt(b, tenant);
-    if (which.len == 0 || book_enter(b, &e) != OK)
+    if (which.len == 0 || book_enter_for(b, tenant, which, &e) != OK)
         return false;
     const struct session *s = book_find(b, tenant, which);
     if (s && s->is_imported)

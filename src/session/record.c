@@ -11,6 +11,7 @@
 
 #define RECORD_VERSION 1
 #define RECORD_ARENA   (1u << 16)
+#define RECORD_MEMBERS 32u /* more than there are */
 
 /* ---- ids ---- */
 void id_make(struct session_id *id)
@@ -316,10 +317,13 @@ enum status session_parse(struct sessions *b, struct slice meta, struct session 
                           struct err *e)
 {
     struct arena a;
-    struct json *v;
+    struct json_member members[RECORD_MEMBERS];
+    struct json flat, *v = &flat;
     arena_init(&a, RECORD_ARENA);
     struct session *s = mem_try_new(1, sizeof *s);
-    enum status st = s ? json_parse(meta, &a, &v, e) : err_set(e, E_NOMEM, "no memory");
+    enum status st = s ? OK : err_set(e, E_NOMEM, "no memory");
+    if (st == OK && !json_read_flat(meta, members, RECORD_MEMBERS, &flat))
+        st = json_parse(meta, &a, &v, e);
     const struct json *version = st == OK ? json_get(v, "v") : NULL;
     if (version && version->kind == JSON_INT && version->integer > RECORD_VERSION)
         st = err_set(e, E_UNSUPPORTED,

@@ -93,6 +93,7 @@ struct sessions {
     struct os_thread *loader; /* loads, then expires */
     /* mutex: */
     bool is_loaded, is_closing;
+    bool is_loading_names; /* all lines are there, sessions come newest first */
     enum status load_status;
     struct err load_err;
     uint64_t loaded_ns;
@@ -192,6 +193,9 @@ struct digest id_digest(const struct session_id *id); /* as a key of maps */
 /* ---- book.c ---- */
 /* Waits for the load, takes the mutex.  On failure it is not held. */
 NODISCARD enum status book_enter(struct sessions *b, struct err *e);
+/* The same for who only reads one session: waits for that one alone. */
+NODISCARD enum status book_enter_for(struct sessions *b, uint32_t tenant, struct slice which,
+                                     struct err *e);
 void book_leave(struct sessions *b);
 struct session *book_find(const struct sessions *b, uint32_t tenant, struct slice which);
 struct session *book_by_id(const struct sessions *b, const struct session_id *id);

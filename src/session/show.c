@@ -205,10 +205,38 @@ static enum status list(struct sessions *b, const struct list_request *r, struct
 }
 
 /* ---- show ---- */
+#define NO_CHILD UINT32_MAX
 struct tree {
     const struct sessions *b;
     uint32_t n_left;
+    struct map first; /* by the parent's id: place in b->all of its first child */
+    uint32_t *next;   /* [b->n_all]: of the same parent's next one */
 };
+
+static void tree_release(struct tree *t)
+{
+    map_release(&t->first);
+    mem_free(t->next);
+}
+
+/* Who hangs under whom, in one pass: a session may have 100,000 forks. */
+static enum status tree_init(struct tree *t, const struct sessions *b, struct err *e)
+{
+    *t = (struct tree){.b = b, .n_left = TREE_MAX};
+    t->next = mem_try_new((size_t)b->n_all + 1, sizeof *t->next);
+    enum status st = t->next ? OK : E_NOMEM;
+    for (uint32_t i = b->n_all; i-- > 0 && st == OK;) {
+        uint64_t after = NO_CHILD;
+        if (id_is_zero(&b->all[i]->parent_id))
+            continue;
+        struct digest key = id_digest(&b->all[i]->parent_id);
+        t->next[i] = map_get(&t->first, &key, &after) ? (uint32_t)after : NO_CHILD;
+        st = map_put(&t->first, &key, i);
+    }
+    if (st != OK)
+        tree_release(t);
+    return st == OK ? OK : err_set(e, E_NOMEM, "no memory to show a session");
+}
 
 /* Forks and following responses beneath a session. */
 static void write_children(struct tree *t, const struct session *parent, uint32_t depth,
@@ -216,10 +244,12 @@ static void write_children(struct tree *t, const struct session *parent, uint32_
 {
     jw_key(w, "forks");
     jw_begin_array(w);
-    for (uint32_t i = 0; i < t->b->n_all && t->n_left > 0 && depth < TREE_DEPTH; i++) {
-        const struct session *s = t->b->all[i];
-        if (memcmp(&s->parent_id, &parent->id, sizeof s->parent_id) != 0)
-            continue;
+    struct digest key = id_digest(&parent->id);
+    uint64_t at = NO_CHILD;
+    if (!map_get(&t->first, &key, &at))
+        at = NO_CHILD;
+    for (; at != NO_CHILD && t->n_left > 0 && depth < TREE_DEPTH; at = t->next[at]) {
+        const struct session *s = t->b->all[at];
         t->n_left--;
         jw_begin_object(w);
         write_members(t->b, s, w);
@@ -257,8 +287,10 @@ static enum status show(struct sessions *b, uint32_t tenant, struct slice which,
         return st;
     }
     const struct session *s = book_find(b, tenant, which);
-    if (s) {
-        struct tree tree = {b, TREE_MAX};
+    struct tree tree;
+    st = s ? tree_init(&tree, b, e)
+           : err_set(e, E_NOT_FOUND, "no session or response " SLICE_FMT, SLICE_ARG(which));
+    if (st == OK) {
         jw_init(&w, out);
         jw_begin_object(&w);
         write_members(b, s, &w);
@@ -270,8 +302,7 @@ static enum status show(struct sessions *b, uint32_t tenant, struct slice which,
             jw_bool(&w, c.is_cut);
         }
         jw_end_object(&w);
-    } else {
-        st = err_set(e, E_NOT_FOUND, "no session or response " SLICE_FMT, SLICE_ARG(which));
+        tree_release(&tree);
     }
     book_leave(b);
     session_content_release(&c);

@@ -44,6 +44,11 @@ struct json_member {
 NODISCARD enum status json_parse(struct slice text, struct arena *a, struct json **out,
                                  struct err *e);
 
+/* A compact object of plain strings (printable ASCII without escapes), integers and booleans, as
+ * our own writer makes it: true, and *out uses members [cap] and points into text, whose strings
+ * end without NUL.  False: anything else, good JSON or not; json_parse knows. */
+bool json_read_flat(struct slice text, struct json_member *members, size_t cap, struct json *out);
+
 /* The member's value, or NULL when v is NULL, not an object, or has no such key. */
 const struct json *json_get(const struct json *v, const char *key);
 

@@ -2,6 +2,8 @@
  * utf8.c — a decoder by ranges of the second byte (Unicode 15, table 3-7). */
 #include "text/utf8.h"
 
+#include <string.h>
+
 #define REPLACEMENT 0xFFFDu
 
 /* Length and the allowed range of the second byte for a lead byte; length 0: not a lead byte. */
@@ -95,6 +97,14 @@ size_t utf8_valid_prefix(const char *text, size_t len)
     const uint8_t *p = (const uint8_t *)text;
     size_t at = 0;
     while (at < len) {
+        uint64_t eight;
+        if (len - at >= sizeof eight) { /* most text is ASCII */
+            memcpy(&eight, p + at, sizeof eight);
+            if ((eight & 0x8080808080808080ull) == 0) {
+                at += sizeof eight;
+                continue;
+            }
+        }
         struct lead lead = lead_of(p[at]);
         if (lead.length == 0 || well_formed(p + at, len - at, lead) < lead.length)
             return at;

@@ -347,6 +347,38 @@ static void test_reader(void **state)
     kit_end(&k);
 }
 
+/* Who opens a book and asks at once, or closes it at once: one session is found while others are
+ * still being read, and what is not there is not found. */
+static void test_asked_while_loading(void **state)
+{
+    (void)state;
+    enum { MANY = 1500 };
+    struct kit k;
+    struct digest salt;
+    char text[128];
+    kit_begin(&k);
+    kit_must_keep(&k, (struct kit_turn){.name = "a", .n = 200, .n_messages = 2});
+    for (uint32_t i = 0; i < MANY; i++) {
+        snprintf(text, sizeof text, "{\"op\":\"fork\",\"name\":\"a\",\"as\":\"f%u\"}", i);
+        kit_must(&k, text);
+    }
+    for (uint32_t round = 0; round < 12; round++) {
+        kit_again(&k);
+        snprintf(text, sizeof text, "f%u", round % 2 ? round : MANY - 1 - round);
+        if (round % 4 == 0)
+            continue; /* closed again before anybody asked */
+        assert_true(sessions_find_salt(k.b, 0, slice_of(text), &salt));
+        kit_check(&k, 0, text, 200, 0, 0, 2);
+        assert_false(sessions_find_salt(k.b, 0, SLICE_LIT("nobody"), &salt));
+        if (round == 3) { /* a change waits for all of them */
+            kit_again(&k);
+            kit_must(&k, "{\"op\":\"delete\",\"name\":\"a\"}");
+        }
+    }
+    kit_check(&k, 0, "f0", 200, 0, 0, 2);
+    kit_end(&k);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -354,6 +386,7 @@ int main(void)
         cmocka_unit_test(test_turn_is_cheap),
         cmocka_unit_test(test_fork_is_one_record),
         cmocka_unit_test(test_created_empty),
+        cmocka_unit_test(test_asked_while_loading),
         cmocka_unit_test(test_forks_part),
         cmocka_unit_test(test_history_is_edited),
         cmocka_unit_test(test_responses),

@@ -404,9 +404,67 @@ static void values_by_hand(void **state)
     buf_release(&b);
 }
 
+/* The short way takes what our writer makes, and the same out of it; what it is not sure of, and
+ * what is wrong, it leaves alone. */
+static void test_flat(void **state)
+{
+    (void)state;
+    static const char *const good[] = {
+        "{\"a\":\"\"}", "{\"v\":1,\"name\":\"x-y_z\",\"follows\":true,\"is\":false,\"n\":-17}",
+        "{\"n\":999999999999999999,\"m\":0,\"\":\"empty key\"}"};
+    static const char *const left[] = {
+        "",
+        "{",
+        "{}",
+        "[1]",
+        "{\"a\":1",
+        "{\"a\":1}x",
+        "{\"a\":1,}",
+        "{\"a\":01}",
+        "{\"a\":-0}",
+        "{\"a\":1.5}",
+        "{\"a\":1e3}",
+        "{\"a\":null}",
+        "{\"a\":{}}",
+        "{\"a\":\"\\n\"}",
+        "{\"a\":\"\xc3\xa4\"}",
+        "{\"a\":1,\"a\":2}",
+        "{ \"a\":1}",
+        "{\"a\":1000000000000000000}",
+        "{\"a\":truefalse}",
+        "{\"a\":\"b}",
+        "{\"a\":-}",
+        "{\"a\":\"\x7f\"}",
+        "{\"a\":\"\n\"}",
+        "{\"a\":1,\"b\":2,\"c\":3,\"d\":4,\"e\":5,\"f\":6}"}; /* more than there is room for */
+    struct json_member members[5];
+    struct json flat, *v;
+    struct err e;
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+        struct arena a;
+        struct buf first, second;
+        arena_init(&a, 1u << 16);
+        buf_init(&first, 4096);
+        buf_init(&second, 4096);
+        assert_true(json_read_flat(slice_of(good[i]), members, 5, &flat));
+        assert_int_equal(json_parse(slice_of(good[i]), &a, &v, &e), OK);
+        json_write(&first, v, (struct json_style){.is_compact = true});
+        json_write(&second, &flat, (struct json_style){.is_compact = true});
+        assert_true(slice_equal(buf_slice(&first), buf_slice(&second)));
+        assert_true(slice_equal(buf_slice(&first), slice_of(good[i])));
+        buf_release(&first);
+        buf_release(&second);
+        arena_release(&a);
+    }
+    for (size_t i = 0; i < sizeof left / sizeof *left; i++)
+        if (json_read_flat(slice_of(left[i]), members, 5, &flat))
+            fail_msg("%s", left[i]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_flat),
         cmocka_unit_test(refuses_what_is_not_json),
         cmocka_unit_test(refuses_nul_bytes),
         cmocka_unit_test(says_where),
