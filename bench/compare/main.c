@@ -65,28 +65,38 @@ static enum status read_file(const char *path, struct results *r, struct err *e)
     return st;
 }
 
-/* Table and page, from the file alone. */
+static enum status write_page(const struct results *r, const char *out, const char *name,
+                              void (*write)(const struct results *r, struct buf *out),
+                              struct err *e)
+{
+    struct buf page;
+    char to[PLACE_PATH_BYTES];
+    snprintf(to, sizeof to, "%.1000s/%s", out, name);
+    buf_init(&page, RESULTS_BYTES_MAX);
+    write(r, &page);
+    enum status st = page.failed ? err_set(e, E_LIMIT, "%s is too large", name)
+                                 : fs_write_file(os_fs_real(), to, page.ptr, page.len, e);
+    buf_release(&page);
+    return st;
+}
+
+/* Table and pages, from the file alone. */
 static int show(const char *path, const char *out)
 {
     struct err e = {0};
     struct results *r = mem_new(1, sizeof *r);
-    struct buf page;
-    char to[PLACE_PATH_BYTES];
     enum status st = read_file(path, r, &e);
-    buf_init(&page, RESULTS_BYTES_MAX);
     if (st == OK) {
         table_print(stdout, r);
         fflush(stdout);
-        report_write(r, &page);
-        snprintf(to, sizeof to, "%.1000s/report.html", out);
-        st = page.failed ? err_set(&e, E_LIMIT, "the page is too large")
-                         : fs_make_dirs(os_fs_real(), out, &e);
+        st = fs_make_dirs(os_fs_real(), out, &e);
     }
     if (st == OK)
-        st = fs_write_file(os_fs_real(), to, page.ptr, page.len, &e);
+        st = write_page(r, out, "report.html", report_write, &e);
     if (st == OK)
-        fprintf(stderr, "\nkvasir bench: %s, %s\n", path, to);
-    buf_release(&page);
+        st = write_page(r, out, "report.md", markdown_write, &e);
+    if (st == OK)
+        fprintf(stderr, "\nkvasir bench: %s, %s/report.html, report.md\n", path, out);
     results_release(r);
     mem_free(r);
     return st == OK ? DONE : complain(&e, FAILED);

@@ -518,13 +518,6 @@ static void historic_table(struct page *p, uint32_t model)
 }
 
 /* ---- parts of the page ---- */
-static bool is_bad(const struct sample *s)
-{
-    return s->outcome == OUTCOME_FAILED || s->outcome == OUTCOME_HUNG ||
-           (s->outcome == OUTCOME_SKIPPED && s->note[0]) ||
-           (s->flags & (FLAG_NOT_REUSED | FLAG_MISCONFIGURED | FLAG_OTHER_ODDS | FLAG_WARM));
-}
-
 /* One line a system, case and kind of trouble. */
 static void troubles(struct page *p)
 {
@@ -532,14 +525,7 @@ static void troubles(struct page *p)
     bool has_head = false;
     for (uint32_t i = 0; i < r->n_samples; i++) {
         const struct sample *s = &r->samples[i];
-        bool is_told = !is_bad(s);
-        for (uint32_t k = 0; !is_told && k < i; k++) {
-            const struct sample *o = &r->samples[k];
-            is_told = is_bad(o) && o->system == s->system && o->model == s->model &&
-                      o->scenario == s->scenario && strcmp(o->kase, s->kase) == 0 &&
-                      o->outcome == s->outcome;
-        }
-        if (is_told)
+        if (!is_first_trouble(r, i))
             continue;
         if (!has_head)
             buf_add_text(
@@ -561,6 +547,26 @@ static void troubles(struct page *p)
     }
     if (has_head)
         buf_add_text(p->out, "</ul></div>\n");
+}
+
+static void goals_table(struct page *p)
+{
+    struct goal *goals = mem_new(GOALS_MAX, sizeof *goals);
+    uint32_t n = goals_of(p->r, goals);
+    char text[400];
+    if (n)
+        buf_add_text(p->out, "<h2>Goals</h2><table><thead><tr><th></th><th>measured</th>"
+                             "<th>at least</th><th></th></tr></thead><tbody>\n");
+    for (uint32_t i = 0; i < n; i++) {
+        goal_text(p->r, &goals[i], text, sizeof text);
+        buf_add_text(p->out, "<tr><td>");
+        html_text(p->out, text);
+        buf_printf(p->out, "</td><td>%.1f×</td><td>%.0f×</td><td%s</td></tr>\n", goals[i].ratio,
+                   goals[i].least, goals[i].is_met ? ">met" : " class=\"bad\">missed");
+    }
+    if (n)
+        buf_add_text(p->out, "</tbody></table>\n");
+    mem_free(goals);
 }
 
 static void head(struct page *p)
@@ -747,6 +753,7 @@ void report_write(const struct results *r, struct buf *out)
     troubles(&p);
     for (uint32_t m = 0; m < r->n_models; m++)
         model_part(&p, m);
+    goals_table(&p);
     answers(&p);
     reproduce(&p);
     buf_add_text(out, "</main></body></html>\n");

@@ -93,6 +93,26 @@ void sort_numbers(double *v, uint32_t n)
     qsort(v, n, sizeof v[0], number_order);
 }
 
+static bool is_bad(const struct sample *s)
+{
+    return s->outcome == OUTCOME_FAILED || s->outcome == OUTCOME_HUNG ||
+           (s->outcome == OUTCOME_SKIPPED && s->note[0]) ||
+           (s->flags & (FLAG_NOT_REUSED | FLAG_MISCONFIGURED | FLAG_OTHER_ODDS | FLAG_WARM));
+}
+
+bool is_first_trouble(const struct results *r, uint32_t sample)
+{
+    const struct sample *s = &r->samples[sample];
+    bool is_told = !is_bad(s);
+    for (uint32_t k = 0; !is_told && k < sample; k++) {
+        const struct sample *o = &r->samples[k];
+        is_told = is_bad(o) && o->system == s->system && o->model == s->model &&
+                  o->scenario == s->scenario && strcmp(o->kase, s->kase) == 0 &&
+                  o->outcome == s->outcome;
+    }
+    return !is_told;
+}
+
 double quantile(const double *v, uint32_t n, double q)
 {
     if (n == 0)

@@ -209,6 +209,21 @@ static void print_historic(FILE *out, const struct results *r, uint32_t model, u
     }
 }
 
+static void print_goals(FILE *out, const struct results *r)
+{
+    struct goal *goals = mem_new(GOALS_MAX, sizeof *goals);
+    uint32_t n = goals_of(r, goals);
+    char text[400];
+    if (n)
+        fprintf(out, "\ngoals\n");
+    for (uint32_t i = 0; i < n; i++) {
+        goal_text(r, &goals[i], text, sizeof text);
+        fprintf(out, "  %s: %.1f× (at least %.0f×: %s)\n", text, goals[i].ratio, goals[i].least,
+                goals[i].is_met ? "met" : "MISSED");
+    }
+    mem_free(goals);
+}
+
 void table_print(FILE *out, const struct results *r)
 {
     struct group *groups = mem_new(GROUPS_MAX, sizeof *groups);
@@ -238,6 +253,7 @@ void table_print(FILE *out, const struct results *r)
     for (uint32_t m = 0; m < r->n_models; m++)
         for (uint32_t s = 1; s < r->n_systems; s++)
             print_historic(out, r, m, s);
+    print_goals(out, r);
     fputc('\n', out);
     for (uint32_t s = 1; s < r->n_systems; s++)
         if (show_answers(r, s, text, sizeof text))

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
  * modes_test.c — `kvasir bench` in its other modes, and each of its options.
- * Goal:   --simulate and --compute reproduce the prototype's table, labelled everywhere; --plan
- * runs nothing; ^C keeps what was measured; a rival that never gets ready is cut off; runs are
- *         merged; every option does what help says.
- * Usage:  modes_test KVASIR STUB modes|options */
+ * Goal:   goals and impact follow from the samples; --simulate and --compute reproduce the
+ * prototype's table, labelled everywhere; --plan runs nothing; ^C keeps what was measured; a rival
+ * that never gets ready is cut off; runs are merged; every option does what help says. Usage:
+ * modes_test KVASIR STUB modes|options */
 #include <math.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -326,6 +326,62 @@ static void merges_runs(void **state)
     child_release(&s.child);
 }
 
+static void add_written(struct buf *json, unsigned system, const char *kase, double ms)
+{
+    buf_printf(
+        json,
+        "%s{\"scenario\":\"context\",\"label\":\"measured\",\"outcome\":\"done\",\"flags\":[],"
+        "\"system\":%u,\"model\":0,\"case\":\"%s\",\"x\":8000,\"repeat\":0,\"key_ms\":%.1f,"
+        "\"first_ms\":%.1f,\"prompt_tokens\":8000,\"cached_tokens\":0,\"note\":\"\"}",
+        json->ptr[json->len - 1] == '[' ? "" : ",", system, kase, ms, ms);
+}
+
+/* Figures that somebody else measured: what follows from them is known to the digit. */
+static void draws_goals_and_impact_from_what_was_measured(void **state)
+{
+    char path[PLACE_PATH_BYTES + 40], out[PLACE_PATH_BYTES + 40];
+    struct child_result r;
+    struct buf json, text;
+    (void)state;
+    buf_init(&json, 1u << 20);
+    buf_add_text(
+        &json, "{\"schema\":\"kvasir-bench\",\"schema_version\":1,\"run\":{\"threads\":2,"
+               "\"impact_tokens\":20000,\"impact_sessions\":5},\"systems\":[{\"name\":\"kvasir\"},"
+               "{\"name\":\"rival | one\"}],\"models\":[{\"name\":\"m\"}],\"samples\":[");
+    for (unsigned system = 0; system < 2; system++) {
+        add_written(&json, system, "cold", system ? 20000 : 10000);
+        add_written(&json, system, "new turn after restart", system ? 140 : 50);
+        add_written(&json, system, "repeat after restart", system ? 202 : 10);
+    }
+    buf_add_text(&json, "]}");
+    snprintf(path, sizeof path, "%s/written.json", place);
+    snprintf(out, sizeof out, "%s/out", place);
+    MUST(fs_write_file(os_fs_real(), path, json.ptr, json.len, e));
+    run(&r, "--report", path, "--out", out, NULL);
+    assert_int_equal(r.code, 0);
+    static const char *const parts[] = {
+        "its cold prefill ÷ our new turn: 400.0× (at least 300×: met)",
+        "its restore + new turn ÷ ours: 2.8× (at least 3×: MISSED)",
+        "its restore + repeat ÷ ours: 20.2× (at least 20×: met)",
+        "20000 tokens at 400 tokens a second, the cold rate of rival | one, are 50.0 s a session",
+        "5 sessions a day make 4.2 minutes a day, 25 hours a year"};
+    for (size_t i = 0; i < ARRAY_COUNT(parts); i++)
+        must_say(out_text(&r), parts[i]);
+    child_result_release(&r);
+    page(&text);
+    must_say(text.ptr, "<td>2.8×</td><td>3×</td><td class=\"bad\">missed</td>");
+    buf_release(&text);
+    snprintf(path, sizeof path, "%s/out/report.md", place);
+    buf_init(&text, 1u << 20);
+    MUST(place_read(path, &text, e));
+    must_say(text.ptr, "| 8000 tokens, new turn after restart | 50 ms, 0 of 8000 | 140 ms, 0 of "
+                       "8000 | 2.8 |");
+    must_say(text.ptr, "rival \\| one");
+    must_say(text.ptr, " 2.8× | 3× | **missed** |");
+    buf_release(&text);
+    buf_release(&json);
+}
+
 /* ---- options ---- */
 /* Numbers of everything, counted. */
 static void does_as_many_as_it_is_told(void **state)
@@ -495,7 +551,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(plans_and_runs_nothing),
         cmocka_unit_test(keeps_what_was_measured_at_an_interrupt),
         cmocka_unit_test(cuts_off_a_rival_that_never_gets_ready),
-        cmocka_unit_test(merges_runs)};
+        cmocka_unit_test(merges_runs),
+        cmocka_unit_test(draws_goals_and_impact_from_what_was_measured)};
     static const struct CMUnitTest options[] = {
         cmocka_unit_test(does_as_many_as_it_is_told), cmocka_unit_test(draws_its_words_by_the_seed),
         cmocka_unit_test(gives_a_rival_its_options), cmocka_unit_test(gives_kvasir_its_options),
