@@ -129,6 +129,8 @@ enum status book_add(struct sessions *b, struct session *s, struct err *e)
         if (s->follows)
             s->line->follower = s;
     }
+    for (uint32_t i = 0; i < s->n_left; i++)
+        line_ref(s->left[i]);
     return OK;
 }
 
@@ -148,6 +150,8 @@ void book_remove(struct sessions *b, struct session *s)
             s->line->follower = NULL;
         line_unref(b, s->line);
     }
+    for (uint32_t i = 0; i < s->n_left; i++)
+        line_unref(b, s->left[i]);
     session_free(s);
 }
 

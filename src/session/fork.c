@@ -305,24 +305,14 @@ enum status session_change(struct sessions *b, uint32_t tenant, struct slice whi
 }
 
 /* ---- delete ---- */
-/* So many of its tokens another session of the tenant has. */
-static uint32_t shared_tokens(struct sessions *b, uint32_t tenant, const struct session_content *c)
-{
-    struct session_nearest *near = mem_try_new(1, sizeof *near);
-    const struct session_nearest_request r = {
-        .tenant = tenant, .tokens = c->tokens, .n_tokens = c->n_tokens, .root = &c->root};
-    uint32_t n = !near ? c->n_tokens : sessions_nearest(b, &r, near) ? near->common : 0;
-    mem_free(near);
-    return n;
-}
-
 enum status session_delete(struct sessions *b, uint32_t tenant, struct slice which, int64_t before,
                            struct err *e)
 {
     enum status st = book_may_write(b, e);
     if (st != OK)
         return st;
-    struct session_content c = {0};
+    struct session_content c[1 + LINES_LEFT_MAX] = {0};
+    uint32_t n = 0;
     pthread_mutex_lock(&b->writing);
     st = book_enter(b, e);
     struct session *s = NULL;
@@ -336,8 +326,9 @@ enum status session_delete(struct sessions *b, uint32_t tenant, struct slice whi
     }
     if (st == OK) {
         struct err why; /* what is too damaged to be read is not erased page by page */
-        if (sessions_read(b, tenant, which, SESSION_WANT_TOKENS, &c, &why) != OK)
-            c = (struct session_content){0};
+        n += sessions_read(b, tenant, which, SESSION_WANT_TOKENS, &c[n], &why) == OK;
+        for (uint32_t i = 0; i < s->n_left; i++)
+            n += left_read(b, s, s->left[i], &c[n]);
         struct digest key = session_key(&s->id);
         st = store_delete_wait(b->store, &key, e);
     }
@@ -346,10 +337,11 @@ enum status session_delete(struct sessions *b, uint32_t tenant, struct slice whi
         book_remove(b, s);
         pthread_mutex_unlock(&b->mutex);
         pins_tell(b);
-        if (c.n_tokens > 0)
-            erase_traces(b, &c, shared_tokens(b, tenant, &c));
+        for (uint32_t i = 0; i < n; i++)
+            left_erase(b, &c[i]);
     }
     pthread_mutex_unlock(&b->writing);
-    session_content_release(&c);
+    for (uint32_t i = 0; i < n; i++)
+        session_content_release(&c[i]);
     return st;
 }

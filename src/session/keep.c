@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT
  * keep.c — a turn ended: what is new of it goes to the session's line.
- *   the turn goes on from the line's end, and the line is this session's   → its open part grows,
- * or another part begins it differs within the last part, and nobody else has the line          →
- * that part is written anew else (an edited history, a fork's first own turn) → a line of its own,
- * whose parent has what is common */
+ *   the turn goes on from the line's end, and the line is this session's: its open part grows, or
+ *     another part begins,
+ *   the same tokens are called other messages, and nobody else has the line: the last part is
+ *     written anew,
+ *   else (an edited history, a fork's first own turn): a line of its own, whose parent has what is
+ *     common.  What the session said before stays known to it (left.c). */
 #include "base/check.h"
 #include "base/endian.h"
 #include "base/mem.h"
@@ -173,7 +175,7 @@ static bool choose_part(struct place *p)
     line_end(l, &end, &mend);
     bool is_append = p->cut == end && p->mcut == mend;
     bool is_mine = l->refs == 1 && p->session && p->session->line == l;
-    if (!is_append && !is_mine)
+    if (!is_append && !(is_mine && p->cut == end))
         return false;
     const struct part *last = &l->parts[l->n_parts - 1];
     p->index = l->n_parts - 1;
@@ -299,6 +301,21 @@ static struct session *next_session(struct sessions *b, const struct session_tur
     s->n_messages = p->part.mto;
     s->updated = now;
     return s;
+}
+
+/* The named session's line so far has more than the turn goes on from: it is left, and known to be.
+ * Of another model's there is nothing to compare: its tokens go with it. */
+static void leave_line(struct sessions *b, const struct session_turn *turn, const struct place *p,
+                       struct session *s, struct line **dropped)
+{
+    const struct session *old = p->session;
+    *dropped = NULL;
+    if (old && old->line && !p->base)
+        s->n_left = 0; /* under another root */
+    if (!old || !p->base || p->base != old->line || p->cut == p->n_tokens)
+        return;
+    left_forget(b, s, turn->tokens, turn->n_tokens);
+    left_add(s, old->line, dropped);
 }
 
 static struct session *response_session(struct sessions *b, const struct session_turn *turn,
@@ -437,8 +454,14 @@ static enum status commit(struct sessions *b, struct keeping *k, struct err *e)
     struct session *named = NULL, *response = NULL;
     bool has_name = turn->name.len > 0 && !follows_already(p, k->origin);
     fill_part(turn, &k->said, &p->part);
+    struct line *dropped = NULL;
+    struct session_content traces = {0};
     if (has_name)
         named = next_session(b, turn, p, k->from, k->origin, now);
+    if (named)
+        leave_line(b, turn, p, named, &dropped);
+    if (dropped && !left_read(b, named, dropped, &traces))
+        traces = (struct session_content){0};
     if (turn->response.len)
         response = response_session(b, turn, p, k->from, k->origin, now);
     enum status st = (has_name && !named) || (turn->response.len && !response)
@@ -454,6 +477,9 @@ static enum status commit(struct sessions *b, struct keeping *k, struct err *e)
     if (st == OK && response)
         st = take_session(b, NULL, &response, e);
     pthread_mutex_unlock(&b->mutex);
+    if (st == OK && dropped)
+        left_erase(b, &traces);
+    session_content_release(&traces);
     session_free(named);
     session_free(response);
     return st;

@@ -186,6 +186,9 @@ void session_put(struct sessions *b, const struct session *s, struct write_group
         put_digest(&w, "salt", &s->salt);
     put_int(&w, "created", s->created);
     put_int(&w, "updated", s->updated);
+    char left[LINES_LEFT_MAX * 2 * SESSION_ID_BYTES + 1];
+    left_write(s, left);
+    put_text(&w, "left", s->n_left ? left : NULL);
     jw_end_object(&w);
     if (text.failed) { /* no memory: the ceilings of its strings leave room in a record */
         write_fail(g, E_NOMEM, "no memory for a session");
@@ -289,6 +292,7 @@ static bool read_members(struct sessions *b, const struct json *v, struct sessio
     int64_t version, n_tokens, n_messages, at;
     struct session_id tenant;
     const struct json *follows = json_get(v, "follows");
+    struct slice left;
     bool ok = get_count(v, "v", RECORD_VERSION, &version) && version == RECORD_VERSION &&
               get_id(v, "id", true, &s->id) && get_id(v, "tenant", true, &tenant) &&
               tenant_by_id(b, &tenant, &s->tenant) &&
@@ -300,11 +304,13 @@ static bool read_members(struct sessions *b, const struct json *v, struct sessio
               get_count(v, "tokens", SESSION_TOKENS_MAX, &n_tokens) &&
               get_count(v, "messages", SESSION_MESSAGES_MAX, &n_messages) &&
               get_count(v, "at", SESSION_TOKENS_MAX, &at) &&
+              get_text(v, "left", LINES_LEFT_MAX * 2 * SESSION_ID_BYTES, &left) &&
               get_count(v, "created", INT64_MAX, &s->created) &&
               get_count(v, "updated", INT64_MAX, &s->updated) && follows &&
               follows->kind == JSON_BOOL && read_origin(b, v, s, is_no_memory);
     if (!ok)
         return false;
+    left_parse(b, s, left);
     s->follows = follows->boolean;
     s->n_tokens = (uint32_t)n_tokens;
     s->n_messages = (uint32_t)n_messages;

@@ -25,6 +25,7 @@
 #define LINE_PARTS_MAX     (1u << 20)
 #define LINE_META_BYTES    128u
 #define LINE_ROW_BYTES     20u /* of a message: u32 end, its checksum */
+#define LINES_LEFT_MAX     8u  /* of one session */
 #define ORIGINS_MAX        256u
 #define ORIGIN_MODEL_BYTES 96u
 #define RELOAD_MS          500.0 /* a reader looks again for what the writer did */
@@ -77,6 +78,10 @@ struct session {
     bool follows;                  /* its end is its line's */
     uint32_t at;                   /* of the parent's tokens */
     bool is_imported;
+    /* Lines that it went on from elsewhere: another history under the same name.  Their pages stay
+     * in the cache, and go when the session is deleted.  Oldest first. */
+    struct line *left[LINES_LEFT_MAX];
+    uint32_t n_left;
     struct digest salt;    /* of an import */
     struct digest *chains; /* [n_chains] of a pinned one: what eviction spares */
     uint32_t n_chains;
@@ -223,6 +228,20 @@ NODISCARD enum status session_change(struct sessions *b, uint32_t tenant, struct
 /* E_BUSY: it was used at or after `before`, or is pinned; INT64_MAX: it goes in any case. */
 NODISCARD enum status session_delete(struct sessions *b, uint32_t tenant, struct slice which,
                                      int64_t before, struct err *e);
+
+/* ---- left.c: what a session once said and says no more ---- */
+/* Adds the line to s's list; *dropped: the oldest that found no room any more, or NULL. */
+void left_add(struct session *s, struct line *line, struct line **dropped);
+/* Takes lines off whose tokens all begin `tokens`: they are of what it says now. */
+void left_forget(struct sessions *b, struct session *s, const uint32_t *tokens, uint32_t n_tokens);
+/* A line's tokens, to be erased; false: they cannot be had. */
+bool left_read(struct sessions *b, const struct session *s, const struct line *l,
+               struct session_content *out);
+/* Erases what of it no session of the tenant has.  Without the mutex. */
+void left_erase(struct sessions *b, const struct session_content *c);
+/* As hex ids one behind the other, and back; text [LINES_LEFT_MAX * 2 * SESSION_ID_BYTES + 1]. */
+void left_write(const struct session *s, char *text);
+void left_parse(const struct sessions *b, struct session *s, struct slice text);
 
 /* ---- keep.c ---- */
 /* What two messages are compared by. */

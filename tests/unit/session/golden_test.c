@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * Goal:   what an earlier version wrote of sessions stays readable, and the same is written today.
- * Method: tests/golden/store/sessions-v1 is a store that `golden_test --make DIR` wrote once: two
+ * Method: tests/golden/store/sessions-v1 and sessions-v1-left (where an edited history stays known)
+ *         are stores that `golden_test --make DIR` wrote once, each with its time's program: two
  *         tenants, one with a rotated key, sessions, a fork, a pin with its reason, a response, an
  *         edited history, pages.  Each version since must show it as seen.txt says, with its index
  *         and without; and the same steps, done today, must write the same bytes, but for what is
@@ -12,6 +13,7 @@
 #include "session_kit.h"
 
 #define GOLDEN    "tests/golden/store/sessions-v1"
+#define NEWEST    GOLDEN "-left" /* what is written today */
 #define TEXT_MAX  (1u << 18)
 #define LINES_MAX 64u
 
@@ -69,32 +71,37 @@ static void see(struct kit *k, struct buf *out)
     buf_printf(out, "%s\n", text);
 }
 
-static void copy_golden(struct kit *k)
+static void copy_golden(struct kit *k, const char *golden)
 {
     char command[300];
     kit_begin(k);
     kit_close(k);
-    snprintf(command, sizeof command,
-             "rm -rf '%s'/* && cp -r " GOLDEN "/. '%s' && chmod -R u+w '%s'", k->dir, k->dir,
-             k->dir);
+    snprintf(command, sizeof command, "rm -rf '%s'/* && cp -r %s/. '%s' && chmod -R u+w '%s'",
+             k->dir, golden, k->dir, k->dir);
     assert_int_equal(system(command), 0);
 }
 
+struct reading {
+    const char *golden;
+    bool with_index;
+};
+
 static void test_reads(void **state)
 {
-    bool with_index = *(bool *)*state;
+    const struct reading *r = *state;
     struct kit k;
     struct buf got;
     char path[128], *want;
     size_t n;
     struct err e;
-    copy_golden(&k);
+    copy_golden(&k, r->golden);
     snprintf(path, sizeof path, "%s/index.db", k.dir);
-    if (!with_index)
+    if (!r->with_index)
         assert_int_equal(unlink(path), 0);
     kit_open(&k, false);
     see(&k, &got);
-    assert_int_equal(fs_read_file(os_fs_real(), GOLDEN "/seen.txt", TEXT_MAX, &want, &n, &e), OK);
+    snprintf(path, sizeof path, "%s/seen.txt", r->golden);
+    assert_int_equal(fs_read_file(os_fs_real(), path, TEXT_MAX, &want, &n, &e), OK);
     buf_add_char(&got, '\0');
     assert_string_equal(got.ptr, want);
     mem_free(want);
@@ -119,7 +126,8 @@ static void test_reads(void **state)
 static void mask_json(char *text)
 {
     static const char *const members[] = {
-        "\"id\":", "\"tenant\":", "\"line\":", "\"parent\":", "\"created\":", "\"updated\":"};
+        "\"id\":",      "\"tenant\":",  "\"line\":", "\"parent\":",
+        "\"created\":", "\"updated\":", "\"left\":"};
     for (size_t i = 0; i < sizeof members / sizeof members[0]; i++) {
         char *at = strstr(text, members[i]);
         for (at = at ? at + strlen(members[i]) : NULL; at && *at && *at != ',' && *at != '}'; at++)
@@ -179,7 +187,7 @@ static void test_writes_the_same(void **state)
     (void)state;
     static struct written golden, today;
     struct kit k;
-    copy_golden(&k);
+    copy_golden(&k, NEWEST);
     kit_open(&k, true); /* as it lies there */
     see_bytes(&k, &golden);
     kit_end(&k);
@@ -275,13 +283,18 @@ static int make(const char *dir)
 
 int main(int argc, char **argv)
 {
-    static bool no = false, yes = true;
+    static struct reading readings[] = {
+        {GOLDEN, true}, {GOLDEN, false}, {NEWEST, true}, {NEWEST, false}};
     log_set_level(LOG_ERROR);
     if (argc == 3 && strcmp(argv[1], "--make") == 0)
         return make(argv[2]);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_prestate(test_reads, &yes), cmocka_unit_test_prestate(test_reads, &no),
-        cmocka_unit_test(test_writes_the_same),      cmocka_unit_test(test_names_of_pages),
+        cmocka_unit_test_prestate(test_reads, &readings[0]),
+        cmocka_unit_test_prestate(test_reads, &readings[1]),
+        cmocka_unit_test_prestate(test_reads, &readings[2]),
+        cmocka_unit_test_prestate(test_reads, &readings[3]),
+        cmocka_unit_test(test_writes_the_same),
+        cmocka_unit_test(test_names_of_pages),
         cmocka_unit_test(test_newer_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -4,6 +4,8 @@
  * series that any position can be checked against; the store's own counters. */
 #include "session_kit.h"
 
+#define LINES_OF_A 16u /* its own, those it left, and what they hang on */
+
 static uint64_t written(struct kit *k)
 {
     struct store_stat stat;
@@ -347,6 +349,96 @@ static void test_reader(void **state)
     kit_end(&k);
 }
 
+/* ---- a name that was used for another conversation ---- */
+/* Places in the files that have 30 token ids of a series from position `at` on. */
+static uint32_t traces(struct kit *k, uint32_t series, uint32_t at)
+{
+    uint32_t ids[30];
+    for (uint32_t i = 0; i < 30; i++)
+        ids[i] = kit_token(series, at + i);
+    return kit_find(k, ids, sizeof ids, false);
+}
+
+static uint32_t n_pages(struct kit *k)
+{
+    struct digest salt = sessions_salt(k->b, 0);
+    uint32_t n = 0;
+    store_flush(k->store);
+    for (uint32_t page = 0; page < 3; page++)
+        n += kit_has_page(k, &salt, page, PAGE_KEY_TOKENS);
+    return n;
+}
+
+/* Deleting a session means all that was ever said under its name: ids and messages leave the disk,
+ * and so do the pages that only they could name.  What another session has stays. */
+static void test_deleted_with_all_it_said(void **state)
+{
+    (void)state;
+    struct kit k;
+    struct err e;
+    for (int with_other = 0; with_other < 2; with_other++) {
+        kit_begin(&k);
+        struct digest salt = sessions_salt(k.b, 0);
+        for (uint32_t page = 0; page < 3; page++)
+            kit_put_page(&k, &salt, page, PAGE_KEY_TOKENS);
+        kit_must_keep(&k, (struct kit_turn){.name = "a", .n = 200, .n_messages = 1});
+        if (with_other)
+            kit_must_keep(&k,
+                          (struct kit_turn){
+                              .name = "other", .n = 150, .from = 70, .series = 9, .edited = "o"});
+        kit_must_keep(
+            &k,
+            (struct kit_turn){
+                .name = "a", .n = 300, .from = 10, .series = 5, .n_messages = 1, .edited = "else"});
+        kit_again(&k);
+        kit_must_keep(&k, (struct kit_turn){.name = "a", .n = 260, .series = 6, .edited = "third"});
+        kit_check(&k, 0, "a", 260, 0, 6, 0);
+        assert_int_equal(n_pages(&k), 3); /* a client that comes back finds them */
+        assert_true(traces(&k, 0, 100) > 0 && traces(&k, 5, 100) > 0);
+        kit_again(&k);
+        kit_must(&k, "{\"op\":\"delete\",\"name\":\"a\"}");
+        assert_int_equal(store_collect(k.store, &e), OK);
+        assert_int_equal(store_collect(k.store, &e), OK);
+        assert_int_equal(n_pages(&k), with_other);
+        assert_int_equal(traces(&k, 0, 100) + traces(&k, 5, 100) + traces(&k, 6, 100), 0);
+        if (with_other)
+            kit_check(&k, 0, "other", 150, 70, 9, 0);
+        kit_end(&k);
+    }
+}
+
+/* Two clients under one name, by turns: nothing piles up, and nothing of either is erased. */
+static void test_by_turns_under_one_name(void **state)
+{
+    (void)state;
+    struct kit k;
+    struct store_stat stat;
+    kit_begin(&k);
+    struct digest salt = sessions_salt(k.b, 0);
+    for (uint32_t page = 0; page < 3; page++)
+        kit_put_page(&k, &salt, page, PAGE_KEY_TOKENS);
+    for (uint32_t i = 0; i < 40; i++)
+        kit_must_keep(
+            &k,
+            (struct kit_turn){
+                .name = "a", .n = 200 + i, .from = 20, .series = i % 2 ? 3 : 0, .n_messages = 1});
+    store_flush(k.store);
+    store_stat(k.store, &stat);
+    assert_true(stat.n_records[RECORD_TOKENS] <= 2 * LINES_OF_A);
+    assert_int_equal(n_pages(&k), 3);
+    for (uint32_t i = 0; i < 20; i++) /* a header that is another one each time */
+        kit_must_keep(&k, (struct kit_turn){.name = "a", .n = 200, .from = i, .series = 10 + i});
+    store_flush(k.store);
+    store_stat(k.store, &stat);
+    assert_true(stat.n_records[RECORD_TOKENS] <= 2 * LINES_OF_A);
+    kit_must(&k, "{\"op\":\"delete\",\"name\":\"a\"}");
+    store_flush(k.store);
+    store_stat(k.store, &stat);
+    assert_int_equal(stat.n_records[RECORD_TOKENS], 0);
+    assert_int_equal(n_pages(&k), 0);
+    kit_end(&k);
+}
+
 /* Who opens a book and asks at once, or closes it at once: one session is found while others are
  * still being read, and what is not there is not found. */
 static void test_asked_while_loading(void **state)
@@ -386,6 +478,8 @@ int main(void)
         cmocka_unit_test(test_turn_is_cheap),
         cmocka_unit_test(test_fork_is_one_record),
         cmocka_unit_test(test_created_empty),
+        cmocka_unit_test(test_deleted_with_all_it_said),
+        cmocka_unit_test(test_by_turns_under_one_name),
         cmocka_unit_test(test_asked_while_loading),
         cmocka_unit_test(test_forks_part),
         cmocka_unit_test(test_history_is_edited),
