@@ -325,8 +325,8 @@ struct driver {
     const char *about;   /* for help */
     const char *options; /* "model=NAME" … */
     enum dialect dialect;
-    uint16_t port;     /* where it is found when nobody says; 0: nowhere */
-    const char *probe; /* GET that answers 200 there */
+    uint16_t port, old_port; /* where it is found when nobody says; 0: nowhere */
+    const char *probe;       /* GET that answers 200 there, and in no driver before it */
     /* Sets s->can from what it was given; finds its version. */
     enum status (*prepare)(struct system *s, struct err *e);
     enum status (*start)(struct system *s, const struct start *how, struct err *e);

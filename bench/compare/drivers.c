@@ -156,6 +156,8 @@ const struct driver driver_kvasir = {
     .name = "kvasir",
     .about = "this program's own server, started and ended for each cell; or a URL",
     .options = "store=none kill hygiene",
+    .port = 8080,
+    .probe = "/v1/sessions",
     .prepare = kvasir_prepare,
     .start = kvasir_start,
     .extra = extra_fixed_work};
@@ -263,7 +265,8 @@ const struct driver driver_llama = {
     .about = "llama.cpp's server: a path, or a URL; its slots saved and restored between restarts",
     .options = "swa-full no-save kill cache-reuse=N",
     .port = 9931,
-    .probe = "/health",
+    .old_port = 8080,
+    .probe = "/props",
     .prepare = llama_prepare,
     .start = llama_start,
     .save = llama_save,
@@ -307,6 +310,7 @@ const struct driver driver_mlx = {.name = "mlx_lm.server",
                                   .about = "MLX's server: a path, with model=FOLDER; or a URL",
                                   .options = "model=FOLDER kill",
                                   .port = 8080,
+                                  .probe = "/v1/models",
                                   .prepare = mlx_prepare,
                                   .start = mlx_start};
 

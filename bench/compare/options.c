@@ -82,7 +82,8 @@ static const struct {
     [OPT_MCP] = {"--mcp", "COMMAND", NULL,
                  "the MCP server of tools, run by sh; default: the one of this program", 0, 0},
     [OPT_SEED] = {"--seed", "N", "1", "of the prompts' words", 0, 1000000},
-    [OPT_OUT] = {"--out", "DIR", "bench-results", "where results.json, report.html and report.md go", 0, 0},
+    [OPT_OUT] = {"--out", "DIR", "bench-results",
+                 "where results.json, report.html and report.md go", 0, 0},
     [OPT_PLAN] = {"--plan", NULL, NULL, "say what would run, and how long; run nothing", 0, 0},
     [OPT_SIMULATE] = {"--simulate", NULL, NULL,
                       "kvasir measured, a rival modelled that computes every prompt again; without "

@@ -264,26 +264,42 @@ void forget_pages(const char *path)
 }
 
 /* ---- who else is there ---- */
+static bool answers(struct http_client *http, uint16_t port, const char *path)
+{
+    char url[160];
+    struct http_answer answer = {0};
+    struct err e = {0};
+    snprintf(url, sizeof url, "http://127.0.0.1:%u%s", port, path);
+    struct http_call call = {
+        .url = url, .connect_ms_max = PROBE_MS_MAX, .total_ms_max = PROBE_MS_MAX * 3};
+    bool is_there = http_client_call(http, &call, &answer, &e) == OK && answer.status == 200;
+    http_answer_release(&answer);
+    return is_there;
+}
+
+/* Several have the same default port, so the first that knows the answer has it: drivers stand in
+ * the order of what only they answer. */
 void systems_found(char *text, size_t size)
 {
     struct http_client *http = NULL;
     struct err e = {0};
+    uint16_t offered[SYSTEMS_MAX];
+    uint32_t n_offered = 0;
     size_t at = 0;
     text[0] = '\0';
     if (http_client_new(&http, &e) != OK)
         return;
-    for (uint32_t i = 0; i < n_drivers; i++) {
-        char url[160];
-        struct http_answer answer = {0};
-        if (!drivers[i]->port || !drivers[i]->probe)
+    for (uint32_t i = 0; i < 2 * n_drivers && at < size && n_offered < SYSTEMS_MAX; i++) {
+        const struct driver *d = drivers[i / 2];
+        uint16_t port = i % 2 ? d->old_port : d->port;
+        bool is_known = !port || !d->probe;
+        for (uint32_t k = 0; k < n_offered; k++)
+            is_known |= offered[k] == port;
+        if (is_known || !answers(http, port, d->probe))
             continue;
-        snprintf(url, sizeof url, "http://127.0.0.1:%u%s", drivers[i]->port, drivers[i]->probe);
-        struct http_call call = {
-            .url = url, .connect_ms_max = PROBE_MS_MAX, .total_ms_max = PROBE_MS_MAX * 3};
-        if (http_client_call(http, &call, &answer, &e) == OK && answer.status == 200 && at < size)
-            at += (size_t)snprintf(text + at, size - at, "%s--system %s=http://127.0.0.1:%u",
-                                   at ? " " : "", drivers[i]->name, drivers[i]->port);
-        http_answer_release(&answer);
+        at += (size_t)snprintf(text + at, size - at, "%s--system %s=http://127.0.0.1:%u",
+                               at ? " " : "", d->name, port);
+        offered[n_offered++] = port;
     }
     http_client_free(http);
 }

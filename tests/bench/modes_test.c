@@ -4,12 +4,14 @@
  * prototype's table, labelled everywhere; --plan runs nothing; ^C keeps what was measured; a rival
  * that never gets ready is cut off; runs are merged; every option does what help says. Usage:
  * modes_test KVASIR STUB modes|options */
+#include <arpa/inet.h>
 #include <math.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -52,6 +54,19 @@ static void page(struct buf *text)
     snprintf(path, sizeof path, "%s/out/report.html", place);
     buf_init(text, 64u << 20);
     MUST(place_read(path, text, e));
+}
+
+static bool is_port_free(const char *port)
+{
+    struct sockaddr_in a = {.sin_family = AF_INET,
+                            .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
+                            .sin_port = htons((uint16_t)atoi(port))};
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int one = 1;
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+    bool is_free = fd >= 0 && bind(fd, (struct sockaddr *)&a, sizeof a) == 0;
+    close(fd);
+    return is_free;
 }
 
 /* ---- without a rival ---- */
@@ -382,6 +397,40 @@ static void draws_goals_and_impact_from_what_was_measured(void **state)
     buf_release(&json);
 }
 
+/* Whoever runs the bench without a rival is told who could be one: those on their default ports. */
+static void offers_servers_on_their_default_ports(void **state)
+{
+    static const struct {
+        const char *dialect, *port, *offer;
+    } known[] = {{"llama", "9931", "--system llama-server=http://127.0.0.1:9931"},
+                 {"llama", "8080", "--system llama-server=http://127.0.0.1:8080"},
+                 {"mlx", "8080", "--system mlx_lm.server=http://127.0.0.1:8080"},
+                 {"ollama", "11434", "--system ollama=http://127.0.0.1:11434"},
+                 {"lmstudio", "1234", "--system lmstudio=http://127.0.0.1:1234"}};
+    uint32_t n_checked = 0;
+    (void)state;
+    for (size_t i = 0; i < ARRAY_COUNT(known); i++) {
+        struct stub s = {0};
+        struct child_result r;
+        char system[80];
+        if (!is_port_free(known[i].port))
+            continue; /* somebody's own server: not ours to end */
+        start_stub(&s, (const char *[]){"--dialect", known[i].dialect, "--port", known[i].port,
+                                        "--token-us", "20", NULL});
+        snprintf(system, sizeof system, "openai=http://127.0.0.1:%s", known[i].port);
+        run(&r, "--system", system, "--scenario", "chat", "--turns", "1", "--repeat", "1",
+            "--answer", "2", "--out", place, NULL);
+        must_say(r.err.len ? r.err.ptr : "", known[i].offer);
+        if (strcmp(known[i].dialect, "mlx") == 0)
+            assert_null(strstr(r.err.ptr, "llama-server="));
+        n_checked++;
+        child_result_release(&r);
+        child_release(&s.child);
+    }
+    if (n_checked == 0)
+        skip();
+}
+
 /* ---- options ---- */
 /* Numbers of everything, counted. */
 static void does_as_many_as_it_is_told(void **state)
@@ -552,7 +601,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(keeps_what_was_measured_at_an_interrupt),
         cmocka_unit_test(cuts_off_a_rival_that_never_gets_ready),
         cmocka_unit_test(merges_runs),
-        cmocka_unit_test(draws_goals_and_impact_from_what_was_measured)};
+        cmocka_unit_test(draws_goals_and_impact_from_what_was_measured),
+        cmocka_unit_test(offers_servers_on_their_default_ports)};
     static const struct CMUnitTest options[] = {
         cmocka_unit_test(does_as_many_as_it_is_told), cmocka_unit_test(draws_its_words_by_the_seed),
         cmocka_unit_test(gives_a_rival_its_options), cmocka_unit_test(gives_kvasir_its_options),

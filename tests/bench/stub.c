@@ -428,6 +428,8 @@ static void answer_other(struct connection *c, const char *path, const char *que
     else if (strcmp(path, "/v1/models") == 0)
         plan_whole(c, 200,
                    "{\"object\":\"list\",\"data\":[{\"id\":\"stub\",\"object\":\"model\"}]}");
+    else if (options.dialect == LLAMA && strcmp(path, "/props") == 0)
+        plan_whole(c, 200, "{\"total_slots\":1}");
     else if (options.dialect == LLAMA && strcmp(path, "/slots/0") == 0)
         answer_slots(c, query, body);
     else if (options.dialect == OLLAMA && strcmp(path, "/api/version") == 0)
@@ -694,6 +696,8 @@ int main(int argc, char **argv)
                             .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
                             .sin_port = htons((uint16_t)number_after(argc, argv, "--port"))};
     socklen_t n = sizeof a;
+    int one = 1;
+    setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
     epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     if (listener < 0 || bind(listener, (struct sockaddr *)&a, sizeof a) != 0 ||
         listen(listener, 4096) != 0 || getsockname(listener, (struct sockaddr *)&a, &n) != 0) {
