@@ -29,7 +29,11 @@ usage: ./do COMMAND [ARGS]
   bench sessions [DIR [COUNT]]
              forks, lists and opening of 100,000 sessions on the disk under DIR, bars met and not met
   bench serving [-m MODEL] PART…
-             decoding with guesses, beside a busy neighbour, on two threads, beside a long prefill
+             speculation, neighbour, threads, stall, load, overhead: decoding with guesses, beside a
+             busy neighbour, on two threads; streams beside a long prefill, 256 streams at once, and
+             what HTTP costs
+  bench load | overhead | stall [-m MODEL]
+             one part of it
   bench speed [PART…]
              kvasir against llama.cpp and ik_llama.cpp (wheels from PyPI): bars met and not met
   bench kernels [--isa NAME]... [--type NAME | --all]
@@ -306,12 +310,13 @@ case $command in
             all) run_all_scenarios "$@" ;;
             speed) run_speed "$@" ;;
             serving) build; exec "$(program kvasir-serving-bench)" --kvasir build/kvasir "$@" ;;
+            load | overhead | stall) build; exec "$(program kvasir-serving-bench)" --kvasir build/kvasir "$@" "$name" ;;
             resume) build; exec "$(program kvasir-bench)" --kvasir build/kvasir "$@" ;;
             resume-length) build; exec python3 bench/resume_length.py --kvasir build/kvasir "$@" ;;
             sessions) run_sessions "$@" ;;
             threads) run_threads "$@" ;;
             kernels) build; exec "$(program micro_kernels)" "$@" ;;
-            *) fail "bench: compare, resume, resume-length, sessions, serving, speed, threads or kernels, not $name" ;;
+            *) fail "bench: compare, resume, resume-length, sessions, serving, load, overhead, stall, speed, threads or kernels, not $name" ;;
         esac
         ;;
     soak) run_soak "$@" ;;

@@ -46,5 +46,7 @@ NODISCARD enum status serving_speculation(struct serving *b, struct err *e);
 NODISCARD enum status serving_neighbour(struct serving *b, struct err *e);
 NODISCARD enum status serving_threads(struct serving *b, struct err *e);
 NODISCARD enum status serving_stall(struct serving *b, struct err *e);
+NODISCARD enum status serving_load(struct serving *b, struct err *e);
+NODISCARD enum status serving_overhead(struct serving *b, struct err *e);
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  * serving_bench.c — what decoding gains and loses by company: guesses, a busy neighbour, a second
- * thread, a long prompt beside streams.
+ * thread, a long prompt beside streams; what a crowd waits, and what HTTP costs.
  *
  *   kvasir-serving-bench --kvasir PATH [-m MODEL] [--rounds N] PART…
  *   speculation  tokens a second with and without guesses, on text that copies and text that does
@@ -8,6 +8,8 @@
  *   neighbour    decoding alone and beside a loop that keeps one of the processors busy
  *   threads      two threads over one, beside what two threads of this machine give at all
  *   stall        8 streams alone and beside the prefill of 16,000 tokens: time between tokens
+ *   load         256 streams that arrive on a schedule: time between tokens
+ *   overhead     the first token of a known chat of 100 KB, less the engine's own time
  *
  * Black box over HTTP.  What is compared is measured by turns in one run.  Exit: 0 also when a bar
  * is missed (it is a figure, not a test); 1 when something failed; 2 usage. */
@@ -193,6 +195,8 @@ static const struct part {
     {"neighbour", serving_neighbour},
     {"threads", serving_threads},
     {"stall", serving_stall},
+    {"load", serving_load},
+    {"overhead", serving_overhead},
 };
 
 static const struct part *part_of(const char *name)
@@ -226,7 +230,7 @@ int main(int argc, char **argv)
     if (is_wrong || !b.program || n == 0 || b.n_rounds == 0 || b.n_rounds > SERVING_ROUNDS_MAX) {
         fprintf(stderr,
                 "usage: kvasir-serving-bench --kvasir PATH [-m MODEL] [--rounds 1…%u] "
-                "speculation|neighbour|threads|stall …\n",
+                "speculation|neighbour|threads|stall|load|overhead …\n",
                 SERVING_ROUNDS_MAX);
         return 2;
     }
