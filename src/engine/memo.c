@@ -20,6 +20,8 @@ struct entry {
     uint32_t *tokens;
     uint32_t n_tokens, n_replayed;
     bool is_odd; /* some turn's ids are not what the tokenizer would give */
+    bool is_shared_known;
+    uint32_t n_shared; /* of the prompts that begin so */
     struct entry *older, *newer;
 };
 
@@ -259,6 +261,8 @@ static bool recall(struct memo *m, const struct digest *key, struct prompt *p)
             p->tokens = (struct token_list){copy, x->n_tokens, x->n_tokens};
             p->n_replayed = x->n_replayed;
             p->is_odd = x->is_odd;
+            p->is_shared_known = x->is_shared_known;
+            p->n_shared = x->n_shared;
             unlink_entry(m, x);
             link_newest(m, x);
             found = true;
@@ -266,6 +270,23 @@ static bool recall(struct memo *m, const struct digest *key, struct prompt *p)
     }
     pthread_mutex_unlock(&m->mutex);
     return found;
+}
+
+static void note_shared(struct entry *x, const struct prompt *p)
+{
+    if (!p || !p->is_shared_known || p->n_shared > x->n_tokens)
+        return; /* what lies behind the remembered text need not be the next prompt's */
+    x->is_shared_known = true;
+    x->n_shared = p->n_shared;
+}
+
+void memo_note_shared(struct memo *m, const struct prompt *p)
+{
+    uint64_t value;
+    pthread_mutex_lock(&m->mutex);
+    if (map_get(&m->table, &p->boundary, &value))
+        note_shared((struct entry *)(uintptr_t)value, p);
+    pthread_mutex_unlock(&m->mutex);
 }
 
 static struct digest row_key(const struct digest *key)
@@ -309,8 +330,10 @@ static bool recall_durable(struct memo *m, const struct digest *key, struct prom
     return ids && ok;
 }
 
+/* before: the prompt that it goes on from, or NULL. */
 static void remember(struct memo *m, const struct digest *key, const uint32_t *tokens,
-                     uint32_t n_tokens, uint32_t n_replayed, bool is_odd)
+                     uint32_t n_tokens, uint32_t n_replayed, bool is_odd,
+                     const struct prompt *before)
 {
     size_t bytes = n_tokens * sizeof *tokens;
     struct entry *x = mem_try_new(1, sizeof *x);
@@ -318,6 +341,7 @@ static void remember(struct memo *m, const struct digest *key, const uint32_t *t
         goto fail;
     *x = (struct entry){
         .key = *key, .n_tokens = n_tokens, .n_replayed = n_replayed, .is_odd = is_odd};
+    note_shared(x, before);
     x->tokens = mem_try_new(n_tokens, sizeof *tokens);
     if (!x->tokens)
         goto fail;
@@ -443,7 +467,7 @@ enum status memo_tokenize(struct memo *m, const struct digest *owner, struct sli
     st = encode_rest(m, text, &c, known, p, e);
     if (st == OK && c.n > known) /* the next request with this history finds it */
         remember(m, &c.digests[c.n - 1], p->tokens.ids, p->n_boundary_tokens, p->n_replayed,
-                 p->is_odd);
+                 p->is_odd, p);
     if (st == OK && find_points(m, p) != OK)
         st = err_set(e, E_NOMEM, "no memory for the prompt");
     if (st == OK && p->tokens.count == 0)
@@ -587,7 +611,7 @@ bool memo_seed(struct memo *m, const struct digest *owner, struct slice text,
     }
     if (index != UINT32_MAX) {
         bool is_odd = !spells_alike(m, text, &c, index + 1, ids, count);
-        remember(m, &c.digests[index], ids, count, is_odd ? n_turns : 0, is_odd);
+        remember(m, &c.digests[index], ids, count, is_odd ? n_turns : 0, is_odd, NULL);
         for (uint32_t i = index + 1; i < c.n; i++) /* they begin with other ids */
             forget(m, &c.digests[i]);
         seeded = true;
@@ -676,7 +700,7 @@ void memo_remember(struct memo *m, const struct prompt *p, const uint32_t *gener
         bool is_odd =
             p->is_odd || !is_canonical(m, p, buf_slice(&segment), tokens + p->n_boundary_tokens,
                                        n - p->n_boundary_tokens);
-        remember(m, &key, tokens, n, p->n_replayed + 1, is_odd);
+        remember(m, &key, tokens, n, p->n_replayed + 1, is_odd, p);
         if (is_odd)
             remember_durably(m, &key, p->store_owner, tokens, n, p->n_replayed + 1);
     }

@@ -22,7 +22,8 @@ struct prompt {
     struct token_list tokens;
     uint32_t *points; /* ascending token positions of message boundaries */
     uint32_t n_points;
-    uint32_t n_shared; /* tokens before the first user's words (system text, tools); 0: not known */
+    uint32_t n_shared; /* tokens before the first user's words (system text, tools); 0: none */
+    bool is_shared_known;
     uint32_t n_replayed;
     bool is_odd;                /* some replayed turn is not what the tokenizer would give */
     struct digest boundary;     /* D of the prefix that ends at the last boundary */
@@ -49,6 +50,8 @@ void memo_free(struct memo *m);
  * owner: separates models and tenants: what one wrote is not replayed for another. */
 NODISCARD enum status memo_tokenize(struct memo *m, const struct digest *owner, struct slice text,
                                     struct prompt *p, struct err *e);
+/* p->n_shared was found: longer prompts that begin so need not look for it again. */
+void memo_note_shared(struct memo *m, const struct prompt *p);
 /* Of tokens [n_tokens] of the text: those that spell nothing behind its first n_bytes. */
 uint32_t memo_tokens_within(const struct memo *m, struct slice text, const uint32_t *tokens,
                             uint32_t n_tokens, size_t n_bytes);

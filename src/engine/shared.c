@@ -59,7 +59,7 @@ void prompt_find_shared(struct engine *g, const struct engine_request *r, struct
 {
     size_t user = first_user(r->messages);
     bool has_header = user > 0 || (r->tools && r->tools->count > 0);
-    if (!has_windows(g) || !has_header || user == r->messages->count)
+    if (p->is_shared_known || !has_windows(g) || !has_header || user == r->messages->count)
         return;
     struct arena a;
     struct buf probe;
@@ -75,6 +75,8 @@ void prompt_find_shared(struct engine *g, const struct engine_request *r, struct
         uint32_t n = memo_tokens_within(g->memo, text, p->tokens.ids, (uint32_t)p->tokens.count,
                                         common_bytes(text, buf_slice(&probe)));
         p->n_shared = n >= KV_PAGE_TOKENS ? n : 0;
+        p->is_shared_known = true;
+        memo_note_shared(g->memo, p);
     }
     buf_release(&probe);
     arena_release(&a);

@@ -49,12 +49,34 @@ static size_t number_end(struct slice t, size_t at)
     return p;
 }
 
+/* Bytes before the first that means something in a string: a quote, a backslash, a control
+ * character.  Eight at a time: (w − 01…) & ~w & 80… marks zero bytes, and bytes below 20 hex when
+ * that is what is taken away; a mark above a true one may be false, so the byte loop decides. */
+static size_t plain_bytes(const char *p, size_t len)
+{
+    const uint64_t ones = 0x0101010101010101u, highs = ones << 7;
+    size_t n = 0;
+    for (uint64_t w; len - n >= sizeof w; n += sizeof w) {
+        memcpy(&w, p + n, sizeof w);
+        uint64_t quote = w ^ (ones * '"'), slash = w ^ (ones * '\\');
+        if ((((quote - ones) & ~quote) | ((slash - ones) & ~slash) | ((w - ones * 0x20) & ~w)) &
+            highs)
+            break;
+    }
+    while (n < len && p[n] != '"' && p[n] != '\\' && (unsigned char)p[n] >= 0x20)
+        n++;
+    return n;
+}
+
 /* *at is on the opening quote and moves behind the closing one. */
 static enum status scan_string(struct slice t, size_t *at, struct err *e)
 {
     size_t p = *at + 1;
     bool has_nul = false;
-    while (p < t.len && t.ptr[p] != '"') {
+    for (;;) {
+        p += plain_bytes(t.ptr + p, t.len - p);
+        if (p >= t.len || t.ptr[p] == '"')
+            break;
         if ((unsigned char)t.ptr[p] < 0x20)
             return err_at(e, E_SYNTAX, p, "JSON: control character in a string at byte %zu", p);
         if (t.ptr[p] == '\\') {
