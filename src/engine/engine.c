@@ -3,6 +3,7 @@
  * that come from other threads. */
 #include <stdio.h>
 
+#include "engine/card.h"
 #include "engine/engine_int.h"
 
 #define PARALLEL_DEFAULT  8u
@@ -12,30 +13,6 @@
 extern const uint8_t kvasir_skald_begin[], kvasir_skald_end[];
 
 /* ---- opening ---- */
-
-static const char *base_name(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-    return slash ? slash + 1 : path;
-}
-
-/* By llama.cpp's numbers of file types. */
-static enum status find_quantization(struct engine *g, struct err *e)
-{
-    static const char *const names[] = {
-        [0] = "F32",      [1] = "F16",      [2] = "Q4_0",    [3] = "Q4_1",    [7] = "Q8_0",
-        [8] = "Q5_0",     [9] = "Q5_1",     [10] = "Q2_K",   [11] = "Q3_K_S", [12] = "Q3_K_M",
-        [13] = "Q3_K_L",  [14] = "Q4_K_S",  [15] = "Q4_K_M", [16] = "Q5_K_S", [17] = "Q5_K_M",
-        [18] = "Q6_K",    [19] = "IQ2_XXS", [20] = "IQ2_XS", [21] = "Q2_K_S", [22] = "IQ3_XS",
-        [23] = "IQ3_XXS", [24] = "IQ1_S",   [25] = "IQ4_NL", [26] = "IQ3_S",  [27] = "IQ3_M",
-        [28] = "IQ2_S",   [29] = "IQ2_M",   [30] = "IQ4_XS", [31] = "IQ1_M",  [32] = "BF16"};
-    uint64_t type = UINT64_MAX;
-    bool found = false;
-    enum status st = gguf_get_u64(g->gguf, "general.file_type", &type, &found, e);
-    g->info.quantization =
-        found && type < ARRAY_COUNT(names) && names[type] ? names[type] : "unknown";
-    return st;
-}
 
 static enum status open_file(struct engine *g, struct err *e)
 {
@@ -47,22 +24,16 @@ static enum status open_file(struct engine *g, struct err *e)
     if (st != OK)
         return st;
     struct slice name = {0};
-    bool found;
-    st = gguf_get_string(g->gguf, "general.name", &name, &found, e);
+    st = card_name(g->gguf, path, &name, e);
     if (st != OK)
         return st;
-    if (!found || name.len == 0) {
-        name = slice_of(path ? base_name(path) : "skald");
-        if (name.len > 5 && memcmp(name.ptr + name.len - 5, ".gguf", 5) == 0)
-            name.len -= 5;
-    }
     g->name_text = mem_text(name.ptr, name.len);
     g->path_text = mem_text(path ? path : "embedded", strlen(path ? path : "embedded"));
     g->info.model_name = g->name_text;
     g->info.model_path = g->path_text;
     for (uint32_t i = 0; i < gguf_tensor_count(g->gguf); i++)
         g->info.model_bytes += gguf_tensor_at(g->gguf, i)->bytes;
-    return find_quantization(g, e);
+    return card_quantization(g->gguf, &g->info.quantization, e);
 }
 
 static void on_pack_progress(void *arg, double fraction)
@@ -169,7 +140,8 @@ static enum status check_kv_type(const struct engine *g, struct err *e)
 static enum status choose_context(struct engine *g, struct err *e)
 {
     uint32_t trained = g->model_info->n_ctx_train;
-    uint64_t memory = cpu_memory_available() / 2;
+    uint64_t memory = cpu_memory_available(), claimed = home_claimed(g->home);
+    memory = memory > claimed ? (memory - claimed) / 2 : 0;
     uint64_t fits = memory / token_bytes(g);
     uint32_t n = g->options.n_ctx ? g->options.n_ctx : trained;
     if (!g->options.n_ctx && n > fits)
@@ -182,6 +154,8 @@ static enum status choose_context(struct engine *g, struct err *e)
     g->info.kv_type = g->options.kv_type;
     if (!g->options.cache_max_bytes)
         g->options.cache_max_bytes = memory;
+    g->claimed_bytes = g->options.cache_max_bytes;
+    home_claim(g->home, g->claimed_bytes);
     return OK;
 }
 
@@ -257,35 +231,10 @@ static enum status read_pooling(struct engine *g, struct err *e)
     return st;
 }
 
-/* general.sampling.* of the file over the built-in defaults. */
 static enum status read_sampling(struct engine *g, struct err *e)
 {
-    struct sampler_params *p = &g->info.sampling;
-    *p = sampler_defaults();
-    const struct {
-        const char *key;
-        float *value;
-    } fields[] = {
-        {"general.sampling.temp", &p->temperature},
-        {"general.sampling.top_p", &p->top_p},
-        {"general.sampling.min_p", &p->min_p},
-        {"general.sampling.penalty_repeat", &p->repeat_penalty},
-    };
-    for (size_t i = 0; i < ARRAY_COUNT(fields); i++) {
-        double v;
-        bool found;
-        enum status st = gguf_get_f64(g->gguf, fields[i].key, &v, &found, e);
-        if (st != OK)
-            return st;
-        if (found)
-            *fields[i].value = (float)v;
-    }
-    uint64_t k;
-    bool found;
-    enum status st = gguf_get_u64(g->gguf, "general.sampling.top_k", &k, &found, e);
-    if (st == OK && found)
-        p->top_k = k < INT32_MAX ? (int32_t)k : 0;
-    return st == OK ? sampler_check(p, g->model_info->n_vocab, e) : st;
+    enum status st = card_sampling(g->gguf, &g->info.sampling, e);
+    return st == OK ? sampler_check(&g->info.sampling, g->model_info->n_vocab, e) : st;
 }
 
 static enum status start_threads(struct engine *g, struct err *e)
@@ -386,8 +335,10 @@ void engine_close(struct engine *g)
         return;
     if (g->owns_home)
         home_stop(g->home);
-    if (g->home)
+    if (g->home) {
         home_detach(g->home, g);
+        home_unclaim(g->home, g->claimed_bytes);
+    }
     atomic_store(&g->is_closing, true);
     if (g->prompts)
         ring_close(g->prompts);

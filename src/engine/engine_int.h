@@ -88,7 +88,7 @@ struct job {
     struct account *account; /* since the engine thread has it */
     uint64_t waits_for;      /* id of a job that computes n_waits_for of its tokens; 0: none */
     uint32_t n_waits_for;
-    uint32_t n_untold; /* tokens with the teller; under its mutex */
+    uint32_t n_untold;     /* tokens with the teller; under its mutex */
     const char *why_again; /* what its sequences began again for; NULL: they did not */
     uint64_t yielded_at;   /* engine.n_retired when it gave its memory to others */
     uint32_t n_read;       /* read_wants_rows: positions whose rows were taken */
@@ -135,6 +135,7 @@ struct engine {
     struct model_workspace *workspace;
     struct home *home;
     bool owns_home;
+    uint64_t claimed_bytes;    /* of the home's memory, for the cache */
     struct store *store;       /* the home's; NULL: nothing is kept on disk */
     struct sessions *sessions; /* the home's */
     struct cache *cache;
@@ -158,7 +159,7 @@ struct engine {
 
     /* the engine thread's */
     struct job *waiting, *running;
-    bool is_working; /* counted in home_n_working */
+    bool is_working;    /* counted in home_n_working */
     uint64_t n_retired; /* jobs that ran and ended */
     uint32_t n_slots;   /* choices that fit a step: n_parallel, and any one request */
     struct schedule schedule;

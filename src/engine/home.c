@@ -243,6 +243,21 @@ void home_turn_give(struct home *h)
     pthread_mutex_unlock(&h->turn_mutex);
 }
 
+void home_claim(struct home *h, uint64_t bytes)
+{
+    atomic_fetch_add(&h->claimed_bytes, bytes);
+}
+
+void home_unclaim(struct home *h, uint64_t bytes)
+{
+    atomic_fetch_sub(&h->claimed_bytes, bytes);
+}
+
+uint64_t home_claimed(const struct home *h)
+{
+    return atomic_load(&h->claimed_bytes);
+}
+
 void home_work_begins(struct home *h)
 {
     atomic_fetch_add(&h->n_working, 1);

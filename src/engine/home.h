@@ -67,6 +67,10 @@ int home_take_socket(struct home *h);
  * want to.  Returns how long it waited. */
 uint64_t home_turn_take(struct home *h);
 void home_turn_give(struct home *h);
+/* Memory that engines may come to fill with KV pages: another one reckons without it. */
+void home_claim(struct home *h, uint64_t bytes);
+void home_unclaim(struct home *h, uint64_t bytes);
+uint64_t home_claimed(const struct home *h);
 /* An engine has requests to step, or has no longer. */
 void home_work_begins(struct home *h);
 void home_work_ends(struct home *h);

@@ -33,6 +33,7 @@ struct home {
     pthread_cond_t turn_cond;
     uint64_t turn, next_ticket;
     _Atomic uint32_t n_working;
+    _Atomic uint64_t claimed_bytes;
 };
 
 /* All that are not about to leave, the oldest first; they stay until home_return. */
