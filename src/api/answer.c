@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT
  * answer.c — replies that need no generation: what is here, tokens of a text, a rendered template.
  * A dialect's answer reads the body's fields as a request's are read and writes one JSON value. */
+#include <stdio.h>
+
 #include "api/api_int.h"
 
 #define ANSWER_BODY_BYTES_MAX (256u << 20) /* the arena of a parsed body */
@@ -19,6 +21,28 @@ void answer_fail(struct fields *f, const struct err *e)
         return;
     f->status = e->code;
     api_error_from(f->error, e);
+}
+
+const struct fleet_list *models_of(struct fields *f, struct inquiry *a)
+{
+    struct err e = {0};
+    if (f->status == OK && !a->list.fleet && fleet_list(a->ask->fleet, &a->list, &e) != OK)
+        answer_fail(f, &e);
+    return &a->list;
+}
+
+const struct fleet_entry *model_of(struct fields *f, struct inquiry *a, struct slice name)
+{
+    char message[300];
+    const struct fleet_entry *m = NULL;
+    if (models_of(f, a)->fleet && f->status == OK)
+        m = fleet_find(&a->list, name);
+    if (m || f->status != OK)
+        return m;
+    snprintf(message, sizeof message, "model '%.*s' not found",
+             (int)(name.len < 200 ? name.len : 200), name.ptr);
+    answer_refuse(f, 404, "model_not_found", message);
+    return NULL;
 }
 
 static enum status read_body(const struct api_ask *ask, struct arena *a, const struct json **out,
@@ -62,6 +86,7 @@ enum status api_answer(const struct api_dialect *dialect, const struct api_ask *
         if (f.status == OK && (out->failed || arena.failed))
             api_error_set(error, f.status = E_NOMEM, NULL, "the answer is too large");
         buf_add_char(out, '\n');
+        fleet_list_release(&a.list);
     }
     arena_release(&arena);
     return f.status;

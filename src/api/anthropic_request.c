@@ -312,7 +312,8 @@ static void read_output_config(struct reader *x, struct api_call *c)
 }
 
 static const struct api_field prompt_rows[] = {
-    {"model", FIELD_YES, "any name is served by the loaded model, and echoed", "7", NULL},
+    {"model", FIELD_YES,
+     "which one, echoed; without --models-dir any name means the one that is here", "7", NULL},
     {"messages", FIELD_YES,
      "user, assistant (the last one is continued), also system; content a string or blocks: text, "
      "thinking, tool_use, tool_result; others are refused; redacted_thinking is skipped",

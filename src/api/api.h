@@ -12,6 +12,7 @@
 
 #include "base/buf.h"
 #include "engine/engine.h"
+#include "fleet/fleet.h"
 
 #define API_REPLY_BYTES_MAX   (256u << 20)
 #define API_MESSAGES_MAX      100000u
@@ -59,6 +60,8 @@ struct api_endpoint {
  * NULL.  *id: what stood for {id}, else empty. */
 const struct api_endpoint *api_endpoint_find(struct slice method, struct slice path,
                                              struct slice *id, const char **allow);
+/* Requests of it go to a model, which they may name: api_model_wanted. */
+bool api_endpoint_needs_model(const struct api_endpoint *at);
 /* In whose shape to complain about a path, served or not. */
 const struct api_dialect *api_dialect_of_path(struct slice path);
 /* "OpenAI", "Anthropic", …: of replies, for counting. */
@@ -95,9 +98,18 @@ struct api_context {
     struct slice template_source;      /* of the model: how it writes calls and reasoning */
     bool cleans;                       /* nonces at the front of prompts: hygiene.c */
     bool keeps;                        /* responses can be stored */
+    bool can_unload;                   /* the model may go when nobody asks for it */
+    double load_ms;                    /* that the request waited for its model to load */
     const struct tokenizer *tokenizer; /* for the texts of tokens in logprobs and echo */
     int64_t now_unix_s;
 };
+
+/* The model that a body names; empty: none.  Looks at that member only: what else the body is,
+ * api_call_new says.  The name may still have JSON's escapes, which no model's has. */
+struct slice api_model_wanted(struct slice body);
+/* A body of Ollama's that asks for nothing but that the model goes; *out: what it is told. */
+bool api_wants_unload(const struct api_dialect *dialect, struct slice body, int64_t now_unix_s,
+                      struct buf *out);
 
 /* What the reply must know of its request. */
 struct api_call;
@@ -113,6 +125,8 @@ void api_call_free(struct api_call *c);
 bool api_call_is_stream(const struct api_call *c);
 const char *api_call_id(const struct api_call *c);
 const struct api_dialect *api_call_dialect(const struct api_call *c);
+/* How long the model may stay without requests after this one, for fleet_give. */
+int64_t api_call_keep_s(const struct api_call *c);
 /* The type of a streamed reply. */
 const char *api_call_stream_type(const struct api_call *c);
 /* The request asked for nothing to be generated: *out is the whole reply, and the call's end. */
@@ -156,7 +170,8 @@ void api_response_write_deleted(struct buf *out, struct slice id);
 
 /* ---- answers that need no generation ---- */
 struct api_ask {
-    struct engine *engine;
+    struct fleet *fleet;
+    struct engine *engine; /* of the model that the endpoint needs, else of the one that stays */
     const struct engine_info *info;
     struct api_context context;
     struct slice id, query, body; /* id: what stood for {id} in the path */
@@ -168,8 +183,9 @@ NODISCARD enum status api_answer(const struct api_dialect *dialect, const struct
                                  struct buf *out, struct api_error *error);
 
 /* ---- what is here ---- */
-void api_models_write(struct buf *out, const struct engine_info *info, const char *name);
-void api_model_write(struct buf *out, const struct engine_info *info, const char *name);
+/* E_NOT_FOUND: no such model.  id empty: all of them. */
+NODISCARD enum status api_models_write(struct buf *out, struct fleet *fleet, struct slice id,
+                                       struct api_error *error);
 void api_stats_write(struct buf *out, const struct engine_stats *stats);
 
 #endif

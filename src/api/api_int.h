@@ -116,6 +116,8 @@ struct api_call {
     float temperature, top_p; /* that were used, where the reply tells */
     const struct tokenizer *tokenizer;
     const struct engine_info *info; /* or NULL */
+    int64_t keep_s;                 /* of the model, after this request: FLEET_KEEP_* or seconds */
+    double load_ms;                 /* that it waited for the model to load */
     bool is_answered;               /* nothing is to be generated */
     bool is_stream, wants_usage;    /* wants_usage: a chunk of its own at the end of a stream */
     bool wants_progress;            /* of a stream: chunks that tell how far the prompt is */
@@ -183,7 +185,16 @@ struct inquiry {
     const struct api_ask *ask;
     struct arena *arena; /* of the parsed body */
     struct json_writer w;
+    struct fleet_list list; /* see models_of */
 };
+/* The models that are here, while the answer is made; empty, and *f says why. */
+const struct fleet_list *models_of(struct fields *f, struct inquiry *a);
+/* The one that a name means; NULL: none, and *f says so: 404. */
+const struct fleet_entry *model_of(struct fields *f, struct inquiry *a, struct slice name);
+/* What a list says of a model: "loaded", "loading", "not-loaded", "failed". */
+const char *model_state(const struct fleet_entry *m);
+/* Of a loaded one, else NULL. */
+const struct engine_info *model_info_of(const struct fleet_entry *m);
 /* Instead of an answer: an error with this status. */
 void answer_refuse(struct fields *f, int http, const char *code, const char *message);
 /* From what the engine said. */
@@ -208,12 +219,15 @@ struct api_dialect {
     void (*count)(struct buf *out, uint32_t n_tokens);   /* of endpoints that count only, or NULL */
     void (*answer)(struct fields *f, struct inquiry *a); /* of API_ANSWER, or NULL */
     bool is_for_admins;                                  /* of answer */
-    const struct field_set *const *fields;               /* NULL at the end */
+    bool needs_model;                                    /* answer is about one model's */
+    bool unloads; /* a body without a prompt, with keep_alive 0, is about unloading */
+    const struct field_set *const *fields; /* NULL at the end */
 };
 
 extern const struct api_dialect dialect_llama_completion, dialect_llama_infill,
     dialect_llama_tokenize, dialect_llama_detokenize, dialect_llama_template, dialect_llama_props,
-    dialect_llama_slots, dialect_llama_slot, dialect_llama_lora, dialect_llama_rerank;
+    dialect_llama_slots, dialect_llama_slot, dialect_llama_load, dialect_llama_unload,
+    dialect_llama_lora, dialect_llama_rerank;
 extern const struct api_dialect dialect_ollama_chat, dialect_ollama_generate, dialect_ollama_tags,
     dialect_ollama_ps, dialect_ollama_version, dialect_ollama_show, dialect_ollama_pull,
     dialect_ollama_copy, dialect_ollama_delete, dialect_ollama_create, dialect_ollama_push;
@@ -242,6 +256,10 @@ void read_prompts(struct fields *f, const struct api_context *context, struct ap
 /* The prompts' texts in c's arena, [n_prompts]; NULL: failed. */
 struct slice *prompt_texts(struct fields *f, const struct api_context *context, struct api_call *c,
                            const char *name);
+/* lmstudio_openai.c */
+void read_ttl(struct fields *f, struct api_call *c);
+/* Of a reply about it, the part that does it. */
+void answer_unload(struct fields *f, struct inquiry *a, struct slice name);
 void read_openai_text(struct fields *f, const struct api_context *context, struct api_call *c,
                       struct engine_request *r);
 extern const struct field_set fields_openai_text_own;
@@ -312,11 +330,14 @@ void lmstudio_error(struct buf *out, const struct api_error *x);
 void vector_add(const struct api_call *c, struct api_choice *choice, const struct engine_event *ev);
 /* ollama_request.c */
 void read_num_ctx(struct fields *f, const struct api_context *context);
-void read_keep_alive(struct fields *f);
 /* ollama_reply.c, ollama_answers.c */
 void write_ns(struct json_writer *w, const char *key, double ms);
 void write_time(struct json_writer *w, const char *key, int64_t unix_s);       /* RFC 3339 */
 void write_parameter_size(struct json_writer *w, const char *key, uint64_t n); /* "1.2B" */
+void ollama_write_unloaded(const struct api_dialect *dialect, struct buf *out, struct slice model,
+                           int64_t now_unix_s);
+/* ollama_keep.c */
+void read_keep_alive(struct fields *f, const struct api_context *context, struct api_call *c);
 /* llama_reply.c: members of the open object. */
 void llama_write_params(struct json_writer *w, const struct sampler_params *p, uint32_t max_tokens);
 /* openai_chat_reply.c: "prompt_progress" */

@@ -122,6 +122,8 @@ enum status api_call_new(const struct api_dialect *dialect, struct slice body, s
     c->created_unix_s = context->now_unix_s;
     c->tokenizer = context->tokenizer;
     c->info = context->info;
+    c->load_ms = context->load_ms;
+    c->keep_s = FLEET_KEEP_DEFAULT;
     arena_init(&c->arena, CALL_ARENA_BYTES);
     c->model = slice_of(context->model_name);
     make_id(c);
@@ -181,6 +183,11 @@ bool api_call_is_stream(const struct api_call *c)
 const char *api_call_id(const struct api_call *c)
 {
     return c->id;
+}
+
+int64_t api_call_keep_s(const struct api_call *c)
+{
+    return c->keep_s;
 }
 
 const char *api_call_stream_type(const struct api_call *c)

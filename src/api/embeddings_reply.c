@@ -147,7 +147,7 @@ static void ollama_embed(struct api_call *c, struct buf *out)
     if (!c->is_answered) {
         const struct engine_usage *u = &c->usage;
         write_ns(&w, "total_duration", u->queue_ms + u->prompt_ms + u->lookup_ms + u->prefill_ms);
-        write_ns(&w, "load_duration", 0);
+        write_ns(&w, "load_duration", c->load_ms);
         jw_key(&w, "prompt_eval_count");
         jw_int(&w, u->prompt_tokens);
     }

@@ -146,6 +146,13 @@ static void read_openai(struct fields *f, const struct api_context *context, str
     read_texts(f, "input", c, r);
 }
 
+static void read_lmstudio(struct fields *f, const struct api_context *context, struct api_call *c,
+                          struct engine_request *r)
+{
+    read_openai(f, context, c, r);
+    read_ttl(f, c);
+}
+
 static void read_llama(struct fields *f, const struct api_context *context, struct api_call *c,
                        struct engine_request *r)
 {
@@ -165,7 +172,7 @@ static void read_ollama_rest(struct fields *f, const struct api_context *context
     int64_t n_ctx = context->n_ctx;
     bool is_cut = true;
     read_rules(f, c, r);
-    read_keep_alive(f);
+    read_keep_alive(f, context, c);
     if (options && options->kind != JSON_OBJECT)
         field_fail(f, E_INVALID, "options", "must be an object");
     if (options && f->status == OK) {
@@ -233,7 +240,8 @@ static const struct api_field openai_rows[] = {
     RULE_ROWS,
 };
 static const struct api_field lmstudio_rows[] = {
-    {"ttl", FIELD_NONE, "the model stays for as long as the server runs", NULL, NULL},
+    {"ttl", FIELD_YES, "seconds without requests until the model goes; not the one that stays", "0",
+     NULL},
 };
 static const struct api_field llama_rows[] = {
     {"input", FIELD_YES, INPUT_DOC, "7", NULL},
@@ -251,8 +259,8 @@ static const struct api_field llama_rows[] = {
         {"options", FIELD_YES, "num_ctx; the others mean nothing here", "7", NULL},             \
         {"options.num_ctx", FIELD_YES, "a longer text is cut", "999999999", NULL},              \
         {"keep_alive", FIELD_YES,                                                               \
-         "a duration, seconds, or negative; the model stays for as long as the server "         \
-         "runs, so 0 is refused",                                                               \
+         "a duration, seconds, or negative: for ever; 0: the model goes after this; refused "   \
+         "for the one that stays",                                                              \
          "0", NULL},                                                                            \
         RULE_ROWS
 static const struct api_field ollama_embed_rows[] = {
@@ -290,7 +298,7 @@ extern const struct api_writer writer_openai_vectors, writer_llama_vectors, writ
                                          .fields = its_fields}
 EMBEDDINGS(dialect_openai_embeddings, "OpenAI", read_openai, writer_openai_vectors, openai_error,
            openai_fields);
-EMBEDDINGS(dialect_lmstudio_embeddings, "LM Studio", read_openai, writer_openai_vectors,
+EMBEDDINGS(dialect_lmstudio_embeddings, "LM Studio", read_lmstudio, writer_openai_vectors,
            openai_error, lmstudio_fields);
 EMBEDDINGS(dialect_llama_embeddings, "llama-server", read_llama, writer_llama_vectors, llama_error,
            llama_fields);

@@ -89,6 +89,7 @@ static const struct field_set tokenize_set = FIELD_SET(tokenize_rows);
 static const struct field_set *const tokenize_fields[] = {&tokenize_set, NULL};
 const struct api_dialect dialect_llama_tokenize = {.name = "tokenize",
                                                    .family = "llama-server",
+                                                   .needs_model = true,
                                                    .answer = tokenize,
                                                    .error = llama_error,
                                                    .fields = tokenize_fields};
@@ -100,6 +101,7 @@ static const struct field_set detokenize_set = FIELD_SET(detokenize_rows);
 static const struct field_set *const detokenize_fields[] = {&detokenize_set, NULL};
 const struct api_dialect dialect_llama_detokenize = {.name = "detokenize",
                                                      .family = "llama-server",
+                                                     .needs_model = true,
                                                      .answer = detokenize,
                                                      .error = llama_error,
                                                      .fields = detokenize_fields};
@@ -136,6 +138,7 @@ static void apply_template(struct fields *f, struct inquiry *a)
 
 const struct api_dialect dialect_llama_template = {.name = "apply-template",
                                                    .family = "llama-server",
+                                                   .needs_model = true,
                                                    .answer = apply_template,
                                                    .error = llama_error,
                                                    .fields = fields_openai_chat};
@@ -217,13 +220,60 @@ static void rerank(struct fields *f, struct inquiry *a)
     answer_refuse(f, 501, NULL, "this model ranks nothing: it has no reranking head");
 }
 
+/* ---- /models/load, /models/unload ---- */
+static struct slice read_name(struct fields *f)
+{
+    struct slice name = {"", 0};
+    field_string(f, "model", &name);
+    return name;
+}
+
+static void write_success(struct inquiry *a)
+{
+    jw_begin_object(&a->w);
+    jw_key(&a->w, "success");
+    jw_bool(&a->w, true);
+    jw_end_object(&a->w);
+}
+
+static void load(struct fields *f, struct inquiry *a)
+{
+    (void)model_of(f, a, read_name(f)); /* it was loaded before this was called */
+    write_success(a);
+}
+
+static void unload(struct fields *f, struct inquiry *a)
+{
+    answer_unload(f, a, read_name(f));
+    write_success(a);
+}
+
+static const struct api_field name_rows[] = {
+    {"model", FIELD_YES, "404 for one that is not here", "7", NULL},
+};
+static const struct field_set name_set = FIELD_SET(name_rows);
+static const struct field_set *const name_fields[] = {&name_set, NULL};
+const struct api_dialect dialect_llama_load = {.name = "load",
+                                               .family = "llama-server",
+                                               .needs_model = true,
+                                               .answer = load,
+                                               .error = llama_error,
+                                               .fields = name_fields};
+const struct api_dialect dialect_llama_unload = {.name = "unload",
+                                                 .family = "llama-server",
+                                                 .answer = unload,
+                                                 .error = llama_error,
+                                                 .fields = name_fields};
+
 const struct api_dialect dialect_llama_props = {.name = "props",
                                                 .family = "llama-server",
+                                                .needs_model = true,
                                                 .answer = props,
                                                 .error = llama_error,
                                                 .fields = no_fields};
 const struct api_dialect dialect_llama_slots = {.name = "slots",
                                                 .family = "llama-server",
+                                                .needs_model = true,
                                                 .answer = slots,
                                                 .is_for_admins = true,
                                                 .error = llama_error,

@@ -7,7 +7,8 @@
 
 /* ---- the request ---- */
 static const struct api_field rows[] = {
-    {"model", FIELD_YES, "any name is served by the loaded model, and echoed", "7", NULL},
+    {"model", FIELD_YES,
+     "which one, echoed; without --models-dir any name means the one that is here", "7", NULL},
     {"input", FIELD_YES, "a string, or items of type text or message; images are refused", "7",
      NULL},
     {"system_prompt", FIELD_YES, "", "7", NULL},
@@ -28,7 +29,8 @@ static const struct api_field rows[] = {
     {"previous_response_id", FIELD_YES, "a stored one; what was said before it comes first", "7",
      NULL},
     {"integrations", FIELD_REFUSED, "no tools run on this side", "[\"mcp/playwright\"]", NULL},
-    {"ttl", FIELD_NONE, "the model stays for as long as the server runs", NULL, NULL},
+    {"ttl", FIELD_YES, "seconds without requests until the model goes; not the one that stays", "0",
+     NULL},
 };
 static const struct field_set own = FIELD_SET(rows);
 static const struct field_set *const all_fields[] = {&own, NULL};
@@ -108,6 +110,7 @@ static void read_chat(struct fields *f, const struct api_context *context, struc
         r->max_tokens = (uint32_t)n;
     read_reasoning(f, context, r);
     read_context_length(f, "context_length", context);
+    read_ttl(f, c);
     field_bool(f, "stream", &c->is_stream);
     c->wants_progress = true;
     if (field_string(f, "previous_response_id", &previous))

@@ -4,11 +4,19 @@
 #include "api/api_int.h"
 
 static const struct api_field more_rows[] = {
-    {"ttl", FIELD_NONE, "the model stays for as long as the server runs", NULL, NULL},
+    {"ttl", FIELD_YES, "seconds without requests until the model goes; not the one that stays", "0",
+     NULL},
     {"draft_model", FIELD_REFUSED, "guesses come from the text itself; --speculate", "\"small\"",
      NULL},
 };
 static const struct field_set more = FIELD_SET(more_rows);
+
+void read_ttl(struct fields *f, struct api_call *c)
+{
+    int64_t seconds = 0;
+    if (field_int(f, "ttl", 1, INT32_MAX, &seconds))
+        c->keep_s = seconds;
+}
 
 /* ---- what a reply says more ---- */
 static const char *stop_reason(const struct api_call *c)
@@ -91,13 +99,27 @@ static const struct field_set *const text_fields[] = {&more,
                                                       &fields_llama_refused,
                                                       NULL};
 
+static void read_v0_chat(struct fields *f, const struct api_context *context, struct api_call *c,
+                         struct engine_request *r)
+{
+    read_openai_chat(f, context, c, r);
+    read_ttl(f, c);
+}
+
+static void read_v0_text(struct fields *f, const struct api_context *context, struct api_call *c,
+                         struct engine_request *r)
+{
+    read_openai_text(f, context, c, r);
+    read_ttl(f, c);
+}
+
 extern const struct api_writer writer_openai_chat, writer_openai_text;
 const struct api_dialect dialect_lmstudio_v0_chat = {.name = "v0 chat",
                                                      .family = "LM Studio",
                                                      .id_prefix = "chatcmpl-",
                                                      .call_id_prefix = "call_",
                                                      .stream_type = "text/event-stream",
-                                                     .read = read_openai_chat,
+                                                     .read = read_v0_chat,
                                                      .writer = &writer_openai_chat,
                                                      .extra = write_extra,
                                                      .error = openai_error,
@@ -107,117 +129,133 @@ const struct api_dialect dialect_lmstudio_v0_text = {.name = "v0 completions",
                                                      .id_prefix = "cmpl-",
                                                      .call_id_prefix = "call_",
                                                      .stream_type = "text/event-stream",
-                                                     .read = read_openai_text,
+                                                     .read = read_v0_text,
                                                      .writer = &writer_openai_text,
                                                      .extra = write_extra,
                                                      .error = openai_error,
                                                      .fields = text_fields};
 
 /* ---- models, v0 ---- */
-static void write_v0_model(struct inquiry *a)
+static void write_v0_model(struct json_writer *w, const struct fleet_entry *m)
 {
-    const struct engine_info *info = a->ask->info;
-    jw_begin_object(&a->w);
-    jw_key(&a->w, "id");
-    jw_text(&a->w, a->ask->context.model_name);
-    jw_key(&a->w, "object");
-    jw_text(&a->w, "model");
-    jw_key(&a->w, "type");
-    jw_text(&a->w, "llm");
-    jw_key(&a->w, "publisher");
-    jw_text(&a->w, "kvasir");
-    jw_key(&a->w, "arch");
-    jw_text(&a->w, info->model->arch);
-    jw_key(&a->w, "compatibility_type");
-    jw_text(&a->w, "gguf");
-    jw_key(&a->w, "quantization");
-    jw_text(&a->w, info->quantization);
-    jw_key(&a->w, "state");
-    jw_text(&a->w, "loaded");
-    jw_key(&a->w, "max_context_length");
-    jw_int(&a->w, info->model->n_ctx_train);
-    jw_key(&a->w, "loaded_context_length");
-    jw_int(&a->w, info->n_ctx);
-    jw_end_object(&a->w);
+    const struct engine_info *info = model_info_of(m);
+    const struct engine_card *c = m->card;
+    jw_begin_object(w);
+    jw_key(w, "id");
+    jw_text(w, m->name);
+    jw_key(w, "object");
+    jw_text(w, "model");
+    jw_key(w, "type");
+    jw_text(w, "llm");
+    jw_key(w, "publisher");
+    jw_text(w, "kvasir");
+    jw_key(w, "arch");
+    jw_text(w, c ? c->arch : NULL);
+    jw_key(w, "compatibility_type");
+    jw_text(w, "gguf");
+    jw_key(w, "quantization");
+    jw_text(w, c ? c->quantization : NULL);
+    jw_key(w, "state");
+    jw_text(w, info ? "loaded" : "not-loaded");
+    jw_key(w, "max_context_length");
+    jw_int(w, c ? c->n_ctx_train : 0);
+    if (info) {
+        jw_key(w, "loaded_context_length");
+        jw_int(w, info->n_ctx);
+    }
+    if (m->error[0]) {
+        jw_key(w, "error");
+        jw_text(w, m->error);
+    }
+    jw_end_object(w);
 }
 
 static void v0_models(struct fields *f, struct inquiry *a)
 {
-    (void)f;
+    const struct fleet_list *l = models_of(f, a);
     jw_begin_object(&a->w);
     jw_key(&a->w, "object");
     jw_text(&a->w, "list");
     jw_key(&a->w, "data");
     jw_begin_array(&a->w);
-    write_v0_model(a);
+    for (uint32_t i = 0; i < l->n; i++)
+        write_v0_model(&a->w, &l->entries[i]);
     jw_end_array(&a->w);
     jw_end_object(&a->w);
 }
 
-static bool check_name(struct fields *f, const struct inquiry *a, struct slice name)
-{
-    bool is_here =
-        slice_is(name, a->ask->context.model_name) || slice_is(name, a->ask->info->model_name);
-    if (!is_here)
-        answer_refuse(f, 404, "model_not_found", "no such model here; see /api/v1/models");
-    return is_here;
-}
-
 static void v0_model(struct fields *f, struct inquiry *a)
 {
-    if (check_name(f, a, a->ask->id))
-        write_v0_model(a);
+    const struct fleet_entry *m = model_of(f, a, a->ask->id);
+    if (m)
+        write_v0_model(&a->w, m);
 }
 
 /* ---- models, v1 ---- */
-static void write_config(struct inquiry *a)
+static void write_config(struct json_writer *w, const struct engine_info *info)
 {
-    jw_begin_object(&a->w);
-    jw_key(&a->w, "context_length");
-    jw_int(&a->w, a->ask->info->n_ctx);
-    jw_key(&a->w, "parallel");
-    jw_int(&a->w, a->ask->info->n_parallel);
-    jw_end_object(&a->w);
+    jw_begin_object(w);
+    jw_key(w, "context_length");
+    jw_int(w, info->n_ctx);
+    jw_key(w, "parallel");
+    jw_int(w, info->n_parallel);
+    jw_end_object(w);
 }
 
-static void write_v1_model(struct inquiry *a)
+static void write_quantization(struct json_writer *w, const struct engine_card *c)
 {
-    const struct engine_info *info = a->ask->info;
-    struct json_writer *w = &a->w;
+    jw_key(w, "quantization");
+    if (!c) {
+        jw_null(w);
+        return;
+    }
+    jw_begin_object(w);
+    jw_key(w, "name");
+    jw_text(w, c->quantization);
+    jw_key(w, "bits_per_weight");
+    jw_double(w, c->n_parameters ? (double)c->bytes * 8 / (double)c->n_parameters : 0);
+    jw_end_object(w);
+}
+
+static void write_instances(struct json_writer *w, const struct fleet_entry *m)
+{
+    const struct engine_info *info = model_info_of(m);
+    jw_key(w, "loaded_instances");
+    jw_begin_array(w);
+    if (info) {
+        jw_begin_object(w);
+        jw_key(w, "id");
+        jw_text(w, m->name);
+        jw_key(w, "config");
+        write_config(w, info);
+        jw_end_object(w);
+    }
+    jw_end_array(w);
+}
+
+static void write_v1_model(struct json_writer *w, const struct fleet_entry *m)
+{
+    const struct engine_info *info = model_info_of(m);
+    const struct engine_card *c = m->card;
+    struct slice source = info ? info->template_source : c ? c->template_source : SLICE_LIT("");
     jw_begin_object(w);
     jw_key(w, "type");
     jw_text(w, "llm");
     jw_key(w, "publisher");
     jw_text(w, "kvasir");
     jw_key(w, "key");
-    jw_text(w, a->ask->context.model_name);
+    jw_text(w, m->name);
     jw_key(w, "display_name");
-    jw_text(w, info->model_name);
+    jw_text(w, c ? c->name : m->name);
     jw_key(w, "architecture");
-    jw_text(w, info->model->arch);
-    jw_key(w, "quantization");
-    jw_begin_object(w);
-    jw_key(w, "name");
-    jw_text(w, info->quantization);
-    jw_key(w, "bits_per_weight");
-    jw_double(w, info->model->n_parameters
-                     ? (double)info->model_bytes * 8 / (double)info->model->n_parameters
-                     : 0);
-    jw_end_object(w);
+    jw_text(w, c ? c->arch : NULL);
+    write_quantization(w, c);
     jw_key(w, "size_bytes");
-    jw_int(w, (int64_t)info->model_bytes);
-    write_parameter_size(w, "params_string", info->model->n_parameters);
-    jw_key(w, "loaded_instances");
-    jw_begin_array(w);
-    jw_begin_object(w);
-    jw_key(w, "id");
-    jw_text(w, a->ask->context.model_name);
-    jw_key(w, "config");
-    write_config(a);
-    jw_end_object(w);
-    jw_end_array(w);
+    jw_int(w, (int64_t)m->file_bytes);
+    write_parameter_size(w, "params_string", c ? c->n_parameters : 0);
+    write_instances(w, m);
     jw_key(w, "max_context_length");
-    jw_int(w, info->model->n_ctx_train);
+    jw_int(w, c ? c->n_ctx_train : 0);
     jw_key(w, "format");
     jw_text(w, "gguf");
     jw_key(w, "capabilities");
@@ -225,23 +263,28 @@ static void write_v1_model(struct inquiry *a)
     jw_key(w, "vision");
     jw_bool(w, false);
     jw_key(w, "trained_for_tool_use");
-    jw_bool(w, turn_format_of(info->template_source).has_tools);
+    jw_bool(w, turn_format_of(source).has_tools);
     jw_end_object(w);
+    if (m->error[0]) {
+        jw_key(w, "error");
+        jw_text(w, m->error);
+    }
     jw_end_object(w);
 }
 
 static void v1_models(struct fields *f, struct inquiry *a)
 {
-    (void)f;
+    const struct fleet_list *l = models_of(f, a);
     jw_begin_object(&a->w);
     jw_key(&a->w, "models");
     jw_begin_array(&a->w);
-    write_v1_model(a);
+    for (uint32_t i = 0; i < l->n; i++)
+        write_v1_model(&a->w, &l->entries[i]);
     jw_end_array(&a->w);
     jw_end_object(&a->w);
 }
 
-/* What is loaded already takes no time to load. */
+/* It was loaded before this was called; what was loaded already took no time. */
 static void load(struct fields *f, struct inquiry *a)
 {
     struct slice name = {"", 0};
@@ -249,7 +292,7 @@ static void load(struct fields *f, struct inquiry *a)
     field_string(f, "model", &name);
     read_context_length(f, "context_length", &a->ask->context);
     field_bool(f, "echo_load_config", &echoes);
-    if (f->status != OK || !check_name(f, a, name))
+    if (!model_of(f, a, name))
         return;
     jw_begin_object(&a->w);
     jw_key(&a->w, "type");
@@ -257,35 +300,50 @@ static void load(struct fields *f, struct inquiry *a)
     jw_key(&a->w, "instance_id");
     jw_text(&a->w, a->ask->context.model_name);
     jw_key(&a->w, "load_time_seconds");
-    jw_double(&a->w, 0);
+    jw_double(&a->w, a->ask->context.load_ms * 1e-3);
     jw_key(&a->w, "status");
     jw_text(&a->w, "loaded");
     if (echoes) {
         jw_key(&a->w, "load_config");
-        write_config(a);
+        write_config(&a->w, a->ask->info);
     }
     jw_end_object(&a->w);
+}
+
+void answer_unload(struct fields *f, struct inquiry *a, struct slice name)
+{
+    struct err e = {0};
+    if (!model_of(f, a, name))
+        return;
+    enum status st = fleet_unload(a->ask->fleet, name, &e);
+    if (st == E_UNSUPPORTED)
+        answer_refuse(f, 501, "unsupported", e.msg);
+    else if (st != OK)
+        answer_fail(f, &e);
 }
 
 static void unload(struct fields *f, struct inquiry *a)
 {
     struct slice name = {"", 0};
     field_string(f, "instance_id", &name);
-    if (f->status == OK && check_name(f, a, name))
-        answer_refuse(f, 501, "unsupported", "the model stays for as long as this server runs");
+    answer_unload(f, a, name);
+    jw_begin_object(&a->w);
+    jw_key(&a->w, "instance_id");
+    jw_string(&a->w, name);
+    jw_end_object(&a->w);
 }
 
 static void download(struct fields *f, struct inquiry *a)
 {
     (void)a;
     answer_refuse(f, 501, "unsupported",
-                  "this server fetches no models: put a .gguf file where it can read it, and "
-                  "start it with -m");
+                  "this server fetches no models: kvasir pull does, or put a .gguf file where it "
+                  "looks for them");
 }
 
 static const struct field_set *const no_fields[] = {NULL};
 static const struct api_field load_rows[] = {
-    {"model", FIELD_YES, "404 for another one", "7", NULL},
+    {"model", FIELD_YES, "404 for one that is not here", "7", NULL},
     {"context_length", FIELD_YES, "up to the context that is served", "999999999", NULL},
     {"echo_load_config", FIELD_YES, "", "7", NULL},
     {"flash_attention", FIELD_NONE, "no result depends on it", NULL, NULL},
@@ -296,7 +354,7 @@ static const struct api_field load_rows[] = {
 static const struct field_set load_set = FIELD_SET(load_rows);
 static const struct field_set *const load_fields[] = {&load_set, NULL};
 static const struct api_field unload_rows[] = {
-    {"instance_id", FIELD_YES, "404 for another one, else 501", "7", NULL},
+    {"instance_id", FIELD_YES, "404 for one that is not here", "7", NULL},
 };
 static const struct field_set unload_set = FIELD_SET(unload_rows);
 static const struct field_set *const unload_fields[] = {&unload_set, NULL};
@@ -310,6 +368,11 @@ static const struct field_set *const unload_fields[] = {&unload_set, NULL};
 ANSWER(dialect_lmstudio_v0_models, "v0 models", v0_models, openai_error, no_fields);
 ANSWER(dialect_lmstudio_v0_model, "v0 model", v0_model, openai_error, no_fields);
 ANSWER(dialect_lmstudio_models, "v1 models", v1_models, lmstudio_error, no_fields);
-ANSWER(dialect_lmstudio_load, "v1 load", load, lmstudio_error, load_fields);
+const struct api_dialect dialect_lmstudio_load = {.name = "v1 load",
+                                                  .family = "LM Studio",
+                                                  .answer = load,
+                                                  .needs_model = true,
+                                                  .error = lmstudio_error,
+                                                  .fields = load_fields};
 ANSWER(dialect_lmstudio_unload, "v1 unload", unload, lmstudio_error, unload_fields);
 ANSWER(dialect_lmstudio_download, "v1 download", download, lmstudio_error, no_fields);

@@ -1,67 +1,123 @@
 /* SPDX-License-Identifier: MIT
- * models.c — what is loaded and what it did: /v1/models and /v1/cache/stats. */
-#include "api/api.h"
+ * models.c — what is here and what it did: /v1/models and /v1/cache/stats. */
+#include <stdio.h>
+
+#include "api/api_int.h"
 #include "text/json.h"
 
-static void write_model(struct json_writer *w, const struct engine_info *info, const char *name)
+const char *model_state(const struct fleet_entry *m)
 {
-    const struct model_info *m = info->model;
+    return m->state == FLEET_LOADED    ? "loaded"
+           : m->state == FLEET_LOADING ? "loading"
+           : m->error[0]               ? "failed"
+                                       : "not-loaded";
+}
+
+const struct engine_info *model_info_of(const struct fleet_entry *m)
+{
+    return m->engine ? engine_info(m->engine) : NULL;
+}
+
+/* llama-server's names, then ours. */
+static void write_meta(struct json_writer *w, const struct fleet_entry *m)
+{
+    const struct engine_info *info = model_info_of(m);
+    const struct engine_card *c = m->card;
+    jw_begin_object(w);
+    jw_key(w, "vocab_type");
+    jw_int(w, c->vocabulary[0] == 's' ? 1 : 2); /* SPM 1, BPE 2 */
+    jw_key(w, "n_vocab");
+    jw_int(w, c->n_vocab);
+    jw_key(w, "n_ctx_train");
+    jw_int(w, c->n_ctx_train);
+    jw_key(w, "n_embd");
+    jw_int(w, c->n_embd);
+    jw_key(w, "n_params");
+    jw_int(w, (int64_t)c->n_parameters);
+    jw_key(w, "size");
+    jw_int(w, (int64_t)c->bytes);
+    if (info) {
+        jw_key(w, "n_ctx");
+        jw_int(w, info->n_ctx);
+    }
+    jw_key(w, "architecture");
+    jw_text(w, c->arch);
+    jw_key(w, "name");
+    jw_text(w, c->name);
+    if (info) {
+        jw_key(w, "template");
+        jw_text(w, info->template_origin);
+    }
+    jw_end_object(w);
+}
+
+static void write_model(struct json_writer *w, const struct fleet_entry *m)
+{
     jw_begin_object(w);
     jw_key(w, "id");
-    jw_text(w, name);
+    jw_text(w, m->name);
     jw_key(w, "object");
     jw_text(w, "model");
     jw_key(w, "created");
-    jw_int(w, info->started_unix_s);
+    jw_int(w, m->modified_unix_s);
     jw_key(w, "owned_by");
     jw_text(w, "kvasir");
-    jw_key(w, "meta"); /* llama-server's names, then ours */
+    jw_key(w, "status"); /* as llama-server's with several models has it */
     jw_begin_object(w);
-    jw_key(w, "vocab_type");
-    jw_int(w, info->vocabulary.kind && info->vocabulary.kind[0] == 's' ? 1 : 2); /* SPM 1, BPE 2 */
-    jw_key(w, "n_vocab");
-    jw_int(w, info->vocabulary.n_vocab);
-    jw_key(w, "n_ctx_train");
-    jw_int(w, m->n_ctx_train);
-    jw_key(w, "n_embd");
-    jw_int(w, m->n_embd);
-    jw_key(w, "n_params");
-    jw_int(w, (int64_t)m->n_parameters);
-    jw_key(w, "size");
-    jw_int(w, (int64_t)info->model_bytes);
-    jw_key(w, "n_ctx");
-    jw_int(w, info->n_ctx);
-    jw_key(w, "architecture");
-    jw_text(w, m->arch);
-    jw_key(w, "name");
-    jw_text(w, info->model_name);
-    jw_key(w, "template");
-    jw_text(w, info->template_origin);
+    jw_key(w, "value");
+    jw_text(w, model_state(m));
+    if (m->error[0]) {
+        jw_key(w, "error");
+        jw_text(w, m->error);
+    }
     jw_end_object(w);
+    if (m->card) {
+        jw_key(w, "meta");
+        write_meta(w, m);
+    }
     jw_end_object(w);
 }
 
-void api_model_write(struct buf *out, const struct engine_info *info, const char *name)
+static enum status no_such_model(struct api_error *error, struct slice id)
 {
-    struct json_writer w;
-    jw_init(&w, out);
-    write_model(&w, info, name);
-    buf_add_char(out, '\n');
+    char message[300];
+    snprintf(message, sizeof message, "the model `%.*s` does not exist here; see /v1/models",
+             (int)(id.len < 200 ? id.len : 200), id.ptr);
+    api_error_http(error, 404, "model_not_found", message);
+    return E_NOT_FOUND;
 }
 
-void api_models_write(struct buf *out, const struct engine_info *info, const char *name)
+enum status api_models_write(struct buf *out, struct fleet *fleet, struct slice id,
+                             struct api_error *error)
 {
+    struct err e = {0};
+    struct fleet_list list;
     struct json_writer w;
+    enum status st = fleet_list(fleet, &list, &e);
+    if (st != OK) {
+        api_error_from(error, &e);
+        return st;
+    }
+    const struct fleet_entry *one = id.len ? fleet_find(&list, id) : NULL;
     jw_init(&w, out);
-    jw_begin_object(&w);
-    jw_key(&w, "object");
-    jw_text(&w, "list");
-    jw_key(&w, "data");
-    jw_begin_array(&w);
-    write_model(&w, info, name);
-    jw_end_array(&w);
-    jw_end_object(&w);
+    if (id.len && !one) {
+        st = no_such_model(error, id);
+    } else if (one) {
+        write_model(&w, one);
+    } else {
+        jw_begin_object(&w);
+        jw_key(&w, "object");
+        jw_text(&w, "list");
+        jw_key(&w, "data");
+        jw_begin_array(&w);
+        for (uint32_t i = 0; i < list.n; i++)
+            write_model(&w, &list.entries[i]);
+        jw_end_array(&w);
+        jw_end_object(&w);
+    }
     buf_add_char(out, '\n');
+    fleet_list_release(&list);
+    return st;
 }
 
 struct number {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  * ollama_answers.c — what Ollama tells without generating: the models, one of them, the version;
- * and what a server of one model does not do, each with Ollama's own shape of an error. */
+ * what changes them; and what is not done here, each with Ollama's own shape of an error. */
 #include <inttypes.h>
 #include <stdio.h>
 
@@ -11,15 +11,6 @@
 #define OLLAMA_API_VERSION "0.12.6"
 
 static const struct field_set *const no_fields[] = {NULL};
-
-/* A name without a tag means :latest. */
-static struct slice without_latest(struct slice name)
-{
-    struct slice tag = SLICE_LIT(":latest");
-    if (name.len > tag.len && memcmp(name.ptr + name.len - tag.len, tag.ptr, tag.len) == 0)
-        name.len -= tag.len;
-    return name;
-}
 
 static void write_name(struct json_writer *w, const char *key, const char *name)
 {
@@ -42,7 +33,7 @@ void write_parameter_size(struct json_writer *w, const char *key, uint64_t n)
     jw_text(w, text);
 }
 
-static void write_details(struct json_writer *w, const struct engine_info *info)
+static void write_details(struct json_writer *w, const struct engine_card *c)
 {
     jw_key(w, "details");
     jw_begin_object(w);
@@ -51,23 +42,34 @@ static void write_details(struct json_writer *w, const struct engine_info *info)
     jw_key(w, "format");
     jw_text(w, "gguf");
     jw_key(w, "family");
-    jw_text(w, info->model->arch);
+    jw_text(w, c ? c->arch : "");
     jw_key(w, "families");
     jw_begin_array(w);
-    jw_text(w, info->model->arch);
+    if (c)
+        jw_text(w, c->arch);
     jw_end_array(w);
-    write_parameter_size(w, "parameter_size", info->model->n_parameters);
+    write_parameter_size(w, "parameter_size", c ? c->n_parameters : 0);
     jw_key(w, "quantization_level");
-    jw_text(w, info->quantization);
+    jw_text(w, c ? c->quantization : "unknown");
     jw_end_object(w);
 }
 
-static void write_capabilities(struct json_writer *w, const struct inquiry *a)
+/* Of the template in use, if it is loaded: its file may have none. */
+static struct slice template_of(const struct fleet_entry *m)
 {
-    struct turn_format format = turn_format_of(a->ask->info->template_source);
+    const struct engine_info *info = model_info_of(m);
+    return info      ? info->template_source
+           : m->card ? m->card->template_source
+                     : (struct slice){"", 0};
+}
+
+static void write_capabilities(struct json_writer *w, const struct fleet_entry *m)
+{
+    struct turn_format format = turn_format_of(template_of(m));
     jw_key(w, "capabilities");
     jw_begin_array(w);
-    jw_text(w, "completion");
+    if (m->card)
+        jw_text(w, "completion");
     if (format.has_tools)
         jw_text(w, "tools");
     if (format.has_reasoning)
@@ -75,59 +77,67 @@ static void write_capabilities(struct json_writer *w, const struct inquiry *a)
     jw_end_array(w);
 }
 
-static void write_digest(struct json_writer *w, const struct engine_info *info)
+static void write_digest(struct json_writer *w, const struct fleet_entry *m)
 {
     char hex[DIGEST_HEX_BYTES];
-    digest_hex(&info->model_identity, hex);
+    digest_hex(&m->digest, hex);
     jw_key(w, "digest");
     jw_text(w, hex);
 }
 
-static void write_model(struct inquiry *a, bool is_running)
+static void write_model(struct inquiry *a, const struct fleet_entry *m, bool is_running)
 {
-    const struct engine_info *info = a->ask->info;
     jw_begin_object(&a->w);
-    write_name(&a->w, "name", a->ask->context.model_name);
-    write_name(&a->w, "model", a->ask->context.model_name);
+    write_name(&a->w, "name", m->name);
+    write_name(&a->w, "model", m->name);
     if (!is_running)
-        write_time(&a->w, "modified_at", info->started_unix_s);
+        write_time(&a->w, "modified_at", m->modified_unix_s);
     jw_key(&a->w, "size");
-    jw_int(&a->w, (int64_t)info->model_bytes);
-    write_digest(&a->w, info);
-    write_details(&a->w, info);
-    if (is_running) { /* it stays for as long as the server runs */
-        jw_key(&a->w, "expires_at");
-        jw_text(&a->w, "9999-12-31T23:59:59Z");
+    jw_int(&a->w, (int64_t)m->file_bytes);
+    write_digest(&a->w, m);
+    write_details(&a->w, m->card);
+    if (is_running) {
+        if (m->expires_unix_s == INT64_MAX) { /* it stays until it is told to go */
+            jw_key(&a->w, "expires_at");
+            jw_text(&a->w, "9999-12-31T23:59:59Z");
+        } else {
+            write_time(&a->w, "expires_at", m->expires_unix_s);
+        }
         jw_key(&a->w, "size_vram");
         jw_int(&a->w, 0);
         jw_key(&a->w, "context_length");
-        jw_int(&a->w, info->n_ctx);
+        jw_int(&a->w, model_info_of(m)->n_ctx);
     } else {
-        write_capabilities(&a->w, a);
+        write_capabilities(&a->w, m);
+        if (m->error[0]) {
+            jw_key(&a->w, "error");
+            jw_text(&a->w, m->error);
+        }
     }
     jw_end_object(&a->w);
 }
 
-static void list(struct inquiry *a, bool is_running)
+static void list(struct fields *f, struct inquiry *a, bool is_running)
 {
+    const struct fleet_list *l = models_of(f, a);
     jw_begin_object(&a->w);
     jw_key(&a->w, "models");
     jw_begin_array(&a->w);
-    write_model(a, is_running);
+    for (uint32_t i = 0; i < l->n; i++)
+        if (!is_running || l->entries[i].engine)
+            write_model(a, &l->entries[i], is_running);
     jw_end_array(&a->w);
     jw_end_object(&a->w);
 }
 
 static void tags(struct fields *f, struct inquiry *a)
 {
-    (void)f;
-    list(a, false);
+    list(f, a, false);
 }
 
 static void ps(struct fields *f, struct inquiry *a)
 {
-    (void)f;
-    list(a, true);
+    list(f, a, true);
 }
 
 static void version(struct fields *f, struct inquiry *a)
@@ -151,23 +161,12 @@ static struct slice named(struct fields *f, const char *field_name)
     return name;
 }
 
-static bool is_here(const struct inquiry *a, struct slice name)
+/* NULL: there is no such model, and *f says so. */
+static const struct fleet_entry *find(struct fields *f, struct inquiry *a, struct slice name)
 {
-    name = without_latest(name);
-    return slice_equal(name, without_latest(slice_of(a->ask->context.model_name))) ||
-           slice_is(name, a->ask->info->model_name);
-}
-
-/* False: there is no such model, and *f says so. */
-static bool check_model(struct fields *f, const struct inquiry *a, struct slice name)
-{
-    char message[300];
-    if (f->status != OK || is_here(a, name))
-        return f->status == OK;
-    snprintf(message, sizeof message, "model '%.*s' not found",
-             (int)(name.len < 200 ? name.len : 200), name.ptr);
-    answer_refuse(f, name.len ? 404 : 400, NULL, name.len ? message : "model is required");
-    return false;
+    if (f->status == OK && name.len == 0)
+        answer_refuse(f, 400, NULL, "model is required");
+    return model_of(f, a, name);
 }
 
 static void write_count(struct json_writer *w, const char *arch, const char *name, uint64_t n)
@@ -188,37 +187,43 @@ static void write_parameters(struct json_writer *w, const struct sampler_params 
     jw_text(w, text);
 }
 
+static void write_info(struct json_writer *w, const struct engine_card *c)
+{
+    jw_key(w, "model_info");
+    jw_begin_object(w);
+    jw_key(w, "general.architecture");
+    jw_text(w, c->arch);
+    jw_key(w, "general.parameter_count");
+    jw_int(w, (int64_t)c->n_parameters);
+    write_count(w, c->arch, "context_length", c->n_ctx_train);
+    write_count(w, c->arch, "embedding_length", c->n_embd);
+    write_count(w, c->arch, "block_count", c->n_layers);
+    write_count(w, c->arch, "attention.head_count", c->n_heads);
+    write_count(w, c->arch, "attention.head_count_kv", c->n_kv_heads);
+    write_count(w, c->arch, "vocab_size", c->n_vocab);
+    jw_end_object(w);
+}
+
 static void show(struct fields *f, struct inquiry *a)
 {
-    const struct engine_info *info = a->ask->info;
-    const struct model_info *m = info->model;
     struct json_writer *w = &a->w;
-    if (!check_model(f, a, named(f, "model")))
+    const struct fleet_entry *m = find(f, a, named(f, "model"));
+    if (m && !m->card)
+        answer_refuse(f, 500, NULL, m->error);
+    if (f->status != OK)
         return;
     jw_begin_object(w);
     jw_key(w, "license");
     jw_text(w, "");
     jw_key(w, "modelfile");
     jw_text(w, "");
-    write_parameters(w, &info->sampling);
+    write_parameters(w, &m->card->sampling);
     jw_key(w, "template");
-    jw_string(w, info->template_source);
-    write_details(w, info);
-    jw_key(w, "model_info");
-    jw_begin_object(w);
-    jw_key(w, "general.architecture");
-    jw_text(w, m->arch);
-    jw_key(w, "general.parameter_count");
-    jw_int(w, (int64_t)m->n_parameters);
-    write_count(w, m->arch, "context_length", m->n_ctx_train);
-    write_count(w, m->arch, "embedding_length", m->n_embd);
-    write_count(w, m->arch, "block_count", m->n_layers);
-    write_count(w, m->arch, "attention.head_count", m->n_heads);
-    write_count(w, m->arch, "attention.head_count_kv", m->n_kv_heads);
-    write_count(w, m->arch, "vocab_size", m->n_vocab);
-    jw_end_object(w);
-    write_capabilities(w, a);
-    write_time(w, "modified_at", info->started_unix_s);
+    jw_string(w, template_of(m));
+    write_details(w, m->card);
+    write_info(w, m->card);
+    write_capabilities(w, m);
+    write_time(w, "modified_at", m->modified_unix_s);
     jw_end_object(w);
 }
 
@@ -232,10 +237,10 @@ static void pull(struct fields *f, struct inquiry *a)
         return;
     if (name.len == 0) {
         answer_refuse(f, 400, NULL, "model is required");
-    } else if (!is_here(a, name)) {
+    } else if (!models_of(f, a)->fleet || !fleet_find(&a->list, name)) {
         answer_refuse(f, 501, NULL,
-                      "this server fetches no models: put a .gguf file where it can read it, and "
-                      "start it with -m");
+                      "this server fetches no models: kvasir pull does, or put a .gguf file where "
+                      "it looks for them");
     } else {
         jw_begin_object(&a->w);
         jw_key(&a->w, "status");
@@ -244,24 +249,31 @@ static void pull(struct fields *f, struct inquiry *a)
     }
 }
 
-static void refuse_change(struct fields *f, struct inquiry *a, struct slice name, const char *why)
+/* What can't be done is told as such, not as a bad request. */
+static void end_change(struct fields *f, enum status st, const struct err *e)
 {
-    if (check_model(f, a, name))
-        answer_refuse(f, 501, NULL, why);
+    if (st == E_UNSUPPORTED)
+        answer_refuse(f, 501, NULL, e->msg);
+    else if (st != OK)
+        answer_fail(f, e);
 }
 
 static void copy(struct fields *f, struct inquiry *a)
 {
     struct slice to = {"", 0}, from = {"", 0};
+    struct err e = {0};
     field_string(f, "source", &from);
     field_string(f, "destination", &to);
-    refuse_change(f, a, from, "this server has one model under one name; --alias gives it another");
+    if (find(f, a, from))
+        end_change(f, fleet_copy(a->ask->fleet, from, to, &e), &e);
 }
 
 static void delete (struct fields *f, struct inquiry *a)
 {
-    refuse_change(f, a, named(f, "model"),
-                  "the model that is served can't be deleted; stop the server and remove its file");
+    struct slice name = named(f, "model");
+    struct err e = {0};
+    if (find(f, a, name))
+        end_change(f, fleet_remove(a->ask->fleet, name, &e), &e);
 }
 
 static void make(struct fields *f, struct inquiry *a)
@@ -277,7 +289,7 @@ static void push(struct fields *f, struct inquiry *a)
 }
 
 static const struct api_field show_rows[] = {
-    {"model", FIELD_YES, "404 for another one", "7", NULL},
+    {"model", FIELD_YES, "404 for one that is not here", "7", NULL},
     {"name", FIELD_YES, "the older word for model", "7", NULL},
     {"verbose", FIELD_NONE, "", NULL, NULL},
 };
@@ -292,7 +304,7 @@ static const struct api_field pull_rows[] = {
 static const struct field_set pull_set = FIELD_SET(pull_rows);
 static const struct field_set *const pull_fields[] = {&pull_set, NULL};
 static const struct api_field copy_rows[] = {
-    {"source", FIELD_YES, "404 for another one, else 501", "7", NULL},
+    {"source", FIELD_YES, "404 for a model that is not here", "7", NULL},
     {"destination", FIELD_YES, "", "7", NULL},
 };
 static const struct field_set copy_set = FIELD_SET(copy_rows);

@@ -2,7 +2,7 @@
  * ollama_reply.c — replies of /api/chat and /api/generate: one object, or a line of JSON a piece.
  * Durations are nanoseconds of what was done for this request: prompt_eval_duration covers the
  * tokens that were computed, prompt_eval_count all of the prompt's, as there; the member "kvasir"
- * says where each came from.  load_duration is 0: the model was there. */
+ * says where each came from.  load_duration is 0 where the model was there. */
 #include <stdio.h>
 #include <time.h>
 
@@ -100,8 +100,8 @@ static void write_cost(struct json_writer *w, const struct api_call *c)
 {
     const struct engine_usage *u = &c->usage;
     write_ns(w, "total_duration",
-             u->queue_ms + u->prompt_ms + u->lookup_ms + u->prefill_ms + u->decode_ms);
-    write_ns(w, "load_duration", 0);
+             c->load_ms + u->queue_ms + u->prompt_ms + u->lookup_ms + u->prefill_ms + u->decode_ms);
+    write_ns(w, "load_duration", c->load_ms);
     jw_key(w, "prompt_eval_count");
     jw_int(w, u->prompt_tokens);
     write_ns(w, "prompt_eval_duration", u->prefill_ms);
@@ -228,7 +228,7 @@ static void whole(struct api_call *c, struct buf *out)
     put_line(c, &w, out);
 }
 
-/* Nothing was asked: the model is there. */
+/* Nothing was asked: the model is there, or goes. */
 static void answered(struct api_call *c, struct buf *out)
 {
     struct json_writer w;
@@ -237,8 +237,18 @@ static void answered(struct api_call *c, struct buf *out)
     end_message(&w, c);
     write_done(&w, true);
     jw_key(&w, "done_reason");
-    jw_text(&w, "load");
+    jw_text(&w, c->keep_s == 0 ? "unload" : "load");
     put_line(c, &w, out);
+}
+
+void ollama_write_unloaded(const struct api_dialect *dialect, struct buf *out, struct slice model,
+                           int64_t now_unix_s)
+{
+    struct api_call c = {
+        .dialect = dialect, .model = model, .created_unix_s = now_unix_s, .keep_s = 0};
+    buf_init(&c.chunk, API_REPLY_BYTES_MAX);
+    answered(&c, out);
+    buf_release(&c.chunk);
 }
 
 static void stream_error(struct api_call *c, const struct api_error *error, struct buf *out)

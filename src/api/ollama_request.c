@@ -42,13 +42,15 @@ static const struct api_field option_rows[] = {
 static const struct field_set options_set = FIELD_SET(option_rows);
 
 static const struct api_field shared_rows[] = {
-    {"model", FIELD_YES, "any name is served by the loaded model, and echoed", "7", NULL},
+    {"model", FIELD_YES,
+     "which one, echoed; without --models-dir any name means the one that is here", "7", NULL},
     {"stream", FIELD_YES, "default true: a line of JSON a piece", "7", NULL},
     {"format", FIELD_YES, "\"json\" or a schema", "7", NULL},
     {"options", FIELD_YES, "see below", "7", NULL},
     {"keep_alive", FIELD_YES,
-     "a duration, seconds, or negative; the model stays for as long as the server runs, so 0 is "
-     "refused",
+     "a duration, seconds, or negative: for ever; 0: the model goes after this; refused for the "
+     "one "
+     "that stays",
      "0", NULL},
     {"think", FIELD_YES, "true, false, or low, medium, high; refused where the model can't", "7",
      NULL},
@@ -83,48 +85,6 @@ static void read_options(struct fields *f, const struct api_context *context,
     if (field_int(&inner, "num_predict", -2, UINT32_MAX - 1, &n))
         r->max_tokens = n < 0 ? ENGINE_TOKENS_ALL : (uint32_t)n;
     f->status = inner.status;
-}
-
-/* "5m", "1h30m", "-1s", 300, -1. */
-static bool is_duration(struct slice text, bool *is_zero)
-{
-    const char *at = text.ptr, *end = text.ptr + text.len;
-    *is_zero = true;
-    if (at < end && (*at == '-' || *at == '+'))
-        at++;
-    if (at == end)
-        return false;
-    while (at < end) {
-        size_t n = 0, unit = 0;
-        while (at + n < end && ((at[n] >= '0' && at[n] <= '9') || at[n] == '.')) {
-            *is_zero = *is_zero && (at[n] == '0' || at[n] == '.');
-            n++;
-        }
-        at += n;
-        while (at + unit < end && at[unit] >= 'a' && at[unit] <= 'z')
-            unit++;
-        if (n == 0 || (unit == 0 && at < end) || unit > 2)
-            return false;
-        at += unit;
-    }
-    return true;
-}
-
-void read_keep_alive(struct fields *f)
-{
-    const struct json *v = field(f, "keep_alive");
-    bool is_zero = false, is_good = v && (v->kind == JSON_INT || v->kind == JSON_REAL);
-    if (!v)
-        return;
-    if (is_good)
-        is_zero = !(v->real < 0 || v->real > 0);
-    else if (v->kind == JSON_STRING)
-        is_good = is_duration(v->text, &is_zero);
-    if (!is_good)
-        field_fail(f, E_INVALID, "keep_alive", "must be a duration such as \"5m\", or seconds");
-    else if (is_zero)
-        field_fail(f, E_UNSUPPORTED, "keep_alive",
-                   "0 would unload the model; it stays for as long as this server runs");
 }
 
 static void read_answer_format(struct fields *f, struct api_call *c, struct engine_request *r)
@@ -181,7 +141,7 @@ static void read_shared(struct fields *f, const struct api_context *context, str
     field_bool(f, "stream", &c->is_stream);
     read_model(f, c);
     read_options(f, context, r);
-    read_keep_alive(f);
+    read_keep_alive(f, context, c);
     read_answer_format(f, c, r);
     read_think(f, context, r);
     read_logprobs(f, c, r);
@@ -346,6 +306,7 @@ const struct api_dialect dialect_ollama_chat = {.name = "chat",
                                                 .stream_type = "application/x-ndjson",
                                                 .read = read_chat,
                                                 .writer = &writer_ollama_chat,
+                                                .unloads = true,
                                                 .error = ollama_error,
                                                 .fields = chat_fields};
 const struct api_dialect dialect_ollama_generate = {.name = "generate",
@@ -355,5 +316,6 @@ const struct api_dialect dialect_ollama_generate = {.name = "generate",
                                                     .stream_type = "application/x-ndjson",
                                                     .read = read_generate,
                                                     .writer = &writer_ollama_generate,
+                                                    .unloads = true,
                                                     .error = ollama_error,
                                                     .fields = generate_fields};

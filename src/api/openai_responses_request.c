@@ -284,7 +284,8 @@ static void read_truncation(struct reader *x)
 }
 
 static const struct api_field prompt_rows[] = {
-    {"model", FIELD_YES, "any name is served by the loaded model, and echoed", "7", NULL},
+    {"model", FIELD_YES,
+     "which one, echoed; without --models-dir any name means the one that is here", "7", NULL},
     {"input", FIELD_YES,
      "a string or items: messages of text parts, function_call, function_call_output, reasoning; "
      "others are refused",

@@ -31,7 +31,8 @@ static const struct api_field sampling_rows[] = {
 const struct field_set fields_sampling = FIELD_SET(sampling_rows);
 
 static const struct api_field common_rows[] = {
-    {"model", FIELD_YES, "any name is served by the loaded model, and echoed", "7", NULL},
+    {"model", FIELD_YES,
+     "which one, echoed; without --models-dir any name means the one that is here", "7", NULL},
     {"max_tokens", FIELD_YES, "of each choice; -1: to the end of the context", "-2", NULL},
     {"max_completion_tokens", FIELD_YES, "wins over max_tokens", "-2", NULL},
     {"n_predict", FIELD_YES, "llama-server's max_tokens", "-2", NULL},

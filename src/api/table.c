@@ -40,6 +40,9 @@ static const struct api_endpoint endpoints[] = {
      "what stands between; 501 where the model has no tokens for it"},
     {"POST", "/chat/completions", API_GENERATE, CHAT, false, "as /v1/chat/completions"},
     {"GET", "/models", API_MODELS, CHAT, false, "as /v1/models"},
+    {"POST", "/models/load", API_ANSWER, &dialect_llama_load, false, "loads one of the models"},
+    {"POST", "/models/unload", API_ANSWER, &dialect_llama_unload, false,
+     "unloads it, once its requests have ended; 501 for the one that stays"},
     {"POST", "/tokenize", API_ANSWER, &dialect_llama_tokenize, false, "text to token ids"},
     {"POST", "/detokenize", API_ANSWER, &dialect_llama_detokenize, false, "and back"},
     {"POST", "/apply-template", API_ANSWER, &dialect_llama_template, false,
@@ -51,8 +54,7 @@ static const struct api_endpoint endpoints[] = {
     {"POST", "/slots/{id}", API_SLOT, &dialect_llama_slot, false,
      "?action=save, restore, erase: the session slot/{id}"},
     {"GET", "/lora-adapters", API_ANSWER, &dialect_llama_lora, false, "there are none: []"},
-    {"POST", "/embedding", API_GENERATE, &dialect_llama_embeddings, false,
-     "texts in, vectors out"},
+    {"POST", "/embedding", API_GENERATE, &dialect_llama_embeddings, false, "texts in, vectors out"},
     {"POST", "/embeddings", API_GENERATE, &dialect_llama_embeddings, false, "the same"},
     {"POST", "/rerank", API_ANSWER, &dialect_llama_rerank, false, "501: no model here ranks"},
     {"POST", "/v1/rerank", API_ANSWER, &dialect_llama_rerank, false, "the same"},
@@ -70,9 +72,9 @@ static const struct api_endpoint endpoints[] = {
     {"POST", "/api/pull", API_ANSWER, &dialect_ollama_pull, false,
      "success for the model that is here, else 501: nothing is fetched"},
     {"POST", "/api/copy", API_ANSWER, &dialect_ollama_copy, false,
-     "404 or 501: one model, one name"},
+     "another name for a file in --models-dir, by a hard link; 501 without that folder"},
     {"DELETE", "/api/delete", API_ANSWER, &dialect_ollama_delete, false,
-     "404 or 501: what is served can't be deleted"},
+     "removes a file of --models-dir; 501 for the model that stays"},
     {"POST", "/api/create", API_ANSWER, &dialect_ollama_create, false, "501"},
     {"POST", "/api/push", API_ANSWER, &dialect_ollama_push, false, "501"},
     {"POST", "/api/blobs/{id}", API_ANSWER, &dialect_ollama_create, false, "501"},
@@ -88,9 +90,9 @@ static const struct api_endpoint endpoints[] = {
      "a string or items in, items out; stateful by response_id"},
     {"GET", "/api/v1/models", API_ANSWER, &dialect_lmstudio_models, false, "the models"},
     {"POST", "/api/v1/models/load", API_ANSWER, &dialect_lmstudio_load, false,
-     "the model that is here: at once"},
+     "loads one of the models"},
     {"POST", "/api/v1/models/unload", API_ANSWER, &dialect_lmstudio_unload, false,
-     "501: it stays for as long as the server runs"},
+     "unloads it, once its requests have ended; 501 for the one that stays"},
     {"POST", "/api/v1/models/download", API_ANSWER, &dialect_lmstudio_download, false,
      "501: nothing is fetched"},
     {"GET", "/api/v1/models/download/status", API_ANSWER, &dialect_lmstudio_download, false, "501"},
@@ -160,6 +162,12 @@ const struct api_endpoint *api_endpoint_find(struct slice method, struct slice p
     }
     *id = (struct slice){"", 0};
     return NULL;
+}
+
+bool api_endpoint_needs_model(const struct api_endpoint *at)
+{
+    return at->serves == API_GENERATE || at->serves == API_COUNT || at->serves == API_EXPLAIN ||
+           (at->serves == API_ANSWER && at->dialect->needs_model);
 }
 
 const struct api_dialect *api_dialect_of_path(struct slice path)

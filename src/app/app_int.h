@@ -10,6 +10,7 @@
 #include "base/buf.h"
 #include "base/status.h"
 #include "engine/engine.h"
+#include "fleet/fleet.h"
 
 enum exit_code { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 
@@ -69,6 +70,9 @@ enum option_id {
     OPTION_HOST,
     OPTION_PORT,
     OPTION_ALIAS,
+    OPTION_MODELS_DIR,
+    OPTION_MODEL_TTL,
+    OPTION_MODELS_MAX_BYTES,
     OPTION_API_KEY,
     OPTION_API_KEY_FILE,
     OPTION_ALLOW_ORIGIN,
@@ -215,6 +219,8 @@ NODISCARD enum status model_path_of(const struct config *c, char *path, size_t s
 /* Opens what the options say, with a bar, and says on stderr what it is unless is_quiet. */
 NODISCARD enum status engine_of(const struct config *c, bool is_quiet, struct engine **out,
                                 struct err *e);
+/* The same, with the models of --models-dir beside it. */
+NODISCARD enum status fleet_of(const struct config *c, struct fleet **out, struct err *e);
 /* The file inside this program. */
 struct slice embedded_model(void);
 /* What -m names, or the embedded one; no weights are read. */

@@ -27,6 +27,19 @@ const struct option_row option_rows[OPTION_COUNT] = {
                      .used_by = FOR_SERVE, .doc = "port to listen on; 0 picks a free one"},
     [OPTION_ALIAS] = {"-a --alias", "alias", KIND_TEXT, "NAME", .used_by = FOR_SERVE,
                       .doc = "the name of the model in /v1/models"},
+    [OPTION_MODELS_DIR] =
+        {"--models-dir", "models-dir", KIND_TEXT, "DIR", .used_by = FOR_SERVE,
+         .doc = "requests may name the .gguf files of DIR too: they are loaded when asked for; the "
+                "model of -m is the default and stays; without DIR it answers to any name"},
+    [OPTION_MODEL_TTL] = {"--model-ttl", "model-ttl", KIND_COUNT, "SECONDS", .most = 31536000,
+                          .initial = "300", .used_by = FOR_SERVE,
+                          .doc = "a model of --models-dir goes after so long without a request; 0: "
+                                 "never; requests may say otherwise (keep_alive, ttl)"},
+    [OPTION_MODELS_MAX_BYTES] =
+        {"--models-max-bytes", "models-max-bytes", KIND_SIZE, "SIZE", .initial = "0",
+         .used_by = FOR_SERVE,
+         .doc = "ceiling of the weights of all loaded models, e.g. 24G: the idle one that was used "
+                "least lately goes; 0: what memory allows"},
     [OPTION_API_KEY] =
         {"--api-key", "api-key", KIND_TEXT, "KEY", .used_by = FOR_SERVE,
          .doc = "ask clients for this key; visible to other users in ps, so prefer --api-key-file"},

@@ -47,6 +47,7 @@ int command_serve(const struct config *c)
     const struct option_value *v = c->values;
     const char *keys[SERVER_KEYS_MAX];
     char *copy = NULL;
+    struct fleet *f = NULL;
     struct engine *g = NULL;
     struct err e = {0};
     struct server_options options = server_defaults();
@@ -54,22 +55,22 @@ int command_serve(const struct config *c)
     options.port = (uint16_t)v[OPTION_PORT].number;
     options.api_keys = keys;
     options.api_key_file = v[OPTION_API_KEY_FILE].text;
-    options.alias = v[OPTION_ALIAS].text;
     options.keeps_nonces = v[OPTION_PROMPT_HYGIENE].number == 1;
     options.reload = on_reload;
     options.reload_arg = (void *)(uintptr_t)c;
     options.allow_origin = v[OPTION_ALLOW_ORIGIN].text;
     enum status st = split_keys(v[OPTION_API_KEY].text, &copy, keys, &options.n_api_keys, &e);
     if (st == OK)
-        st = engine_of(c, false, &g, &e);
+        st = fleet_of(c, &f, &e);
     if (st == OK) {
+        options.fleet = f;
+        g = fleet_engine(fleet_first(f));
         int fd = engine_take_socket(g);
         options.listen_fd = fd >= 0 ? fd : 0;
     }
     if (st == OK)
         st = server_run(&options, g, &e);
-    if (g)
-        engine_close(g);
+    fleet_close(f);
     mem_free(copy);
     return st == OK ? EXIT_DONE : complain_err(&e);
 }

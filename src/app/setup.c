@@ -179,35 +179,72 @@ static void announce(const struct config *c, const struct engine *g)
                 info->template_origin);
 }
 
-enum status engine_of(const struct config *c, bool is_quiet, struct engine **out, struct err *e)
-{
-    struct engine_options options = options_of(c);
+/* What options say of an engine, and what its strings lie in. */
+struct setup {
+    struct engine_options options;
     struct progress progress;
     char path[FS_PATH_BYTES_MAX], packed_dir[FS_PATH_BYTES_MAX];
-    enum status st = model_path_of(c, path, sizeof path, &options.model_path, e);
+};
+
+static enum status set_up(const struct config *c, bool is_quiet, struct setup *s, struct err *e)
+{
+    s->options = options_of(c);
+    enum status st = model_path_of(c, s->path, sizeof s->path, &s->options.model_path, e);
     if (st != OK)
         return st;
-    config_packed_dir(packed_dir, sizeof packed_dir);
-    if (options.model_path && packed_dir[0])
-        options.packed_dir = packed_dir;
-    st = store_key_of(c, options.own.key, &options.own.has_key, e);
+    config_packed_dir(s->packed_dir, sizeof s->packed_dir);
+    if ((s->options.model_path || c->values[OPTION_MODELS_DIR].text) && s->packed_dir[0])
+        s->options.packed_dir = s->packed_dir;
+    st = store_key_of(c, s->options.own.key, &s->options.own.has_key, e);
     if (st != OK)
         return st;
-    if (!options.model_path && is_quiet) /* announce() would have said it */
+    if (!s->options.model_path && is_quiet) /* announce() would have said it */
         fprintf(stderr, "kvasir: no -m, so this is the embedded model skald\n");
-    progress_begin(&progress);
-    options.progress = on_loading;
-    options.progress_arg = &progress;
-    st = engine_open(&options, out, e);
-    progress_end(&progress);
+    progress_begin(&s->progress);
+    s->options.progress = on_loading;
+    s->options.progress_arg = &s->progress;
+    return OK;
+}
+
+static enum status explain_busy(enum status st, struct err *e)
+{
+    if (st != E_BUSY || e->code != E_BUSY)
+        return st;
+    struct err why = *e;
+    return err_set(e, E_BUSY, "%.150s; stop that, or use --store-read-only or another --store",
+                   why.msg);
+}
+
+enum status engine_of(const struct config *c, bool is_quiet, struct engine **out, struct err *e)
+{
+    struct setup s;
+    enum status st = set_up(c, is_quiet, &s, e);
+    if (st != OK)
+        return st;
+    st = engine_open(&s.options, out, e);
+    progress_end(&s.progress);
     if (st == OK && !is_quiet)
         announce(c, *out);
-    if (st == E_BUSY && e->code == E_BUSY) {
-        struct err why = *e;
-        return err_set(e, E_BUSY, "%.150s; stop that, or use --store-read-only or another --store",
-                       why.msg);
-    }
-    return st;
+    return explain_busy(st, e);
+}
+
+enum status fleet_of(const struct config *c, struct fleet **out, struct err *e)
+{
+    const struct option_value *v = c->values;
+    struct setup s;
+    enum status st = set_up(c, false, &s, e);
+    if (st != OK)
+        return st;
+    const struct fleet_options options = {.engine = &s.options,
+                                          .alias = v[OPTION_ALIAS].text,
+                                          .dir = v[OPTION_MODELS_DIR].text,
+                                          .ttl_s = (uint32_t)v[OPTION_MODEL_TTL].number,
+                                          .max_bytes = (uint64_t)v[OPTION_MODELS_MAX_BYTES].number};
+    st = fleet_open(&options, out, e);
+    progress_end(&s.progress);
+    if (st == OK)
+        announce(c, fleet_engine(fleet_first(*out)));
+    return explain_busy(st, e);
 }
 
 void sampling_of(const struct config *c, struct engine_request *r)

@@ -90,7 +90,10 @@ static enum status start(struct fleet *f, struct err *e)
 static enum status open_first(struct fleet *f, const char *alias, struct err *e)
 {
     struct engine *g = NULL;
-    enum status st = engine_open(&f->engine, &g, e);
+    struct engine_options o = f->engine;
+    if (!o.model_path) /* the embedded one packs faster than it is found */
+        o.packed_dir = NULL;
+    enum status st = engine_open(&o, &g, e);
     if (st == OK)
         st = add_first(f, g, alias, e);
     if (st != OK && g && f->n_models == 0)
@@ -185,10 +188,20 @@ struct fleet_model *fleet_first(struct fleet *f)
 
 /* ---- a model for a request ---- */
 
+/* The name of a file without what its quantization is called. */
+static uint32_t fits_without_quantization(const struct fleet_model *m, struct slice name)
+{
+    char text[2 * FLEET_NAME_BYTES_MAX];
+    int n = snprintf(text, sizeof text, SLICE_FMT "-%s", SLICE_ARG(name), m->card.quantization);
+    return n > 0 && (size_t)n < sizeof text && fleet_name_fits(slice_of(text), m->name) > 0;
+}
+
 static uint32_t fits(const struct fleet_model *m, struct slice name)
 {
     uint32_t best = fleet_name_fits(name, m->name);
     uint32_t own = m->has_card ? fleet_name_fits(name, m->card.name) : 0;
+    if (best == 0 && own == 0 && m->has_card && name.len < FLEET_NAME_BYTES_MAX)
+        own = fits_without_quantization(m, name);
     if (m->stays && m->path) { /* an alias hides its file's name otherwise */
         char stem[FLEET_NAME_BYTES_MAX];
         stem_of(m->path, stem);
@@ -214,6 +227,20 @@ struct fleet_model *member_find(struct fleet *f, struct slice name)
     return best;
 }
 
+struct fleet_model *fleet_try(struct fleet *f, struct slice name)
+{
+    pthread_mutex_lock(&f->mutex);
+    struct fleet_model *m = member_find(f, name);
+    if (m && m->state != FLEET_LOADED)
+        m = NULL;
+    if (m) {
+        m->n_refs++;
+        m->is_unwanted = false;
+    }
+    pthread_mutex_unlock(&f->mutex);
+    return m;
+}
+
 /* Under the mutex. */
 static enum status take(struct fleet *f, struct fleet_model *m, struct fleet_wait *w,
                         struct fleet_model **out, struct err *e)
@@ -235,7 +262,6 @@ static enum status take(struct fleet *f, struct fleet_model *m, struct fleet_wai
     w->next = NULL;
     w->model = m;
     w->since_ns = clock_now_ns();
-    w->is_cancelled = false;
     f->n_waits++;
     pthread_cond_signal(&f->work);
     return OK;
@@ -344,8 +370,9 @@ enum status fleet_unload(struct fleet *f, struct slice name, struct err *e)
 /* The path of a model in the folder; the caller's. */
 static enum status path_in_folder(struct fleet *f, struct slice name, char **path, struct err *e)
 {
-    enum status st =
-        f->dir ? folder_scan(f, e) : err_set(e, E_UNSUPPORTED, "there is no folder of models here");
+    enum status st = f->dir ? folder_scan(f, e)
+                            : err_set(e, E_UNSUPPORTED,
+                                      "there is no folder of models here: serve with --models-dir");
     if (st != OK)
         return st;
     pthread_mutex_lock(&f->mutex);

@@ -65,6 +65,8 @@ struct fleet_wait {
     uint64_t since_ns;
     bool is_cancelled;
 };
+/* A reference to the model, if it is loaded, else NULL.  name: as in fleet_take. */
+struct fleet_model *fleet_try(struct fleet *f, struct slice name);
 /* name empty: the first model.  OK with *out: loaded, with a reference.  OK without: w->ready is
  * called, once; w stays until then.  E_NOT_FOUND: no such model.  E_BUSY: FLEET_WAITS_MAX wait. */
 NODISCARD enum status fleet_take(struct fleet *f, struct slice name, struct fleet_wait *w,

@@ -2,7 +2,8 @@
  * names.c — is this the model that a client means?
  *   3  the name as it is, with or without .gguf or :latest
  *   2  the same but for case and for what stands between words: "Gemma 3 270M", "gemma-3-270m"
- *   1  of publisher/name@quant or owner/repo-GGUF:quant the part behind the last slash, likewise
+ *   1  without the name of its quantization; or, of publisher/name@quant and
+ *      owner/repo-GGUF:quant, the part behind the last slash, likewise
  * Among several models the best fit is meant, and of equal ones the first by name. */
 #include "base/check.h"
 #include "fleet/fleet.h"

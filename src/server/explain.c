@@ -18,22 +18,21 @@ static const struct api_dialect *dialect_of(struct slice body)
 
 void explain(const struct visit *v)
 {
-    struct server *s = v->server;
     struct http_exchange *x = v->x;
     const struct api_dialect *dialect = dialect_of(http_body(x));
     struct api_error error = {0};
     struct api_call *call = NULL;
-    struct api_context context = server_context(s);
+    struct api_context context = server_context(v);
     struct buf out;
     buf_init(&out, ANSWER_BYTES_MAX);
-    struct engine_request *r = engine_request_new(s->engine);
+    struct engine_request *r = engine_request_new(v->engine);
     enum status st = r ? api_call_new(dialect, http_body(x), http_header(x, "X-Session-Id"),
                                       &context, r, &call, &error)
                        : api_error_set(&error, E_NOMEM, NULL, "out of memory");
     if (st == OK) {
         struct err e = {.pos = ERR_NO_POS};
         r->tenant = v->tenant;
-        st = engine_explain(s->engine, r, false, &out, &e);
+        st = engine_explain(v->engine, r, false, &out, &e);
         if (st != OK)
             api_error_from(&error, &e);
     }

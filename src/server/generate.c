@@ -31,7 +31,9 @@ struct part {
 
 struct generation {
     struct server *server;
-    atomic_uint refs; /* exchange, submitter */
+    struct fleet_model *model; /* held */
+    struct engine *engine;     /* its */
+    atomic_uint refs;          /* exchange, submitter */
 
     pthread_mutex_t events; /* guards all down to mutex, from http_attach to the last event */
     uint32_t n_open;        /* parts whose last event has not come */
@@ -58,11 +60,13 @@ struct generation {
     struct part parts[];
 };
 
-static void generation_unref(struct generation *g)
+void generation_unref(struct generation *g)
 {
     if (atomic_fetch_sub(&g->refs, 1) != 1)
         return;
+    int64_t keep_s = api_call_keep_s(g->call);
     api_call_free(g->call);
+    fleet_give(g->server->fleet, g->model, keep_s);
     key_unref(g->key);
     buf_release(&g->out);
     mem_free(g->requests);
@@ -76,7 +80,7 @@ static void on_free(void *user)
     generation_unref(user);
 }
 
-static void cancel(struct generation *g)
+void generation_cancel(struct generation *g)
 {
     uint64_t ids[API_TEXTS_MAX];
     uint32_t n = 0;
@@ -87,12 +91,12 @@ static void cancel(struct generation *g)
     g->is_cancelled = true;
     pthread_mutex_unlock(&g->mutex);
     for (uint32_t i = 0; i < n; i++)
-        engine_cancel(g->server->engine, ids[i]);
+        engine_cancel(g->engine, ids[i]);
 }
 
 static void on_gone(void *user)
 {
-    cancel(user);
+    generation_cancel(user);
 }
 
 static void list_add(struct generation *g)
@@ -103,6 +107,13 @@ static void list_add(struct generation *g)
     if (g->next)
         g->next->previous = g;
     s->first = g;
+    s->n_running++;
+    pthread_mutex_unlock(&s->mutex);
+}
+
+void server_count_begin(struct server *s)
+{
+    pthread_mutex_lock(&s->mutex);
     s->n_running++;
     pthread_mutex_unlock(&s->mutex);
 }
@@ -121,7 +132,7 @@ static void list_remove(struct generation *g)
 }
 
 /* The answer is with http now; server_stop may go on. */
-static void count_end(struct server *s)
+void server_count_end(struct server *s)
 {
     pthread_mutex_lock(&s->mutex);
     if (--s->n_running == 0)
@@ -150,7 +161,7 @@ void generate_cancel_all(struct server *s)
         if (n == 0)
             return;
         for (size_t i = 0; i < n; i++) {
-            cancel(batch[i]);
+            generation_cancel(batch[i]);
             generation_unref(batch[i]);
         }
     }
@@ -263,7 +274,7 @@ static void pass_on(struct generation *g, uint32_t prompt, const struct engine_e
         buf_clear(&g->out);
     if (api_reply_event(g->call, prompt, ev, &g->out) != OK) {
         g->is_cut = true;
-        cancel(g);
+        generation_cancel(g);
         return;
     }
     if (ev->kind == EVENT_STARTED && is_stream && !g->is_streaming) {
@@ -295,7 +306,7 @@ static void finish(struct generation *g)
     list_remove(g);
     count(g);
     answer(g);
-    count_end(s);
+    server_count_end(s);
 }
 
 static void time_token(struct part *part, const struct engine_event *ev)
@@ -328,7 +339,7 @@ static void on_event(void *arg, const struct engine_event *ev)
         api_error_event(&error, ev);
         fail(g, &error);
         pthread_mutex_unlock(&g->events);
-        cancel(g); /* g stays: this part is still open */
+        generation_cancel(g); /* g stays: this part is still open */
         pthread_mutex_lock(&g->events);
     } else {
         pass_on(g, part->prompt, ev);
@@ -366,6 +377,9 @@ static struct generation *generation_new(const struct visit *v, struct api_call 
     }
     g->requests = requests;
     g->server = v->server;
+    g->model = v->model;
+    g->engine = v->engine;
+    fleet_ref(v->server->fleet, v->model);
     atomic_init(&g->refs, 2);
     g->x = v->x;
     g->call = call;
@@ -385,7 +399,6 @@ static struct generation *generation_new(const struct visit *v, struct api_call 
 /* False: the part is over already. */
 static bool submit_part(struct generation *g, uint32_t index)
 {
-    struct server *s = g->server;
     struct part *part = &g->parts[index];
     struct engine_request *r = g->requests[index];
     struct err e = {.pos = ERR_NO_POS};
@@ -393,7 +406,7 @@ static bool submit_part(struct generation *g, uint32_t index)
     r->event = on_event;
     r->event_arg = part;
     r->turn_key = api_call_keeps_turns(g->call) ? on_turn_key : NULL;
-    enum status st = engine_submit(s->engine, r, &id, &e);
+    enum status st = engine_submit(g->engine, r, &id, &e);
     if (st != OK) {
         struct api_error error;
         api_error_from(&error, &e);
@@ -409,7 +422,7 @@ static bool submit_part(struct generation *g, uint32_t index)
     bool is_late = g->is_cancelled;
     pthread_mutex_unlock(&g->mutex);
     if (is_late)
-        engine_cancel(s->engine, id);
+        engine_cancel(g->engine, id);
     return true;
 }
 
@@ -452,7 +465,7 @@ static void submit_more(struct generation *g)
     while (take_next(g, &index)) {
         if (submit_part(g, index))
             continue;
-        cancel(g); /* one was refused: the others are for nothing */
+        generation_cancel(g); /* one was refused: the others are for nothing */
         pthread_mutex_lock(&g->events);
         CHECK(!end_part(g));
         pthread_mutex_unlock(&g->events);
@@ -460,10 +473,13 @@ static void submit_more(struct generation *g)
 }
 
 /* Takes all of requests [g->n_parts]. */
-static void submit(struct generation *g, struct engine_request **requests)
+static void submit(struct generation *g, struct parked *parked, struct engine_request **requests)
 {
     memcpy(g->requests, requests, g->n_parts * sizeof(struct engine_request *));
-    http_attach(g->x, g, on_gone, on_free);
+    if (parked) /* its exchange has been tied to that */
+        parked_bind(parked, g);
+    else
+        http_attach(g->x, g, on_gone, on_free);
     list_add(g);
     g->n_open++; /* this call's own, see submit_more */
     submit_more(g);
@@ -476,11 +492,11 @@ static void submit(struct generation *g, struct engine_request **requests)
 }
 
 /* The first request is there; the others follow from it. */
-static enum status make_requests(struct server *s, const struct api_call *call,
+static enum status make_requests(const struct visit *v, const struct api_call *call,
                                  struct engine_request **requests, struct api_error *error)
 {
     for (uint32_t i = 1; i < api_call_n_prompts(call); i++) {
-        requests[i] = engine_request_new(s->engine);
+        requests[i] = engine_request_new(v->engine);
         if (!requests[i])
             return api_error_set(error, E_NOMEM, NULL, "out of memory");
         enum status st = api_call_prompt(call, i, requests[0], requests[i], error);
@@ -490,38 +506,42 @@ static enum status make_requests(struct server *s, const struct api_call *call,
     return OK;
 }
 
-struct api_context server_context(const struct server *s)
+struct api_context server_context(const struct visit *v)
 {
-    return (struct api_context){.model_name = s->name,
-                                .n_vocab = s->info->vocabulary.n_vocab,
-                                .n_ctx = s->info->n_ctx,
-                                .info = s->info,
-                                .template_source = s->info->template_source,
+    const struct server *s = v->server;
+    const struct fleet_model *m = v->model ? v->model : fleet_first(s->fleet);
+    const struct engine_info *info = engine_info(v->engine);
+    return (struct api_context){.model_name = fleet_name(m),
+                                .n_vocab = info->vocabulary.n_vocab,
+                                .n_ctx = info->n_ctx,
+                                .info = info,
+                                .template_source = info->template_source,
                                 .cleans = !s->keeps_nonces,
-                                .keeps = s->info->keeps,
-                                .tokenizer = engine_tokenizer(s->engine),
+                                .keeps = info->keeps,
+                                .can_unload = !fleet_stays(m),
+                                .load_ms = v->load_ms,
+                                .tokenizer = engine_tokenizer(v->engine),
                                 .now_unix_s = clock_unix_s()};
 }
 
 void count_tokens(const struct visit *v)
 {
-    struct server *s = v->server;
     struct http_exchange *x = v->x;
     const struct api_dialect *dialect = v->endpoint->dialect;
     struct api_error error = {0};
     struct api_call *call = NULL;
-    struct api_context context = server_context(s);
+    struct api_context context = server_context(v);
     struct buf out;
     uint32_t n = 0;
     buf_init(&out, 1024);
-    struct engine_request *r = engine_request_new(s->engine);
+    struct engine_request *r = engine_request_new(v->engine);
     enum status st =
         r ? api_call_new(dialect, http_body(x), (struct slice){"", 0}, &context, r, &call, &error)
           : api_error_set(&error, E_NOMEM, NULL, "out of memory");
     if (st == OK) {
         struct err e = {.pos = ERR_NO_POS};
         r->tenant = v->tenant;
-        st = engine_count_tokens(s->engine, r, &n, &e);
+        st = engine_count_tokens(v->engine, r, &n, &e);
         if (st != OK)
             api_error_from(&error, &e);
     }
@@ -559,20 +579,22 @@ void generate(const struct visit *v)
     struct api_call *call = NULL;
     struct generation *g = NULL;
     struct engine_request *requests[API_TEXTS_MAX] = {0};
-    struct api_context context = server_context(s);
+    struct api_context context = server_context(v);
     if (atomic_load(&s->is_draining)) {
         api_error_http(&error, 503, "draining", "the server is stopping");
         route_error(x, dialect, &error);
         return;
     }
     struct slice session = http_header(x, "X-Session-Id");
-    requests[0] = engine_request_new(s->engine);
+    requests[0] = engine_request_new(v->engine);
     enum status st = requests[0] ? api_call_new(dialect, http_body(x), session, &context,
                                                 requests[0], &call, &error)
                                  : api_error_set(&error, E_NOMEM, NULL, "out of memory");
     struct buf answer;
     buf_init(&answer, API_REPLY_BYTES_MAX);
     if (st == OK && api_call_is_answered(call, &answer)) {
+        fleet_ref(s->fleet, v->model);
+        fleet_give(s->fleet, v->model, api_call_keep_s(call));
         api_call_free(call);
         engine_request_free(requests[0]);
         http_reply(x, 200, "application/json", &answer);
@@ -580,7 +602,7 @@ void generate(const struct visit *v)
     }
     http_body_drop(x); /* its values are in the first request's arena */
     if (st == OK)
-        st = make_requests(s, call, requests, &error);
+        st = make_requests(v, call, requests, &error);
     for (uint32_t i = 0; i < API_TEXTS_MAX && requests[i]; i++)
         requests[i]->tenant = v->tenant;
     if (st == OK) {
@@ -591,7 +613,7 @@ void generate(const struct visit *v)
     if (st == OK)
         st = begin_for_key(v, &error);
     if (st == OK) {
-        submit(g, requests);
+        submit(g, v->parked, requests);
         return;
     }
     if (g) { /* neither exchange nor submitter know of it; the call goes with it */

@@ -198,6 +198,22 @@ static void store(struct buf *out, const struct engine_stats *s)
     number(out, "store_queued_records", "gauge", "Records that are not durable yet", t->n_queued);
 }
 
+static void models(struct buf *out, const struct fleet_counts *f)
+{
+    NUMBERS(out, "models", "gauge", "Models that requests may name, by whether they are in memory",
+            "state", {"loaded", f->n_loaded}, {"loading", f->n_loading},
+            {"not_loaded", f->n_models - f->n_loaded - f->n_loading});
+    number(out, "model_loads_total", "counter", "Models loaded since the start, but for the first",
+           f->n_loads);
+    number(out, "model_unloads_total", "counter", "Models unloaded", f->n_unloads);
+    number(out, "model_load_failures_total", "counter", "Loads that failed", f->n_failed);
+    head(out, "model_load_seconds_total", "counter", "Time that loads took");
+    buf_printf(out, "kvasir_model_load_seconds_total %.6f\n", (double)f->load_ns * 1e-9);
+    number(out, "model_requests_waiting", "gauge", "Requests that wait for their model to load",
+           f->n_waiting);
+    number(out, "model_weight_bytes", "gauge", "Weights of the loaded models", f->loaded_bytes);
+}
+
 static void http_part(struct buf *out, const struct http_counts *http)
 {
     head(out, "http_replies_total", "counter", "Replies by status");
@@ -250,7 +266,8 @@ static void process(struct buf *out, const struct engine_info *info)
 }
 
 void metrics_write(struct buf *out, const struct metrics *m, const struct engine_stats *stats,
-                   const struct engine_info *info, const struct http_counts *http)
+                   const struct fleet_counts *fleet, const struct engine_info *info,
+                   const struct http_counts *http)
 {
     head(out, "build_info", "gauge", "The version that runs");
     buf_add_text(out, "kvasir_build_info{version=\"" KVASIR_VERSION "\"} 1\n");
@@ -260,6 +277,7 @@ void metrics_write(struct buf *out, const struct metrics *m, const struct engine
     steps(out, stats);
     pages(out, stats);
     store(out, stats);
+    models(out, fleet);
     http_part(out, http);
     process(out, info);
 }

@@ -10,6 +10,7 @@
 
 #include "base/buf.h"
 #include "engine/engine.h"
+#include "fleet/fleet.h"
 #include "http/http.h"
 
 #define METRICS_BUCKETS_MAX  20u
@@ -39,6 +40,7 @@ void metrics_end(struct metrics *m, const char *family, enum outcome outcome, ui
 uint32_t metrics_retry_after_s(const struct metrics *m, uint32_t n_open);
 
 void metrics_write(struct buf *out, const struct metrics *m, const struct engine_stats *stats,
-                   const struct engine_info *info, const struct http_counts *http);
+                   const struct fleet_counts *fleet, const struct engine_info *info,
+                   const struct http_counts *http);
 
 #endif

@@ -40,7 +40,7 @@ void responses_show(const struct visit *visit)
     struct err e = {0};
     struct api_error error;
     struct http_exchange *x = visit->x;
-    struct api_context context = server_context(visit->server);
+    struct api_context context = server_context(visit);
     buf_init(&shown, ANSWER_BYTES_MAX);
     buf_init(&out, ANSWER_BYTES_MAX);
     arena_init(&a, ARENA_BYTES);

@@ -24,9 +24,10 @@ static void serve_health(const struct visit *v)
 
 static void serve_answer(const struct visit *v)
 {
-    struct api_ask ask = {.engine = v->server->engine,
-                          .info = v->server->info,
-                          .context = server_context(v->server),
+    struct api_ask ask = {.fleet = v->server->fleet,
+                          .engine = v->engine,
+                          .info = engine_info(v->engine),
+                          .context = server_context(v),
                           .id = v->id,
                           .query = http_query(v->x),
                           .body = http_body(v->x),
@@ -51,26 +52,18 @@ static void serve_alive(const struct visit *v)
     reply_json(v->x, 200, &b);
 }
 
+/* All of them, or the one that stands in the path. */
 static void serve_models(const struct visit *v)
 {
+    struct api_error error;
     struct buf b;
-    buf_init(&b, 1 << 20);
-    api_models_write(&b, v->server->info, v->server->name);
-    reply_json(v->x, 200, &b);
-}
-
-static void serve_model(const struct visit *v)
-{
-    if (!slice_is(v->id, v->server->name) && !slice_is(v->id, v->server->info->model_name)) {
-        struct api_error error;
-        api_error_http(&error, 404, "model_not_found", "no such model here; see /v1/models");
+    buf_init(&b, API_REPLY_BYTES_MAX);
+    if (api_models_write(&b, v->server->fleet, v->id, &error) == OK) {
+        reply_json(v->x, 200, &b);
+    } else {
+        buf_release(&b);
         route_error(v->x, v->endpoint->dialect, &error);
-        return;
     }
-    struct buf b;
-    buf_init(&b, 1 << 20);
-    api_model_write(&b, v->server->info, v->server->name);
-    reply_json(v->x, 200, &b);
 }
 
 /* The numbers are of all tenants together. */
@@ -89,14 +82,16 @@ static void serve_metrics(const struct visit *v)
 {
     struct server *s = v->server;
     struct engine_stats stats;
+    struct fleet_counts models;
     struct http_counts http;
     struct buf b;
     if (!may_administer(v))
         return;
-    engine_stats(s->engine, &stats);
+    fleet_stats(s->fleet, &stats);
+    fleet_counts(s->fleet, &models);
     http_server_counts(s->http, &http);
     buf_init(&b, 1 << 20);
-    metrics_write(&b, &s->metrics, &stats, s->info, &http);
+    metrics_write(&b, &s->metrics, &stats, &models, s->info, &http);
     http_reply(v->x, 200, "text/plain; version=0.0.4; charset=utf-8", &b);
 }
 
@@ -106,7 +101,7 @@ static void serve_stats(const struct visit *v)
     struct buf b;
     if (!may_administer(v))
         return;
-    engine_stats(v->server->engine, &stats);
+    fleet_stats(v->server->fleet, &stats);
     buf_init(&b, 1 << 20);
     api_stats_write(&b, &stats);
     reply_json(v->x, 200, &b);
@@ -138,7 +133,7 @@ static void (*const functions[API_SERVES_COUNT])(const struct visit *) = {
     [API_RESPONSE] = responses_show,
     [API_RESPONSE_DELETE] = responses_remove,
     [API_MODELS] = serve_models,
-    [API_MODEL] = serve_model,
+    [API_MODEL] = serve_models,
     [API_STATS] = serve_stats,
     [API_ANSWER] = serve_answer,
     [API_SLOT] = slots_post,
@@ -212,8 +207,8 @@ static void set_request_id(struct visit *v)
 
 void route_handle(void *arg, struct http_exchange *x)
 {
-    struct visit v = {.server = arg, .x = x, .start_ns = clock_now_ns()};
     struct server *s = arg;
+    struct visit v = {.server = s, .x = x, .engine = s->engine, .start_ns = clock_now_ns()};
     struct api_error error;
     char origin[256];
     atomic_fetch_add(&s->n_seen, 1);
@@ -241,6 +236,10 @@ void route_handle(void *arg, struct http_exchange *x)
         refuse_route(x, dialect, allow);
     } else {
         log_debug("server", "serving request=%s path=%s", v.request_id, v.endpoint->path);
+        if (api_endpoint_needs_model(v.endpoint)) {
+            models_serve(&v, functions[v.endpoint->serves]);
+            return;
+        }
         functions[v.endpoint->serves](&v);
     }
     key_unref(v.key);

@@ -30,7 +30,8 @@ static void server_free(struct server *s)
     pthread_cond_destroy(&s->ended);
     pthread_mutex_destroy(&s->mutex);
     mem_free(s->allow_origin);
-    mem_free(s->name);
+    if (s->owns_fleet)
+        fleet_close(s->fleet);
     mem_free(s);
 }
 
@@ -49,8 +50,7 @@ static struct server *server_new(const struct server_options *options, struct en
     s->engine = g;
     s->info = engine_info(g);
     s->keeps_nonces = options->keeps_nonces;
-    const char *name = options->alias ? options->alias : s->info->model_name;
-    s->name = mem_text(name, strlen(name));
+    s->fleet = options->fleet;
     if (options->allow_origin)
         s->allow_origin = mem_text(options->allow_origin, strlen(options->allow_origin));
     return s;
@@ -64,6 +64,8 @@ enum status server_start(const struct server_options *options, struct engine *g,
     struct server *s = server_new(options, g);
     if (!s)
         return err_set(e, E_NOMEM, "server");
+    enum status st = s->fleet ? OK : fleet_of_engine(g, options->alias, &s->fleet, e);
+    s->owns_fleet = !options->fleet && st == OK;
     struct http_options o = http_defaults();
     o.host = options->host ? options->host : "127.0.0.1";
     o.port = options->port;
@@ -77,7 +79,8 @@ enum status server_start(const struct server_options *options, struct engine *g,
     o.handle = route_handle;
     o.arg = s;
     snprintf(s->bind_host, sizeof s->bind_host, "%s", o.host);
-    enum status st = server_reload(s, options, e);
+    if (st == OK)
+        st = server_reload(s, options, e);
     s->keys.is_needed = s->keys.n > 0;
     if (st == OK)
         st = http_server_start(&o, &s->http, e);
@@ -130,6 +133,7 @@ void server_stop(struct server *s, uint32_t drain_ms)
     atomic_store(&s->is_draining, true);
     if (!wait_idle(s, drain_ms)) {
         /* A request that is just being submitted shows up a moment later: ask again. */
+        fleet_refuse(s->fleet);
         do
             generate_cancel_all(s);
         while (!wait_idle(s, SIGNAL_POLL_MS));

@@ -9,6 +9,7 @@
 
 #include "base/status.h"
 #include "engine/engine.h"
+#include "fleet/fleet.h"
 
 #define SERVER_KEYS_MAX      256u
 #define SERVER_KEY_BYTES_MAX 4096u
@@ -17,6 +18,9 @@
 struct server;
 
 struct server_options {
+    /* The models; g is their first one's engine.  The caller's, must outlive the server.  NULL: g
+     * is all there is. */
+    struct fleet *fleet;
     const char *host;            /* NULL: 127.0.0.1 */
     uint16_t port;               /* 0: a free one */
     const char *const *api_keys; /* [n_api_keys]; none here and in the file: open to all */
@@ -24,7 +28,7 @@ struct server_options {
     /* A line: KEY [TENANT] [admin] [requests=N] [tokens=N] [concurrent=N], by the minute but for
      * the last; # begins a comment; NULL: none.  Read again at SIGHUP. */
     const char *api_key_file;
-    const char *alias; /* the model's name for clients; NULL: the engine's */
+    const char *alias; /* without a fleet: the model's name for clients; NULL: the engine's */
     const char
         *allow_origin; /* web pages of other sites that may call: "*" or one origin; NULL: only
                           this server's own page, pages on localhost, and desktop programs */

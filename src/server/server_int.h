@@ -15,12 +15,14 @@
 #define REQUEST_ID_BYTES 129u
 
 struct generation;
+struct parked;
 
 struct server {
     struct http_server *http;
-    struct engine *engine;
+    struct fleet *fleet;
+    bool owns_fleet;
+    struct engine *engine; /* of the model that stays: what is asked of none in particular */
     const struct engine_info *info;
-    char *name; /* of the model, for clients */
     char *allow_origin;
     bool keeps_nonces;
     char url[96];
@@ -42,9 +44,13 @@ struct visit {
     struct server *server;
     struct http_exchange *x;
     const struct api_endpoint *endpoint;
-    struct slice id;        /* what stands for {id} in the path */
-    struct server_key *key; /* held for the visit; NULL: the server asks for none */
-    uint32_t tenant;        /* whose pages and sessions */
+    struct slice id;           /* what stands for {id} in the path */
+    struct server_key *key;    /* held for the visit; NULL: the server asks for none */
+    struct fleet_model *model; /* that serves it, held for the visit; NULL: it needs none */
+    struct engine *engine;     /* its, else the server's */
+    double load_ms;            /* that the visit waited for it */
+    struct parked *parked;     /* it had to wait; NULL: it had not */
+    uint32_t tenant;           /* whose pages and sessions */
     bool is_admin; /* may see what is of all tenants together, and change what they share */
     char request_id[REQUEST_ID_BYTES];
     uint64_t start_ns;
@@ -68,10 +74,21 @@ void responses_show(const struct visit *v);
 void responses_remove(const struct visit *v);
 
 /* generate.c */
-struct api_context server_context(const struct server *s);
+struct api_context server_context(const struct visit *v);
 void generate(const struct visit *v);
 void count_tokens(const struct visit *v);
 void generate_cancel_all(struct server *s);
+void generation_cancel(struct generation *g);
+void generation_unref(struct generation *g);
+
+/* models.c: the model that a visit needs */
+/* Serves it once its model is there: now, or from another thread later.  Takes v->key. */
+void models_serve(const struct visit *v, void (*serve)(const struct visit *v));
+/* What the exchange of a visit that had to wait is tied to already. */
+void parked_bind(struct parked *p, struct generation *g);
+/* One more, or one less, of those that a stop waits for. */
+void server_count_begin(struct server *s);
+void server_count_end(struct server *s);
 
 /* explain.c */
 void explain(const struct visit *v);

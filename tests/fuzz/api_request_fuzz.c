@@ -85,11 +85,32 @@ static const char *const paths[] = {"/v1/chat/completions",
                                     "/api/embed",
                                     "/api/embeddings"};
 
+static struct fleet *fleet;
+
+/* The name that is found without parsing is the one that parsing finds. */
+static void check_wanted(struct slice body)
+{
+    struct arena a;
+    struct json *v = NULL;
+    struct err e;
+    struct slice wanted = api_model_wanted(body);
+    CHECK(wanted.len <= body.len);
+    arena_init(&a, 64u << 20);
+    if (json_parse(body, &a, &v, &e) == OK) {
+        const struct json *model = json_get(v, "model");
+        bool has_escape = wanted.len > 0 && memchr(wanted.ptr, '\\', wanted.len);
+        if (wanted.len > 0 && !has_escape)
+            CHECK(model && model->kind == JSON_STRING && slice_equal(model->text, wanted));
+    }
+    arena_release(&a);
+}
+
 /* Without a generation. */
 static void answer(const struct api_dialect *dialect, struct slice body,
                    const struct api_context *context, struct engine *engine)
 {
-    struct api_ask ask = {.engine = engine,
+    struct api_ask ask = {.fleet = fleet,
+                          .engine = engine,
                           .info = engine_info(engine),
                           .context = *context,
                           .body = body,
@@ -107,8 +128,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (size < 1)
         return 0;
     static struct engine *engine;
-    if (!engine)
+    struct err e = {0};
+    if (!engine) {
         engine = fake_engine_new();
+        enum status opened = fleet_of_engine(engine, NULL, &fleet, &e);
+        CHECK(opened == OK);
+    }
     struct api_context context = {
         .model_name = "fuzz", .n_vocab = 256, .n_ctx = 2048, .tokenizer = engine_tokenizer(engine)};
     struct engine_request r = {.max_tokens = ENGINE_TOKENS_ALL, .n_choices = 1};
@@ -118,6 +143,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     arena_init(&r.arena, 64u << 20);
     const char *allow, *path = paths[data[0] % (sizeof paths / sizeof *paths)];
     struct slice id;
+    check_wanted(body);
     const struct api_endpoint *at =
         api_endpoint_find(SLICE_LIT("POST"), slice_of(path), &id, &allow);
     if (at->serves == API_ANSWER) {

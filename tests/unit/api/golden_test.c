@@ -22,6 +22,7 @@
 
 static bool is_writing, was_stream;
 static struct engine *engine;
+static struct fleet *fleet;
 static struct arena arena;
 
 static const struct engine_usage usage = {.prompt_tokens = 100,
@@ -181,7 +182,8 @@ static void run_case(const struct json *c, bool is_cut, struct buf *out)
     was_stream = false;
     fake_script.has_fill = json_get(c, "has_fill") != NULL;
     if (at->serves == API_ANSWER) {
-        struct api_ask ask = {.engine = engine,
+        struct api_ask ask = {.fleet = fleet,
+                              .engine = engine,
                               .info = engine_info(engine),
                               .context = context,
                               .body = body ? buf_slice(&text) : (struct slice){"", 0},
@@ -289,10 +291,14 @@ int main(int argc, char **argv)
     memcpy(fake_script.pieces, pieces, sizeof pieces);
     fake_script.n_pieces = 3;
     engine = fake_engine_new();
+    struct err e = {0};
+    if (fleet_of_engine(engine, "default-name", &fleet, &e) != OK)
+        return -1;
     arena_init(&arena, 256u << 20);
     const struct CMUnitTest tests[] = {cmocka_unit_test(replies_are_the_golden_ones)};
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     arena_release(&arena);
+    fleet_close(fleet);
     engine_close(engine);
     return failed;
 }

@@ -13,18 +13,23 @@
 #include "fake_engine.h"
 
 static struct engine *engine;
+static struct fleet *fleet;
 
 static int set_up(void **state)
 {
     (void)state;
     fake_script = (struct fake_script){.pieces = {"a"}, .n_pieces = 1, .has_fill = true};
     engine = fake_engine_new();
+    struct err e = {0};
+    if (fleet_of_engine(engine, "m", &fleet, &e) != OK)
+        return -1;
     return 0;
 }
 
 static int tear_down(void **state)
 {
     (void)state;
+    fleet_close(fleet);
     engine_close(engine);
     return 0;
 }
@@ -77,7 +82,8 @@ static enum status read_body(const struct api_dialect *dialect, const char *body
                                   .keeps = true,
                                   .now_unix_s = 1};
     if (dialect->answer) {
-        struct api_ask ask = {.engine = engine,
+        struct api_ask ask = {.fleet = fleet,
+                              .engine = engine,
                               .info = engine_info(engine),
                               .context = context,
                               .body = slice_of(body),

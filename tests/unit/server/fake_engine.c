@@ -10,18 +10,21 @@
 #include "base/buf.h"
 #include "base/check.h"
 #include "base/mem.h"
+#include "engine/card.h"
 
 #define IDS_MAX 65536u
 
 struct fake_script fake_script;
 struct fake_seen fake_seen;
-atomic_int fake_n_submitted, fake_n_cancelled, fake_n_running;
+atomic_int fake_n_submitted, fake_n_cancelled, fake_n_running, fake_n_engines;
 static atomic_bool is_cancelled[IDS_MAX];
 
 struct engine {
     struct engine_info info;
     struct model_info model;
     struct sessions *sessions;
+    char name[64];
+    bool is_counted; /* of fake_n_engines */
 };
 
 struct engine *fake_engine_new(void)
@@ -61,11 +64,98 @@ struct engine *fake_engine_new(void)
     return g;
 }
 
+/* A model's file here is the text "fake NAME MS": what it is called, and how long it takes to load;
+ * "broken" can't be read, "fails" can't be loaded. */
+enum status engine_card_read(const char *path, struct engine_card *out, struct err *e)
+{
+    char name[64] = "", word[16] = "";
+    FILE *f = fopen(path, "re");
+    int n = f ? fscanf(f, "%15s %63s", word, name) : 0;
+    if (f)
+        fclose(f);
+    *out = (struct engine_card){0};
+    if (n < 1 || strcmp(word, "broken") == 0)
+        return err_set(e, E_SYNTAX, "%s: no model", path);
+    arena_init(&out->arena, 1u << 20);
+    out->name = arena_text(&out->arena, name, strlen(name));
+    out->arch = "fake";
+    out->quantization = "Q8_0";
+    out->vocabulary = "bpe";
+    out->template_source = (struct slice){"", 0};
+    out->n_ctx_train = 4096;
+    out->bytes = FAKE_MODEL_BYTES;
+    out->n_parameters = 12345;
+    return OK;
+}
+
+enum status engine_card_of(const struct engine_info *info, struct engine_card *out, struct err *e)
+{
+    (void)e;
+    *out = (struct engine_card){.quantization = info->quantization,
+                                .arch = info->model->arch,
+                                .n_layers = info->model->n_layers,
+                                .n_embd = info->model->n_embd,
+                                .n_heads = info->model->n_heads,
+                                .n_kv_heads = info->model->n_kv_heads,
+                                .n_vocab = info->model->n_vocab,
+                                .n_ctx_train = info->model->n_ctx_train,
+                                .n_parameters = info->model->n_parameters,
+                                .bytes = info->model_bytes,
+                                .sampling = info->sampling,
+                                .template_source = info->template_source};
+    arena_init(&out->arena, 1u << 20);
+    out->name = arena_text(&out->arena, info->model_name, strlen(info->model_name));
+    out->vocabulary = info->vocabulary.kind ? info->vocabulary.kind : "";
+    return OK;
+}
+
+void engine_card_release(struct engine_card *c)
+{
+    arena_release(&c->arena);
+}
+
+enum status engine_open(const struct engine_options *options, struct engine **out, struct err *e)
+{
+    char word[16] = "fake", name[64] = "first";
+    unsigned ms = 0;
+    FILE *f = options->model_path ? fopen(options->model_path, "re") : NULL;
+    int n = f ? fscanf(f, "%15s %63s %u", word, name, &ms) : 0;
+    if (f)
+        fclose(f);
+    if (options->model_path && n < 1)
+        return err_set(e, E_NOT_FOUND, "%s: no such file", options->model_path);
+    usleep(ms * 1000);
+    if (strcmp(word, "fake") != 0)
+        return err_set(e, E_INVALID, "%s can't be loaded", name);
+    struct engine *g = fake_engine_new();
+    snprintf(g->name, sizeof g->name, "%s", name);
+    g->info.model_name = g->name;
+    g->info.model_bytes = FAKE_MODEL_BYTES;
+    atomic_fetch_add(&fake_n_engines, 1);
+    g->is_counted = true;
+    *out = g;
+    return OK;
+}
+
+enum status home_new(const struct home_options *options, struct home **out, struct err *e)
+{
+    (void)options, (void)e;
+    *out = NULL;
+    return OK;
+}
+
+void home_close(struct home *h)
+{
+    (void)h;
+}
+
 void engine_close(struct engine *g)
 {
     while (atomic_load(&fake_n_running) > 0)
         usleep(1000);
     sessions_close(g->sessions);
+    if (g->is_counted)
+        atomic_fetch_sub(&fake_n_engines, 1);
     mem_free(g);
 }
 

@@ -8,8 +8,9 @@
 
 #include "engine/engine.h"
 
-#define FAKE_PIECES_MAX 64u
-#define FAKE_VOCAB      1000u
+#define FAKE_PIECES_MAX  64u
+#define FAKE_VOCAB       1000u
+#define FAKE_MODEL_BYTES 1000u
 
 struct fake_script {
     const char *pieces[FAKE_PIECES_MAX]; /* of every choice; token i is pieces[i] */
@@ -40,6 +41,7 @@ struct fake_seen {
 };
 extern struct fake_seen fake_seen;
 extern atomic_int fake_n_submitted, fake_n_cancelled, fake_n_running;
+extern atomic_int fake_n_engines; /* that engine_open opened and nobody has closed */
 
 struct engine *fake_engine_new(void);
 
