@@ -294,10 +294,14 @@ void read_format(struct fields *f, const char *name, const struct json *format, 
 /* response_format, json_schema, grammar. */
 extern const struct field_set fields_format;
 void read_formats(struct fields *f, struct api_call *c, struct engine_request *r);
-/* The grammar of the answer, or of calls: c->schema, c->tool_choice. */
+bool is_object(const struct json *v);
+struct json text_value(const char *text);
+struct json any_object(struct arena *a);                             /* the schema of one */
+const struct json *boxed(struct arena *a, struct json value);        /* NULL: no memory */
+/* forms.c: the grammar of the answer, or of calls: c->schema, c->tool_choice. */
 void set_constraint(struct fields *f, const struct api_context *context, struct api_call *c,
                     struct engine_request *r);
-/* What c->tool_choice asks for, checked against r->tools. */
+/* options.c: what c->tool_choice asks for, checked against r->tools. */
 void read_tool_use_rules(struct fields *f, struct api_call *c, const struct engine_request *r);
 
 /* call.c, for replies that no request asked for */

@@ -16,13 +16,18 @@ struct kept {
     struct grammar_masks *masks;
     uint64_t used;
 };
+/* The vocabulary with some control tokens that have texts. */
+struct view {
+    struct digest marks;
+    struct grammar_vocabulary *vocabulary;
+};
 struct constraints {
     const struct tokenizer *tokenizer;
     uint32_t n_vocab;
-    pthread_mutex_t mutex; /* guards all below */
-    struct grammar_vocabulary
-        *vocabulary;         /* made for the first grammar; stays as it is, like ends */
-    uint32_t ends[ENDS_MAX]; /* end tokens */
+    pthread_mutex_t mutex;               /* guards all below */
+    struct view views[VOCABULARIES_MAX]; /* made when first needed; they stay as they are */
+    uint32_t n_views;
+    uint32_t ends[ENDS_MAX]; /* end tokens, once there is a view */
     uint32_t n_ends;
     struct kept kept[CONSTRAINTS_MAX];
     uint32_t n;
@@ -47,57 +52,115 @@ void constraints_free(struct constraints *c)
         return;
     for (uint32_t i = 0; i < c->n; i++)
         grammar_masks_free(c->kept[i].masks);
-    grammar_vocabulary_free(c->vocabulary);
+    for (uint32_t i = 0; i < c->n_views; i++)
+        grammar_vocabulary_free(c->views[i].vocabulary);
     pthread_mutex_destroy(&c->mutex);
     mem_free(c);
 }
 
-/* Control tokens have no text here, so no grammar can ask for them. */
+struct spelling {
+    const struct tokenizer *tokenizer;
+    const struct constraint *what;
+};
+
+/* Control tokens have no text here but for the marks, so no grammar can ask for them. */
 static struct slice piece_of(void *arg, uint32_t id)
 {
-    const struct tokenizer *t = arg;
-    return tokenizer_is_end(t, id) ? (struct slice){"", 0} : tokenizer_piece(t, id, false);
+    const struct spelling *s = arg;
+    if (tokenizer_is_end(s->tokenizer, id))
+        return (struct slice){"", 0};
+    if (!tokenizer_is_control(s->tokenizer, id))
+        return tokenizer_piece(s->tokenizer, id, false);
+    const struct slice piece = tokenizer_piece(s->tokenizer, id, true);
+    for (uint32_t i = 0; i < s->what->n_marks; i++)
+        if (slice_equal(piece, s->what->marks[i]))
+            return piece;
+    return (struct slice){"", 0};
 }
 
-static enum status make_vocabulary(struct constraints *c, struct err *e)
+static struct digest digest_of_marks(const struct constraint *what)
 {
-    enum status st = grammar_vocabulary_new(c->n_vocab, piece_of, (void *)(uintptr_t)c->tokenizer,
-                                            &c->vocabulary, e);
-    for (uint32_t id = 0; st == OK && id < c->n_vocab && c->n_ends < ENDS_MAX; id++)
+    struct digester d = {0};
+    digest_begin(&d);
+    for (uint32_t i = 0; i < what->n_marks; i++)
+        digest_field(&d, "mark", what->marks[i].ptr, what->marks[i].len);
+    struct digest out = digest_end(&d);
+    digester_release(&d);
+    return out;
+}
+
+static enum status make_view(struct constraints *c, const struct constraint *what,
+                             const struct digest *marks, struct err *e)
+{
+    struct spelling spelling = {c->tokenizer, what};
+    struct view *view = &c->views[c->n_views];
+    if (c->n_views == VOCABULARIES_MAX)
+        return err_set(e, E_LIMIT, "grammar: over %u different sets of marks", VOCABULARIES_MAX);
+    enum status st = grammar_vocabulary_new(c->n_vocab, piece_of, &spelling, &view->vocabulary, e);
+    if (st != OK)
+        return st;
+    view->marks = *marks;
+    c->n_views++;
+    for (uint32_t id = 0; c->n_views == 1 && id < c->n_vocab && c->n_ends < ENDS_MAX; id++)
         if (tokenizer_is_end(c->tokenizer, id))
             c->ends[c->n_ends++] = id;
-    return st;
+    return OK;
 }
 
-static enum status take_vocabulary(struct constraints *c, const struct grammar_vocabulary **out,
-                                   struct err *e)
+static enum status take_vocabulary(struct constraints *c, const struct constraint *what,
+                                   const struct grammar_vocabulary **out, struct err *e)
 {
+    const struct digest marks = digest_of_marks(what);
+    enum status st = OK;
+    uint32_t i = 0;
     pthread_mutex_lock(&c->mutex); /* a tenth of a second, once */
-    enum status st = c->vocabulary ? OK : make_vocabulary(c, e);
-    *out = c->vocabulary;
+    while (i < c->n_views && !digest_equal(&c->views[i].marks, &marks))
+        i++;
+    if (i == c->n_views)
+        st = make_view(c, what, &marks, e);
+    if (st == OK)
+        *out = c->views[i].vocabulary;
     pthread_mutex_unlock(&c->mutex);
     return st;
 }
 
-static enum status key_of(const struct json *schema, struct slice gbnf, struct digest *out,
-                          struct err *e)
+static enum status add_schema(struct digester *d, const char *tag, const struct json *schema,
+                              struct err *e)
 {
-    struct digester d = {0};
     struct buf text;
     buf_init(&text, SCHEMA_BYTES_MAX);
-    if (schema)
-        json_write(&text, schema, (struct json_style){.is_compact = true});
-    if (text.failed) {
-        buf_release(&text);
-        return err_set(e, E_LIMIT, "schema: longer than %u MiB", SCHEMA_BYTES_MAX >> 20);
-    }
+    json_write(&text, schema, (struct json_style){.is_compact = true});
+    if (!text.failed)
+        digest_field(d, tag, text.ptr, text.len);
+    enum status st = text.failed
+                         ? err_set(e, E_LIMIT, "schema: longer than %u MiB", SCHEMA_BYTES_MAX >> 20)
+                         : OK;
+    buf_release(&text);
+    return st;
+}
+
+static enum status key_of(const struct constraint *what, struct digest *out, struct err *e)
+{
+    const struct grammar_source *g = &what->grammar;
+    const struct digest marks = digest_of_marks(what);
+    struct digester d = {0};
+    enum status st = OK;
     digest_begin(&d);
-    digest_u64(&d, "is schema", schema != NULL);
-    digest_field(&d, "text", schema ? text.ptr : gbnf.ptr, schema ? text.len : gbnf.len);
+    digest_field(&d, "marks", marks.b, sizeof marks.b);
+    if (what->schema) {
+        st = add_schema(&d, "schema", what->schema, e);
+    } else {
+        digest_field(&d, "text", g->text.ptr, g->text.len);
+        digest_field(&d, "root", g->root.ptr, g->root.len);
+        for (uint32_t i = 0; i < g->n_schemas && st == OK; i++) {
+            st = add_schema(&d, "part", g->schemas[i].schema, e);
+            if (st == OK && g->schemas[i].instead)
+                st = add_schema(&d, "instead", g->schemas[i].instead, e);
+        }
+    }
     *out = digest_end(&d);
     digester_release(&d);
-    buf_release(&text);
-    return OK;
+    return st;
 }
 
 static struct grammar_masks *find(struct constraints *c, const struct digest *key)
@@ -130,22 +193,23 @@ static void keep(struct constraints *c, const struct digest *key, struct grammar
     grammar_masks_free(gone);
 }
 
-enum status constraints_get(struct constraints *c, const struct json *schema, struct slice gbnf,
+enum status constraints_get(struct constraints *c, const struct constraint *what,
                             struct grammar_masks **out, struct err *e)
 {
     const struct grammar_vocabulary *v;
     struct grammar *g;
     struct digest key;
-    enum status st = key_of(schema, gbnf, &key, e);
+    enum status st = key_of(what, &key, e);
     if (st != OK)
         return st;
     *out = find(c, &key);
     if (*out)
         return OK;
-    st = schema ? grammar_from_schema(schema, &g, e) : grammar_from_gbnf(gbnf, &g, e);
+    st = what->schema ? grammar_from_schema(what->schema, &g, e)
+                      : grammar_from_source(&what->grammar, &g, e);
     if (st != OK)
         return st;
-    st = take_vocabulary(c, &v, e);
+    st = take_vocabulary(c, what, &v, e);
     if (st == OK)
         st = grammar_prepare(g, v, out, e);
     grammar_free(g);

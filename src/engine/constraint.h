@@ -8,15 +8,24 @@
 #include "grammar/grammar.h"
 #include "tokenizer/tokenizer.h"
 
+#define VOCABULARIES_MAX 4u /* as grammars see the model's: one for each set of marks */
 #define CONSTRAINTS_MAX 64u /* compiled grammars kept; the least recently used goes first */
 
 struct constraints;
 NODISCARD enum status constraints_new(const struct tokenizer *t, struct constraints **out,
                                       struct err *e);
 void constraints_free(struct constraints *c);
-/* One of schema and gbnf.  The caller gives *out back with grammar_masks_free. */
-NODISCARD enum status constraints_get(struct constraints *c, const struct json *schema,
-                                      struct slice gbnf, struct grammar_masks **out, struct err *e);
+/* What a text may be: a value of the schema, else (schema NULL) what the grammar says.  marks:
+ * control tokens that the grammar knows by their texts; all others can't be asked for. */
+struct constraint {
+    const struct json *schema;
+    struct grammar_source grammar;
+    const struct slice *marks;
+    uint32_t n_marks;
+};
+/* The caller gives *out back with grammar_masks_free. */
+NODISCARD enum status constraints_get(struct constraints *c, const struct constraint *what,
+                                      struct grammar_masks **out, struct err *e);
 
 /* What one choice may write.  With a trigger it writes freely until that text appears, then by the
  * grammar to its end, then freely again. */

@@ -461,6 +461,8 @@ static enum status check_request(const struct engine *g, const struct engine_req
         return err_set(e, E_UNSUPPORTED, "this model ranks, it makes no embeddings");
     if (r->wants_vector && (r->wants_prompt_logprobs || r->n_choices > 1))
         return err_set(e, E_INVALID, "a vector is all that there is of an embedded text");
+    if (r->n_grammar_marks > ENGINE_MARKS_MAX)
+        return err_set(e, E_INVALID, "at most %u marks", ENGINE_MARKS_MAX);
     if (r->trigger.len > ENGINE_STOP_BYTES_MAX)
         return err_set(e, E_INVALID, "a trigger has at most %u bytes", ENGINE_STOP_BYTES_MAX);
     return sampler_check(&r->sampling, g->model_info->n_vocab, e);

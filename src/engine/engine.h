@@ -9,6 +9,7 @@
 #define KVASIR_ENGINE_ENGINE_H
 
 #include "base/arena.h"
+#include "grammar/grammar.h"
 #include "engine/home.h"
 #include "kernels/kernels.h"
 #include "model/model.h"
@@ -20,6 +21,7 @@
 #define ENGINE_CHOICES_MAX      16u
 #define ENGINE_STOPS_MAX        16u
 #define ENGINE_STOP_BYTES_MAX   1024u
+#define ENGINE_MARKS_MAX        8u
 #define ENGINE_QUEUE_MAX        1024u /* requests waiting; one more is E_BUSY */
 #define ENGINE_PARALLEL_MAX     256u
 #define ENGINE_PRIORITY_MAX     100
@@ -175,6 +177,11 @@ struct engine_request {
     const struct json *schema;      /* a JSON schema; NULL: none */
     const struct json *schema_else; /* instead of one that is not supported; NULL: that fails */
     struct slice grammar;           /* GBNF; empty: none */
+    struct slice grammar_root;      /* its rule that begins; empty: root */
+    /* What %0, %1 … in it stand for, and the control tokens whose text it may write. */
+    const struct grammar_schema *grammar_schemas;
+    const struct slice *grammar_marks;
+    uint32_t n_grammar_schemas, n_grammar_marks; /* marks: at most ENGINE_MARKS_MAX */
     struct slice
         trigger;      /* not empty: free until this text, then by the grammar, then free again */
     bool no_cache;    /* neither look up nor keep */

@@ -259,6 +259,23 @@ enum status engine_count_tokens(struct engine *g, const struct engine_request *r
     return OK;
 }
 
+static enum status constrain(struct engine *g, const struct engine_request *r,
+                             struct grammar_masks **out, struct err *e)
+{
+    struct constraint what = {.schema = r->schema,
+                              .grammar = {.text = r->grammar,
+                                          .root = r->grammar_root,
+                                          .schemas = r->grammar_schemas,
+                                          .n_schemas = r->n_grammar_schemas},
+                              .marks = r->grammar_marks,
+                              .n_marks = r->n_grammar_marks};
+    enum status st = constraints_get(g->constraints, &what, out, e);
+    if (st == OK || st == E_NOMEM || !r->schema_else)
+        return st;
+    what.schema = r->schema_else;
+    return constraints_get(g->constraints, &what, out, e);
+}
+
 static void build_job(struct engine *g, struct job *job)
 {
     struct err e;
@@ -269,11 +286,8 @@ static void build_job(struct engine *g, struct job *job)
     if (st == OK)
         st = prompt_build(g, job->request, &job->owner, &job->prompt, &e);
     const struct engine_request *r = job->request;
-    if (st == OK && (r->schema || r->grammar.len)) {
-        st = constraints_get(g->constraints, r->schema, r->grammar, &job->masks, &e);
-        if (st != OK && st != E_NOMEM && r->schema_else)
-            st = constraints_get(g->constraints, r->schema_else, r->grammar, &job->masks, &e);
-    }
+    if (st == OK && (r->schema || r->grammar.len))
+        st = constrain(g, r, &job->masks, &e);
     job->ready_ns = clock_now_ns();
     struct message *m = st == OK ? mem_try_new(1, sizeof *m) : NULL;
     if (st == OK && !m)

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "base/mem.h"
-#include "grammar/expr.h"
+#include "grammar/schema_int.h"
 #include "text/utf8.h"
 
 #define GBNF_ITEMS_MAX  65536u /* of one sequence, choice or class */
@@ -13,6 +13,7 @@
 #define GBNF_MEMORY_MAX (64u << 20)
 
 struct reader {
+    const struct grammar_source *source;
     struct rules rules;
     struct slice text;
     size_t at;
@@ -228,6 +229,32 @@ static enum status read_group(struct reader *r, const struct expr **out)
     return st;
 }
 
+/* Rules of a schema that turned out not to be supported are taken back. */
+static enum status add_schema(struct reader *r, const struct json *schema, const struct expr **out)
+{
+    const uint32_t n = r->rules.n;
+    enum status st = schema_add(&r->rules, schema, out, r->e);
+    if (st != OK)
+        r->rules.n = n;
+    return st;
+}
+
+/* %N */
+static enum status read_schema(struct reader *r, const struct expr **out)
+{
+    uint32_t n = 0;
+    size_t begun = ++r->at;
+    for (; peek(r) >= '0' && peek(r) <= '9' && n < GRAMMAR_SCHEMAS_MAX; r->at++)
+        n = n * 10 + (uint32_t)(peek(r) - '0');
+    if (r->at == begun || n >= r->source->n_schemas)
+        return fail(r, E_SYNTAX, "there is no such schema");
+    const struct grammar_schema *s = &r->source->schemas[n];
+    enum status st = add_schema(r, s->schema, out);
+    if (st != OK && st != E_NOMEM && s->instead)
+        st = add_schema(r, s->instead, out);
+    return st;
+}
+
 static enum status read_part(struct reader *r, const struct expr **out)
 {
     static const struct code_range any = {0, CODE_POINT_MAX};
@@ -238,6 +265,8 @@ static enum status read_part(struct reader *r, const struct expr **out)
         return read_class(r, out);
     if (c == '(')
         return read_group(r, out);
+    if (c == '%' && r->source->n_schemas)
+        return read_schema(r, out);
     if (c == '<' || c == '!')
         return fail(r, E_UNSUPPORTED, "tokens by name are not supported; write their text");
     if (c == '.') {
@@ -381,27 +410,42 @@ static enum status read_rule(struct reader *r)
     return st;
 }
 
-enum status grammar_from_gbnf(struct slice text, struct grammar **out, struct err *e)
+static uint32_t find_root(const struct reader *r)
 {
-    struct reader r = {.text = text, .e = e};
+    struct slice name = r->source->root.len ? r->source->root : SLICE_LIT("root");
+    for (uint32_t i = 0; i < r->rules.n; i++)
+        if (slice_equal(r->rules.rules[i].name, name))
+            return i;
+    return UINT32_MAX;
+}
+
+enum status grammar_from_source(const struct grammar_source *source, struct grammar **out,
+                                struct err *e)
+{
+    struct slice text = source->text;
+    struct reader r = {.source = source, .text = text, .e = e};
     enum status st = OK;
-    uint32_t root = UINT32_MAX;
     if (text.len > GRAMMAR_TEXT_MAX)
         return err_set(e, E_LIMIT, "grammar: longer than %u bytes", GRAMMAR_TEXT_MAX);
-    rules_init(&r.rules, GBNF_MEMORY_MAX);
+    if (source->n_schemas > GRAMMAR_SCHEMAS_MAX)
+        return err_set(e, E_LIMIT, "grammar: over %u schemas", GRAMMAR_SCHEMAS_MAX);
+    rules_init(&r.rules, source->n_schemas ? SCHEMA_MEMORY_MAX : GBNF_MEMORY_MAX);
     for (;;) {
         skip_space(&r, true);
         if (st != OK || r.at >= text.len)
             break;
         st = read_rule(&r);
     }
-    for (uint32_t i = 0; i < r.rules.n; i++)
-        if (slice_is(r.rules.rules[i].name, "root"))
-            root = i;
+    uint32_t root = find_root(&r);
     if (st == OK && root == UINT32_MAX)
         st = err_set(e, E_INVALID, "grammar: no rule is named root");
     if (st == OK)
         st = grammar_compile(&r.rules, root, out, e);
     rules_release(&r.rules);
     return st == E_NOT_FOUND ? err_set(e, E_INVALID, "grammar: no text satisfies it") : st;
+}
+
+enum status grammar_from_gbnf(struct slice text, struct grammar **out, struct err *e)
+{
+    return grammar_from_source(&(struct grammar_source){.text = text}, out, e);
 }

@@ -25,6 +25,18 @@ struct grammar;
 /* llama.cpp's GBNF; the rule named root begins.  E_SYNTAX with a line in the message; E_INVALID:
  * an unknown rule, left recursion; E_UNSUPPORTED; E_LIMIT. */
 NODISCARD enum status grammar_from_gbnf(struct slice text, struct grammar **out, struct err *e);
+/* The same with values of schemas among its parts: %0, %1 … */
+#define GRAMMAR_SCHEMAS_MAX 8192u
+struct grammar_schema {
+    const struct json *schema, *instead; /* instead: of one that is not supported; NULL: it fails */
+};
+struct grammar_source {
+    struct slice text, root; /* root: the rule that begins; empty: root */
+    const struct grammar_schema *schemas;
+    uint32_t n_schemas;
+};
+NODISCARD enum status grammar_from_source(const struct grammar_source *s, struct grammar **out,
+                                          struct err *e);
 /* JSON schema, drafts 7 and 2020-12; docs/structured-output.md has the keywords.  A keyword that
  * can't be kept exactly: E_UNSUPPORTED by name and place.  E_INVALID: a schema that is none, or
  * that nothing can satisfy. */

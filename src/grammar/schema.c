@@ -532,28 +532,38 @@ static bool is_old_draft(const struct json *root)
     return false;
 }
 
-enum status grammar_from_schema(const struct json *schema, struct grammar **out, struct err *e)
+enum status schema_add(struct rules *rules, const struct json *schema, const struct expr **out,
+                       struct err *e)
 {
-    struct schema s = {.root = schema,
+    struct schema s = {.rules = *rules,
+                       .root = schema,
                        .old_refs = is_old_draft(schema),
                        .space = UINT32_MAX,
                        .string = UINT32_MAX,
                        .value = UINT32_MAX,
                        .e = e};
     struct conjunction c = {.n = 0};
+    enum status st = conjunction_add(&s, &c, schema);
+    if (st == OK)
+        st = conjunction_expr(&s, &c, out);
+    mem_free(s.made);
+    *rules = s.rules;
+    return st;
+}
+
+enum status grammar_from_schema(const struct json *schema, struct grammar **out, struct err *e)
+{
+    struct rules rules;
     const struct expr *x;
     uint32_t root;
-    rules_init(&s.rules, SCHEMA_MEMORY_MAX);
-    enum status st = rules_add(&s.rules, SLICE_LIT("root"), &root, e);
+    rules_init(&rules, SCHEMA_MEMORY_MAX);
+    enum status st = rules_add(&rules, SLICE_LIT("root"), &root, e);
     if (st == OK)
-        st = conjunction_add(&s, &c, schema);
-    if (st == OK)
-        st = conjunction_expr(&s, &c, &x);
+        st = schema_add(&rules, schema, &x, e);
     if (st == OK) {
-        s.rules.rules[root].body = x;
-        st = grammar_compile(&s.rules, root, out, e);
+        rules.rules[root].body = x;
+        st = grammar_compile(&rules, root, out, e);
     }
-    mem_free(s.made);
-    rules_release(&s.rules);
+    rules_release(&rules);
     return st == E_NOT_FOUND ? err_set(e, E_INVALID, "schema: nothing can satisfy it") : st;
 }

@@ -53,6 +53,10 @@ struct schema {
 };
 
 /* schema.c */
+/* *out: a value of the schema; rules gets what it needs.  On failure rules may have unfinished ones
+ * behind those that it had. */
+NODISCARD enum status schema_add(struct rules *rules, const struct json *schema,
+                                 const struct expr **out, struct err *e);
 NODISCARD enum status conjunction_add(struct schema *s, struct conjunction *c,
                                       const struct json *schema);
 /* A call of the rule for c.  NULL in *out only with a status. */

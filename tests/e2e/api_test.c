@@ -308,11 +308,6 @@ static void bad_requests_are_refused_in_openais_shape(void **state)
          "\"json_schema\",\"json_schema\":{}}}",
          400},
         {"POST", "/v1/chat/completions",
-         "{\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}],\"tools\":[{\"type\":\"function\","
-         "\"function\":{\"name\":\"f\"}}],"
-         "\"response_format\":{\"type\":\"json_object\"}}",
-         400},
-        {"POST", "/v1/chat/completions",
          "{\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}],\"logit_bias\":{\"x\":1}}", 400},
         {"POST", "/v1/completions", "{\"prompt\":{}}", 400},
         {"POST", "/v1/completions", "{\"prompt\":[1,2,99999999]}", 400},

@@ -154,6 +154,40 @@ static void anthropic_calls_are_replayed_too(void **state)
     expect_replay(post("/v1/messages", body), n_known, "tool_use");
 }
 
+/* Tools that may be called beside an answer that must have a form: one of both is written. */
+static void an_answer_has_its_form_beside_tools(void **state)
+{
+    (void)state;
+    static const char form[] =
+        "\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{\"schema\":{\"type\":"
+        "\"object\",\"properties\":{\"code\":{\"type\":\"string\",\"maxLength\":8}},\"required\":["
+        "\"code\"],\"additionalProperties\":false}}}";
+    static const char *const questions[] = {QUESTION, "What is a gate?"};
+    uint32_t n_calls = 0;
+    for (size_t i = 0; i < 2; i++) {
+        char body[2048];
+        snprintf(body, sizeof body,
+                 "{" CHAT_TOOLS ",%s,\"temperature\":0,\"max_tokens\":200,\"messages\":[{\"role\":"
+                 "\"user\",\"content\":\"%s\"}]}",
+                 form, questions[i]);
+        const struct json *reply = post("/v1/chat/completions", body);
+        const struct json *choice = &json_get(reply, "choices")->items[0];
+        const struct json *message = json_get(choice, "message"),
+                          *calls = json_get(message, "tool_calls"), *v;
+        if (calls && calls->kind == JSON_ARRAY) {
+            n_calls++;
+            v = json_get(json_get(&calls->items[0], "function"), "arguments");
+        } else {
+            v = json_get(message, "content");
+        }
+        struct json *parsed = NULL;
+        struct err e;
+        assert_int_equal(json_parse(v->text, &arena, &parsed, &e), OK);
+        assert_non_null(json_get(parsed, calls && calls->kind == JSON_ARRAY ? "key" : "code"));
+    }
+    assert_true(n_calls >= 1); /* the first question asks for one */
+}
+
 static void stored_responses_outlive_the_server(void **state)
 {
     char body[512], path[128], id[64];
@@ -190,6 +224,7 @@ int main(int argc, char **argv)
         cmocka_unit_test_setup_teardown(calls_are_replayed_however_they_come_back, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(anthropic_calls_are_replayed_too, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(an_answer_has_its_form_beside_tools, set_up, tear_down),
         cmocka_unit_test_setup_teardown(stored_responses_outlive_the_server, set_up, tear_down),
     };
     return e2e_end(cmocka_run_group_tests(tests, NULL, NULL));

@@ -105,6 +105,48 @@ static void a_fixed_text_is_written(void **state)
     engine_close(g);
 }
 
+/* A control token is written where the grammar names it as a mark, and nowhere else; %N is a value
+ * of a schema. */
+static void marks_are_written(void **state)
+{
+    (void)state;
+    struct engine *g = rig_engine((struct engine_options){0});
+    const struct tokenizer *t = engine_tokenizer(g);
+    uint32_t mark = TOKEN_NONE, n_vocab = tokenizer_info(t).n_vocab;
+    for (uint32_t i = 0; i < n_vocab && mark == TOKEN_NONE; i++)
+        if (tokenizer_is_control(t, i) && !tokenizer_is_end(t, i))
+            mark = i;
+    assert_true(mark != TOKEN_NONE);
+    char text[256];
+    struct slice piece = tokenizer_piece(t, mark, true);
+    snprintf(text, sizeof text, "begin ::= \"a\" \"%.*s\" %%0 \"b\"", SLICE_ARG(piece));
+    for (uint32_t with = 0; with < 2; with++) {
+        struct engine_request *r = request(g, NULL, text, 5);
+        struct json *schema;
+        struct err e;
+        assert_int_equal(json_parse(SLICE_LIT("{\"const\":17}"), &r->arena, &schema, &e), OK);
+        const struct grammar_schema parts[] = {{schema, NULL}};
+        r->grammar_root = SLICE_LIT("begin");
+        r->grammar_schemas = parts;
+        r->n_grammar_schemas = 1;
+        r->grammar_marks = &piece;
+        r->n_grammar_marks = with;
+        r->show_special = true;
+        char expected[256];
+        snprintf(expected, sizeof expected, "a%.*s17b", SLICE_ARG(piece));
+        struct rig_answer *a = ask(g, r);
+        uint32_t n = 0;
+        assert_int_equal(a->error.code, OK);
+        assert_string_equal(a->text[0], expected);
+        for (uint32_t i = 0; i < a->n[0]; i++)
+            n += a->tokens[0][i] == mark;
+        if (!with) /* spelled, if at all */
+            assert_int_equal(n, 0);
+        rig_answer_free(a);
+    }
+    engine_close(g);
+}
+
 /* Behind the trigger the grammar holds; behind its end all is free again. */
 static void a_trigger_begins_it(void **state)
 {
@@ -170,6 +212,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(schemas_are_kept), cmocka_unit_test(a_fixed_text_is_written),
-        cmocka_unit_test(a_trigger_begins_it), cmocka_unit_test(errors_are_the_requests_own)};
+        cmocka_unit_test(a_trigger_begins_it), cmocka_unit_test(marks_are_written),
+        cmocka_unit_test(errors_are_the_requests_own)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
