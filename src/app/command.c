@@ -7,6 +7,7 @@
 #include "app/app_int.h"
 #include "base/check.h"
 #include "base/log.h"
+#include "os/heap.h"
 
 const struct command commands[COMMAND_COUNT] = {
     [COMMAND_SERVE] =
@@ -360,6 +361,7 @@ static int run_command(const struct command *command, int argc, char **argv)
 
 int app_main(int argc, char **argv)
 {
+    heap_prepare();
     /* A reader that went away is an error of write(2), told like any other. */
     signal(SIGPIPE, SIG_IGN);
     if (argc < 2) {

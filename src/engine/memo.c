@@ -282,10 +282,12 @@ static void note_shared(struct entry *x, const struct prompt *p)
 
 void memo_note_shared(struct memo *m, const struct prompt *p)
 {
+    const struct digest *const keys[] = {&p->boundary, &p->before};
     uint64_t value;
     pthread_mutex_lock(&m->mutex);
-    if (map_get(&m->table, &p->boundary, &value))
-        note_shared((struct entry *)(uintptr_t)value, p);
+    for (size_t i = 0; i < ARRAY_COUNT(keys); i++)
+        if (map_get(&m->table, keys[i], &value))
+            note_shared((struct entry *)(uintptr_t)value, p);
     pthread_mutex_unlock(&m->mutex);
 }
 
@@ -427,15 +429,18 @@ static enum status encode_segment(struct memo *m, struct slice text, bool is_fir
     return tokenizer_encode(m->options.tokenizer, text, flags, &p->tokens, e);
 }
 
-/* What is behind the last segment that is remembered. */
+/* What is behind the last segment that is remembered.  counts [c->n], or NULL: tokens up to the end
+ * of each segment from there on. */
 static enum status encode_rest(struct memo *m, struct slice text, const struct cuts *c,
-                               uint32_t known, struct prompt *p, struct err *e)
+                               uint32_t known, struct prompt *p, uint32_t *counts, struct err *e)
 {
     size_t from = known ? c->ends[known - 1] : 0;
     enum status st = OK;
     for (uint32_t i = known; st == OK && i < c->n; i++) {
         st = encode_segment(m, (struct slice){text.ptr + from, c->ends[i] - from}, i == 0, p, e);
         from = c->ends[i];
+        if (counts)
+            counts[i] = (uint32_t)p->tokens.count;
     }
     p->n_boundary_tokens = (uint32_t)p->tokens.count;
     if (st == OK && (from < text.len || c->n == 0))
@@ -443,11 +448,22 @@ static enum status encode_rest(struct memo *m, struct slice text, const struct c
     return st;
 }
 
+/* Where the next prompt may go on: behind this one's last turn, before it (another question about
+ * the same), and behind the first (another chat with the same system text). */
+static void remember_ends(struct memo *m, const struct cuts *c, uint32_t known,
+                          const uint32_t *counts, const struct prompt *p)
+{
+    for (uint32_t i = known; i < c->n; i++)
+        if (i == 0 || i + 2 >= c->n)
+            remember(m, &c->digests[i], p->tokens.ids, counts[i], p->n_replayed, p->is_odd, p);
+}
+
 enum status memo_tokenize(struct memo *m, const struct digest *owner, struct slice text,
                           struct prompt *p, struct err *e)
 {
     struct cuts c = {0};
     uint64_t start = clock_now_ns();
+    uint32_t *counts = NULL;
     *p = (struct prompt){.is_text = true};
     buf_init(&p->rest, PROMPT_TEXT_MAX);
     enum status st = cut(m, owner, text, &c);
@@ -464,15 +480,18 @@ enum status memo_tokenize(struct memo *m, const struct digest *owner, struct sli
         known--;
     p->n_cuts = c.n;
     p->n_known = known;
-    st = encode_rest(m, text, &c, known, p, e);
-    if (st == OK && c.n > known) /* the next request with this history finds it */
-        remember(m, &c.digests[c.n - 1], p->tokens.ids, p->n_boundary_tokens, p->n_replayed,
-                 p->is_odd, p);
+    p->before = c.n > 1 ? c.digests[c.n - 2] : p->boundary;
+    counts = mem_try_new((size_t)c.n + 1, sizeof *counts);
+    st = counts ? encode_rest(m, text, &c, known, p, counts, e)
+                : err_set(e, E_NOMEM, "no memory for the prompt");
+    if (st == OK)
+        remember_ends(m, &c, known, counts, p);
     if (st == OK && find_points(m, p) != OK)
         st = err_set(e, E_NOMEM, "no memory for the prompt");
     if (st == OK && p->tokens.count == 0)
         st = err_set(e, E_INVALID, "the prompt is empty");
 out:
+    mem_free(counts);
     mem_free(c.ends);
     mem_free(c.digests);
     p->ms = clock_ms_since(start);
@@ -574,7 +593,7 @@ static bool spells_alike(struct memo *m, struct slice text, const struct cuts *c
     struct err e;
     some.n = n_cuts;
     struct slice head = {text.ptr, c->ends[n_cuts - 1]};
-    bool same = encode_rest(m, head, &some, 0, &canonical, &e) == OK &&
+    bool same = encode_rest(m, head, &some, 0, &canonical, NULL, &e) == OK &&
                 canonical.tokens.count == n_tokens &&
                 memcmp(canonical.tokens.ids, tokens, n_tokens * sizeof *tokens) == 0;
     token_list_release(&canonical.tokens);

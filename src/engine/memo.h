@@ -27,6 +27,7 @@ struct prompt {
     uint32_t n_replayed;
     bool is_odd;                /* some replayed turn is not what the tokenizer would give */
     struct digest boundary;     /* D of the prefix that ends at the last boundary */
+    struct digest before;       /* at the one before it, if there is one */
     uint32_t n_boundary_tokens; /* tokens of it */
     struct buf rest;            /* text behind the last boundary */
     uint64_t store_owner;       /* whose data key encrypts what is kept of it */

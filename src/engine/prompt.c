@@ -124,10 +124,16 @@ static enum status prepend(struct engine_request *r, const struct session_conten
     struct json *before = NULL;
     buf_init(&text, SESSION_JSON_MAX);
     buf_add_char(&text, '[');
-    for (size_t i = 0; i < c->messages_bytes; i++) /* compact JSON: newlines stand between only */
-        buf_add_char(&text, c->messages[i] != '\n'      ? c->messages[i]
-                            : i + 1 < c->messages_bytes ? ','
-                                                        : ' ');
+    /* Compact JSON: newlines stand between messages, and behind the last. */
+    for (struct slice rest = {c->messages, c->messages_bytes}; rest.len > 0;) {
+        const char *end = memchr(rest.ptr, '\n', rest.len);
+        size_t n = end ? (size_t)(end - rest.ptr) : rest.len;
+        buf_add(&text, rest.ptr, n);
+        n += end != NULL;
+        rest = (struct slice){rest.ptr + n, rest.len - n};
+        if (rest.len > 0)
+            buf_add_char(&text, ',');
+    }
     buf_add_char(&text, ']');
     enum status st = text.failed ? err_set(e, E_NOMEM, "no memory for the messages before")
                                  : json_parse(buf_slice(&text), &r->arena, &before, e);

@@ -213,12 +213,42 @@ static void test_many_ends(void **state)
     kit_remove(&k);
 }
 
+/* Another question behind the same history, and another chat behind the same first turn. */
+static void test_another_question(void **state)
+{
+    (void)state;
+    static const char again[] = TURN1 ANSWER
+        "<end_of_turn>\n<start_of_turn>user\nwhy?<end_of_turn>\n<start_of_turn>model\n";
+    struct kit k = {0};
+    kit_open(&k, false);
+    struct prompt p = tokenize(&k, TURN2);
+    assert_int_equal(p.n_cuts, 3);
+    assert_int_equal(p.n_known, 0);
+    p.n_shared = 3;
+    p.is_shared_known = true;
+    memo_note_shared(k.memo, &p);
+    prompt_release(&p);
+    p = tokenize(&k, again);
+    assert_int_equal(p.n_known, 2);
+    assert_true(p.is_shared_known);
+    assert_int_equal(p.n_shared, 3);
+    assert_canonical(&k, &p, again);
+    prompt_release(&p);
+    p = tokenize(&k, OTHER);
+    assert_int_equal(p.n_known, 1);
+    assert_false(p.is_shared_known); /* nothing was noted there */
+    assert_canonical(&k, &p, OTHER);
+    prompt_release(&p);
+    kit_close(&k);
+    kit_remove(&k);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_same_as_tokenizer), cmocka_unit_test(test_odd_turn_is_replayed),
         cmocka_unit_test(test_forged_end),        cmocka_unit_test(test_many_texts),
-        cmocka_unit_test(test_many_ends),
+        cmocka_unit_test(test_many_ends),         cmocka_unit_test(test_another_question),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -30,6 +30,7 @@ static void free_blocks_go_back(void **state)
 {
     static char *blocks[N_BLOCKS];
     (void)state;
+    heap_prepare();
     size_t before = resident();
     for (int i = 0; i < N_BLOCKS; i++) {
         blocks[i] = malloc(BLOCK_BYTES);
