@@ -101,7 +101,7 @@ struct api_context {
     bool can_unload;                   /* the model may go when nobody asks for it */
     double load_ms;                    /* that the request waited for its model to load */
     const struct tokenizer *tokenizer; /* for the texts of tokens in logprobs and echo */
-    int64_t now_unix_s;
+    int64_t now_unix_s, now_unix_ns; /* ns: 0 where only seconds are known */
 };
 
 /* The model that a body names; empty: none.  Looks at that member only: what else the body is,
@@ -151,6 +151,8 @@ bool api_call_turn_key(const struct api_call *c, uint32_t prompt, uint32_t choic
  * api_reply_error. */
 NODISCARD enum status api_reply_event(struct api_call *c, uint32_t prompt,
                                       const struct engine_event *ev, struct buf *out);
+/* When the next event is told, for dialects that date each piece; else it is when the call was made. */
+void api_call_set_time(struct api_call *c, int64_t unix_ns);
 /* What all prompts cost so far. */
 const struct engine_usage *api_reply_usage(const struct api_call *c);
 /* X-KV-*, and the reply's id where the dialect has a header for it: of a stream what is known at

@@ -105,6 +105,7 @@ struct api_call {
     const struct api_dialect *dialect;
     char id[API_ID_BYTES];
     int64_t created_unix_s;
+    int64_t told_unix_ns; /* of the event that is being told */
     struct arena arena; /* owns the slices */
     struct slice model, session;
     const struct json *body; /* in the first request's arena: while that lives */
@@ -337,6 +338,7 @@ void read_num_ctx(struct fields *f, const struct api_context *context);
 /* ollama_reply.c, ollama_answers.c */
 void write_ns(struct json_writer *w, const char *key, double ms);
 void write_time(struct json_writer *w, const char *key, int64_t unix_s);       /* RFC 3339 */
+void write_time_ns(struct json_writer *w, const char *key, int64_t unix_ns);   /* with fractions */
 void write_parameter_size(struct json_writer *w, const char *key, uint64_t n); /* "1.2B" */
 void ollama_write_unloaded(const struct api_dialect *dialect, struct buf *out, struct slice model,
                            int64_t now_unix_s);

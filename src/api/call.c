@@ -9,6 +9,8 @@
 /* Model name, session, and an echoed prompt. */
 #define CALL_ARENA_BYTES (JSON_BYTES_MAX + (1u << 20))
 
+#define NS_PER_S 1000000000
+
 static void make_id(struct api_call *c)
 {
     uint64_t r[2];
@@ -120,6 +122,7 @@ enum status api_call_new(const struct api_dialect *dialect, struct slice body, s
     c->n_prompts = c->n_per_prompt = 1;
     c->slot = -1;
     c->created_unix_s = context->now_unix_s;
+    c->told_unix_ns = context->now_unix_ns ? context->now_unix_ns : context->now_unix_s * NS_PER_S;
     c->tokenizer = context->tokenizer;
     c->info = context->info;
     c->load_ms = context->load_ms;
@@ -178,6 +181,11 @@ void api_call_free(struct api_call *c)
 bool api_call_is_stream(const struct api_call *c)
 {
     return c->is_stream;
+}
+
+void api_call_set_time(struct api_call *c, int64_t unix_ns)
+{
+    c->told_unix_ns = unix_ns;
 }
 
 const char *api_call_id(const struct api_call *c)

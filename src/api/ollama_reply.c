@@ -8,6 +8,8 @@
 
 #include "api/api_int.h"
 
+#define NS_PER_S 1000000000
+
 void ollama_error(struct buf *out, const struct api_error *x)
 {
     struct json_writer w;
@@ -18,15 +20,31 @@ void ollama_error(struct buf *out, const struct api_error *x)
     jw_end_object(&w);
 }
 
-void write_time(struct json_writer *w, const char *key, int64_t unix_s)
+static void write_fraction(struct json_writer *w, const char *key, int64_t unix_s, int64_t ns)
 {
     struct tm parts;
     time_t t = (time_t)unix_s;
-    char text[64];
+    char text[64], fraction[16] = "";
     gmtime_r(&t, &parts);
-    strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &parts);
+    size_t n = strftime(text, sizeof text - sizeof fraction, "%Y-%m-%dT%H:%M:%S", &parts);
+    if (ns > 0) { /* without zeros at the end, as Go writes it */
+        snprintf(fraction, sizeof fraction, ".%09d", (int)ns);
+        for (size_t i = 9; i > 0 && fraction[i] == '0'; i--)
+            fraction[i] = '\0';
+    }
+    snprintf(text + n, sizeof text - n, "%sZ", fraction);
     jw_key(w, key);
     jw_text(w, text);
+}
+
+void write_time(struct json_writer *w, const char *key, int64_t unix_s)
+{
+    write_fraction(w, key, unix_s, 0);
+}
+
+void write_time_ns(struct json_writer *w, const char *key, int64_t unix_ns)
+{
+    write_fraction(w, key, unix_ns / NS_PER_S, unix_ns % NS_PER_S);
 }
 
 static bool is_chat(const struct api_call *c)
@@ -42,7 +60,7 @@ static void begin_line(struct json_writer *w, struct api_call *c)
     jw_begin_object(w);
     jw_key(w, "model");
     jw_string(w, c->model);
-    write_time(w, "created_at", c->created_unix_s);
+    write_time_ns(w, "created_at", c->told_unix_ns);
     if (!is_chat(c))
         return;
     jw_key(w, "message");
@@ -245,7 +263,7 @@ void ollama_write_unloaded(const struct api_dialect *dialect, struct buf *out, s
                            int64_t now_unix_s)
 {
     struct api_call c = {
-        .dialect = dialect, .model = model, .created_unix_s = now_unix_s, .keep_s = 0};
+        .dialect = dialect, .model = model, .told_unix_ns = now_unix_s * NS_PER_S, .keep_s = 0};
     buf_init(&c.chunk, API_REPLY_BYTES_MAX);
     answered(&c, out);
     buf_release(&c.chunk);

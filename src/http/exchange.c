@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: MIT
  * exchange.c — one request and its answer.  What the loop thread, the owner of the answer and the
  * watch thread do to it meets here, under x->mutex. */
+#include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/socket.h>
 
 #include "base/check.h"
 #include "base/mem.h"
+#include "base/prng.h"
 #include "http/http_int.h"
 #include "os/clock.h"
 
@@ -78,6 +81,31 @@ struct slice http_header(const struct http_exchange *x, const char *name)
 struct slice http_body(const struct http_exchange *x)
 {
     return buf_slice(&x->body);
+}
+
+const char *http_request_id(const struct http_exchange *x)
+{
+    return x->id;
+}
+
+void exchange_name(struct http_exchange *x)
+{
+    struct slice given = http_header(x, "x-request-id");
+    bool is_good = given.len > 0 && given.len < sizeof x->id;
+    for (size_t i = 0; i < given.len && is_good; i++) {
+        char c = given.ptr[i];
+        is_good = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+                  (c && strchr("-_.:@/+=~", c));
+    }
+    if (is_good) {
+        snprintf(x->id, sizeof x->id, SLICE_FMT, SLICE_ARG(given));
+    } else {
+        uint64_t r[2];
+        prng_entropy(r, sizeof r);
+        snprintf(x->id, sizeof x->id, "req_%016" PRIx64 "%08" PRIx64, r[0], r[1] & 0xFFFFFFFFu);
+    }
+    x->reply_headers[x->n_reply_headers++] =
+        (struct http_pair){SLICE_LIT("X-Request-Id"), slice_of(x->id)};
 }
 
 static void drop_body(struct http_exchange *x)
@@ -193,15 +221,23 @@ void http_reply(struct http_exchange *x, int status, const char *type, struct bu
 
 void exchange_refuse(struct http_exchange *x, int status, const char *message)
 {
+    const struct http_options *o = &x->server->options;
     struct buf body;
-    buf_init(&body, 1024);
-    buf_printf(&body,
-               "{\"error\":{\"message\":\"%s\",\"type\":\"%s\",\"param\":null,\"code\":null}}\n",
-               message, status == 503 ? "server_error" : "invalid_request_error");
+    buf_init(&body, 4096);
+    if (o->refuse)
+        o->refuse(o->arg, x->path.ptr ? x->path : SLICE_LIT(""), status, message, &body);
+    else
+        buf_printf(
+            &body,
+            "{\"error\":{\"message\":\"%s\",\"type\":\"%s\",\"param\":null,\"code\":null}}\n",
+            message, status == 503 ? "server_error" : "invalid_request_error");
     set_reply(x, status, "application/json", &body);
     x->is_answered = true; /* nobody else will */
-    x->reply_headers[0] = (struct http_pair){SLICE_LIT("Connection"), SLICE_LIT("close")};
-    x->n_reply_headers = 1;
+    x->reply_headers[x->n_reply_headers++] =
+        (struct http_pair){SLICE_LIT("Connection"), SLICE_LIT("close")};
+    if (status == 503)
+        x->reply_headers[x->n_reply_headers++] =
+            (struct http_pair){SLICE_LIT("Retry-After"), SLICE_LIT("1")};
 }
 
 void http_stream_begin(struct http_exchange *x, int status, const char *type)

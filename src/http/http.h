@@ -22,6 +22,7 @@
 #define HTTP_HEADERS_MAX       100u /* of a request */
 #define HTTP_REPLY_HEADERS_MAX 24u  /* added by http_add_header */
 #define HTTP_CONNECTIONS_MAX   65536u
+#define HTTP_ID_BYTES          129u
 
 struct http_server;
 struct http_exchange;
@@ -40,6 +41,9 @@ struct http_options {
     uint64_t stream_bytes_max; /* written to a stream but not yet taken by the client */
     /* On a worker thread; must answer or arrange that somebody does. */
     void (*handle)(void *arg, struct http_exchange *x);
+    /* The body of a refusal that never came to handle (413, 431, 400, 503); path may be empty.
+     * NULL: OpenAI's shape. */
+    void (*refuse)(void *arg, struct slice path, int status, const char *message, struct buf *out);
     void *arg;
 };
 struct http_options http_defaults(void);
@@ -77,6 +81,9 @@ struct slice http_query(const struct http_exchange *x); /* as sent, without '?' 
 /* First value; name in any case.  {NULL, 0} when absent. */
 struct slice http_header(const struct http_exchange *x, const char *name);
 struct slice http_body(const struct http_exchange *x);
+/* Stands in the reply as X-Request-Id, also of a refusal: the client's own, if it has nothing that
+ * a log or a header could not hold, else one of ours. */
+const char *http_request_id(const struct http_exchange *x);
 void http_body_drop(struct http_exchange *x); /* frees it early */
 
 /* Ties an object of the caller to the exchange.  on_gone, at most once, when the client hung up (or

@@ -46,6 +46,7 @@ struct http_exchange {
     struct http_pair headers[HTTP_HEADERS_MAX];
     uint32_t n_headers;
     bool is_bad_uri;
+    char id[HTTP_ID_BYTES]; /* empty before the headers are known */
 
     pthread_mutex_t mutex;             /* guards all below */
     struct MHD_Connection *connection; /* NULL once libmicrohttpd is done with it */
@@ -107,6 +108,8 @@ void exchange_gone(struct http_exchange *x);
 /* x->mutex held, on the loop thread in the connection's own callback.  False when stopping. */
 bool exchange_suspend(struct http_exchange *x);
 void exchange_resume(struct http_exchange *x); /* x->mutex held; any thread */
+/* The headers are there, good or not. */
+void exchange_name(struct http_exchange *x);
 /* Without an owner: the loop thread answers by itself (refusals). */
 void exchange_refuse(struct http_exchange *x, int status, const char *message);
 /* Loop thread, without x->mutex; the head of the answer is settled. */

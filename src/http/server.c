@@ -92,6 +92,7 @@ static enum next on_headers(struct http_exchange *x, const char *method)
     char *name = arena_text(&x->arena, method, strlen(method));
     x->method = slice_of(name ? name : "");
     int status = guard_headers(x, &reason);
+    exchange_name(x);
     if (status)
         return refuse(x, status, reason);
     struct slice length = http_header(x, "content-length");

@@ -19,9 +19,14 @@ int64_t clock_unix_s(void)
 
 int64_t clock_unix_ms(void)
 {
+    return clock_unix_ns() / 1000000;
+}
+
+int64_t clock_unix_ns(void)
+{
     struct timespec t;
     clock_gettime(CLOCK_REALTIME, &t);
-    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
 void clock_sleep_ms(uint32_t ms)

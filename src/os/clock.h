@@ -8,6 +8,7 @@
 uint64_t clock_now_ns(void);     /* monotonic */
 int64_t clock_unix_s(void);      /* seconds since 1970, UTC */
 int64_t clock_unix_ms(void);
+int64_t clock_unix_ns(void);
 void clock_sleep_ms(uint32_t ms);
 
 static inline double clock_ms_since(uint64_t start_ns)

@@ -272,6 +272,7 @@ static void pass_on(struct generation *g, uint32_t prompt, const struct engine_e
         return;
     if (is_stream)
         buf_clear(&g->out);
+    api_call_set_time(g->call, clock_unix_ns());
     if (api_reply_event(g->call, prompt, ev, &g->out) != OK) {
         g->is_cut = true;
         generation_cancel(g);
@@ -511,6 +512,7 @@ struct api_context server_context(const struct visit *v)
     const struct server *s = v->server;
     const struct fleet_model *m = v->model ? v->model : fleet_first(s->fleet);
     const struct engine_info *info = engine_info(v->engine);
+    const int64_t now_ns = clock_unix_ns();
     return (struct api_context){.model_name = fleet_name(m),
                                 .n_vocab = info->vocabulary.n_vocab,
                                 .n_ctx = info->n_ctx,
@@ -521,7 +523,8 @@ struct api_context server_context(const struct visit *v)
                                 .can_unload = !fleet_stays(m),
                                 .load_ms = v->load_ms,
                                 .tokenizer = engine_tokenizer(v->engine),
-                                .now_unix_s = clock_unix_s()};
+                                .now_unix_s = now_ns / 1000000000,
+                                .now_unix_ns = now_ns};
 }
 
 void count_tokens(const struct visit *v)

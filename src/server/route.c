@@ -1,10 +1,8 @@
 /* SPDX-License-Identifier: MIT
  * route.c — each row of api's table to the function that serves it.  Runs on http's workers. */
-#include <inttypes.h>
 #include <stdio.h>
 
 #include "base/log.h"
-#include "base/prng.h"
 #include "os/clock.h"
 #include "server/server_int.h"
 
@@ -184,25 +182,13 @@ static void refuse_route(struct http_exchange *x, const struct api_dialect *dial
     route_error(x, dialect, &error);
 }
 
-/* The client's own, if it has nothing that a log or a header could not hold, else one of ours. */
-static void set_request_id(struct visit *v)
+void route_refuse(void *arg, struct slice path, int status, const char *message, struct buf *out)
 {
-    struct slice given = http_header(v->x, "X-Request-Id");
-    bool is_good = given.len > 0 && given.len < sizeof v->request_id;
-    for (size_t i = 0; i < given.len && is_good; i++) {
-        char c = given.ptr[i];
-        is_good = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-                  (c && strchr("-_.:@/+=~", c));
-    }
-    if (is_good) {
-        snprintf(v->request_id, sizeof v->request_id, SLICE_FMT, SLICE_ARG(given));
-    } else {
-        uint64_t r[2];
-        prng_entropy(r, sizeof r);
-        snprintf(v->request_id, sizeof v->request_id, "req_%016" PRIx64 "%08" PRIx64, r[0],
-                 r[1] & 0xFFFFFFFFu);
-    }
-    http_add_header(v->x, "X-Request-Id", v->request_id);
+    struct api_error error;
+    (void)arg;
+    api_error_http(&error, status, NULL, message);
+    api_error_write(out, api_dialect_of_path(path), &error);
+    buf_add_char(out, '\n');
 }
 
 void route_handle(void *arg, struct http_exchange *x)
@@ -216,7 +202,7 @@ void route_handle(void *arg, struct http_exchange *x)
     struct slice method = http_method(x), path = http_path(x);
     const struct api_dialect *dialect = api_dialect_of_path(path);
     v.endpoint = api_endpoint_find(method, path, &v.id, &allow);
-    set_request_id(&v);
+    snprintf(v.request_id, sizeof v.request_id, "%s", http_request_id(x));
     bool may = admit_host(s, x, &error) && admit_origin(s, x, origin, &error);
     if (may && origin[0]) {
         http_add_header(x, "Access-Control-Allow-Origin", origin);

@@ -77,6 +77,7 @@ enum status server_start(const struct server_options *options, struct engine *g,
     if (options->max_connections)
         o.connections_max = options->max_connections;
     o.handle = route_handle;
+    o.refuse = route_refuse;
     o.arg = s;
     snprintf(s->bind_host, sizeof s->bind_host, "%s", o.host);
     if (st == OK)

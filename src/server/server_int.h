@@ -12,7 +12,7 @@
 #include "server/metrics.h"
 #include "server/server.h"
 
-#define REQUEST_ID_BYTES 129u
+#define REQUEST_ID_BYTES HTTP_ID_BYTES
 
 struct generation;
 struct parked;
@@ -66,6 +66,8 @@ bool admit_key(struct visit *v, struct api_error *error);
 
 /* route.c */
 void route_handle(void *server, struct http_exchange *x);
+void route_refuse(void *server, struct slice path, int status, const char *message,
+                  struct buf *out); /* http_options.refuse */
 void route_error(struct http_exchange *x, const struct api_dialect *dialect,
                  const struct api_error *error);
 

@@ -140,6 +140,8 @@ static void ollama_streams_lines_that_add_up(void **state)
     struct slice lines = send("POST", "/api/chat", "{" WHO "," BRIEF "}", &http);
     struct buf all;
     bool is_done = false;
+    char before[64] = "";
+    uint32_t n_times = 0;
     buf_init(&all, 1 << 20);
     assert_int_equal(http, 200);
     while (lines.len) {
@@ -147,11 +149,17 @@ static void ollama_streams_lines_that_add_up(void **state)
         assert_non_null(end);
         assert_false(is_done);
         v = parse((struct slice){lines.ptr, (size_t)(end - lines.ptr)});
+        /* Each line has its own time: later ones are later, and sort so as text where the digits
+         * are as many. */
+        const char *now = text(v, "created_at");
+        n_times += strcmp(now, before) != 0;
+        snprintf(before, sizeof before, "%s", now);
         buf_add_text(&all, text(json_get(v, "message"), "content"));
         is_done = json_get(v, "done")->boolean;
         lines = (struct slice){end + 1, lines.len - (size_t)(end + 1 - lines.ptr)};
     }
     assert_true(is_done && slice_is(buf_slice(&all), whole));
+    assert_true(n_times > 8);
     /* The second one found it all. */
     assert_true(integer(json_get(json_get(v, "kvasir"), "tokens"), "computed") <= 1);
     buf_release(&all);

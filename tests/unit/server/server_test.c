@@ -403,6 +403,23 @@ static void refuses_a_large_body(void **state)
     memset(body, ' ', n);
     body[n] = '\0';
     expect_error(CHAT, body, NULL, 413, NULL);
+    /* No handler sees it: still it has its id, and its dialect's shape. */
+    static const char *const named[] = {"X-Request-Id: mine/2", NULL};
+    static const struct {
+        const char *path, *shape;
+    } shapes[] = {{"/v1/messages", "{\"type\":\"error\",\"error\":{"},
+                  {"/api/chat", "{\"error\":\""},
+                  {"/completion", "{\"error\":{\"code\":413,"}};
+    for (size_t i = 0; i < 3; i++) {
+        char id[64];
+        struct http_answer a = call(shapes[i].path, body, named);
+        assert_int_equal(a.status, 413);
+        assert_true(http_answer_header(&a, "X-Request-Id", id, sizeof id));
+        assert_string_equal(id, "mine/2");
+        if (strncmp(a.body.ptr, shapes[i].shape, strlen(shapes[i].shape)) != 0)
+            fail_msg("%s: %s", shapes[i].path, a.body.ptr);
+        http_answer_release(&a);
+    }
     free(body);
 }
 
