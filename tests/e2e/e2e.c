@@ -8,8 +8,11 @@
 
 #include "base/mem.h"
 
-#define RUN_MS_MAX 120000u
-#define PATHS      8
+#define RUN_MS_MAX   120000u
+#define PATHS        8
+#define REST_MS      1500
+#define REST_MS_MAX  8000
+#define REST_POLL_MS 50
 
 const char *e2e_program;
 char e2e_place[PLACE_PATH_BYTES];
@@ -117,6 +120,31 @@ void e2e_run(struct child_result *result, const char *input, ...)
     va_end(args);
     struct child_options o = {.input = slice_of(input ? input : ""), .home = e2e_place};
     MUST(child_run(argv, &o, RUN_MS_MAX, result, e));
+}
+
+/* ---- memory ---- */
+double e2e_anonymous(struct serve *s)
+{
+    uint64_t bytes = 0;
+    MUST(serve_memory(s, "RssAnon:", &bytes, e));
+    return (double)bytes;
+}
+
+double e2e_kv_bytes(struct serve *s)
+{
+    int64_t kv = 0;
+    MUST(serve_stat(s, "pages.memory_bytes", &kv, e));
+    return (double)kv;
+}
+
+double e2e_at_rest(struct serve *s, double most)
+{
+    uint64_t start = clock_now_ns();
+    double now;
+    clock_sleep_ms(REST_MS);
+    while ((now = e2e_anonymous(s) - e2e_kv_bytes(s)) > most && clock_ms_since(start) < REST_MS_MAX)
+        clock_sleep_ms(REST_POLL_MS);
+    return now;
 }
 
 /* ---- beside the test ---- */

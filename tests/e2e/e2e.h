@@ -50,6 +50,13 @@ void e2e_ask_row(const struct serve *s, const struct row *row, const char *more,
                  struct chat_reply *reply);
 void e2e_check_same(const struct chat_reply *a, const struct chat_reply *b, const char *what);
 
+/* Its own memory and the KV in it, in bytes. */
+double e2e_anonymous(struct serve *s);
+double e2e_kv_bytes(struct serve *s);
+/* Its own memory without KV, once it had time to give back what requests needed (it does so when
+ * idle for a second): when it is at most `most`, or after some seconds. */
+double e2e_at_rest(struct serve *s, double most);
+
 /* Runs the program with these arguments (after its name, NULL at the end); any exit code. */
 void e2e_run(struct child_result *result, const char *input, ...) __attribute__((sentinel));
 

@@ -17,8 +17,6 @@
 #define ANSWER_TOKENS  48
 #define INTERVAL_MS    2.0
 #define LOOK_MS        20
-#define REST_MS        1500 /* it gives free memory back when idle for a second */
-#define REST_MS_MAX    8000
 /* What one open stream may cost besides its KV: tables of its sequence, its sampler (a state for
  * each token of the vocabulary), its request, the connection (48 KiB are libmicrohttpd's). */
 #define STREAM_BYTES_MAX (768u << 10)
@@ -41,31 +39,6 @@ static struct chat_ask ask_of(struct question *q, uint32_t i)
                              .more = q->more,
                              .temperature = 0.8,
                              .max_tokens = ANSWER_TOKENS};
-}
-
-static double anonymous(struct serve *s)
-{
-    uint64_t bytes = 0;
-    MUST(serve_memory(s, "RssAnon:", &bytes, e));
-    return (double)bytes;
-}
-
-static double kv_bytes(struct serve *s)
-{
-    int64_t kv = 0;
-    MUST(serve_stat(s, "pages.memory_bytes", &kv, e));
-    return (double)kv;
-}
-
-/* Without KV, once it had time to give back what a crowd needed: until it is at most this. */
-static double at_rest(struct serve *s, double most)
-{
-    uint64_t start = clock_now_ns();
-    double now;
-    clock_sleep_ms(REST_MS);
-    while ((now = anonymous(s) - kv_bytes(s)) > most && clock_ms_since(start) < REST_MS_MAX)
-        clock_sleep_ms(LOOK_MS);
-    return now;
 }
 
 /* The most RssAnon while it looks. */
@@ -146,20 +119,21 @@ static void a_crowd_loses_nothing(void **state)
         e2e_ask(&s, &ask, &right[i]);
         assert_int_equal(right[i].completion_tokens, ANSWER_TOKENS);
     }
-    double before = anonymous(&s) - kv_bytes(&s);
+    double before = e2e_anonymous(&s) - e2e_kv_bytes(&s);
     double most = run_crowd(&s, n, right);
-    double bound = before + 1.2 * kv_bytes(&s) + SLACK_BYTES + (double)n * STREAM_BYTES_MAX;
-    double after = at_rest(&s, before + KEPT_BYTES);
+    double bound = before + 1.2 * e2e_kv_bytes(&s) + SLACK_BYTES + (double)n * STREAM_BYTES_MAX;
+    double after = e2e_at_rest(&s, before + KEPT_BYTES);
     print_message("RssAnon %.1f MB before without KV, at most %.1f of %.1f; KV %.1f MB\n",
-                  before / MEGABYTE, most / MEGABYTE, bound / MEGABYTE, kv_bytes(&s) / MEGABYTE);
+                  before / MEGABYTE, most / MEGABYTE, bound / MEGABYTE,
+                  e2e_kv_bytes(&s) / MEGABYTE);
     assert_true(most <= bound);
     assert_true(after <= before + KEPT_BYTES);
     most = run_crowd(&s, n, right);
-    double later = at_rest(&s, after + GROWN_BYTES);
+    double later = e2e_at_rest(&s, after + GROWN_BYTES);
     print_message(
         "RssAnon without KV %.1f MB after the first, %.1f MB after the second; KV %.1f MB "
         "(at most %.1f together)\n",
-        after / MEGABYTE, later / MEGABYTE, kv_bytes(&s) / MEGABYTE, most / MEGABYTE);
+        after / MEGABYTE, later / MEGABYTE, e2e_kv_bytes(&s) / MEGABYTE, most / MEGABYTE);
     assert_true(later <= after + GROWN_BYTES);
     MUST(serve_stat(&s, "requests.running", &left, e));
     assert_int_equal(left, 0);
