@@ -274,6 +274,10 @@ static void loader(void *arg)
 static enum status enter_loaded(struct sessions *b, struct err *e)
 {
     bool is_old = b->is_read_only && clock_ms_since(b->loaded_ns) > RELOAD_MS;
+    if (is_old && !store_has_news(b->store)) {
+        b->loaded_ns = clock_now_ns();
+        is_old = false;
+    }
     if (b->load_status == E_NOMEM || (b->load_status == OK && is_old))
         b->load_status = load_all(b, &b->load_err);
     enum status st = b->load_status;
@@ -393,6 +397,7 @@ enum status sessions_read(struct sessions *b, uint32_t tenant, struct slice whic
     out->is_cut = out->is_cut || c.n_tokens < out->n_tokens || c.n_messages < out->n_messages;
     out->n_tokens = c.n_tokens;
     out->n_messages = c.n_messages;
+    out->first_user_end = line_first_user_end(&c);
     if (wanted & SESSION_WANT_TOKENS) {
         out->tokens = c.tokens;
         c.tokens = NULL;

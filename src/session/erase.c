@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT
  * erase.c — a session was deleted: the KV and the replayed turns that spell it go too, so that
  * `store gc` leaves none of its bytes.
- * What it shares with another session stays.  Behind that, everything goes that hangs on its chain:
- * its pages, the shorter tails and heads within them, and the branches that it left when its
- * history was edited.  An unnamed chat that went on from there computes again. */
+ * What it shares with another session stays.  Behind that go its pages and the shorter tails and
+ * heads within them, by name; and what hangs on its chain behind the first user's words, whoever
+ * asked: answers that were broken off, other answers, an unnamed chat that went on from there
+ * (which computes again).  What parts from it before that is another conversation with the same
+ * system text, and stays. */
 #include "base/checksum.h"
 #include "base/endian.h"
 #include "base/mem.h"
@@ -100,21 +102,21 @@ static void erase_children(struct eraser *x, const struct digest *parent, const 
     }
 }
 
-/* All that hangs on the chain of tokens and has more than n_shared of them. */
 static void erase_pages(struct eraser *x, const struct kvx_chain *chain,
                         const struct session_content *c, uint32_t n_shared)
 {
-    uint32_t page = n_shared / PAGE_KEY_TOKENS, first = n_shared % PAGE_KEY_TOKENS + 1;
-    const uint32_t *tokens = c->tokens + (size_t)page * PAGE_KEY_TOKENS;
-    if (page * PAGE_KEY_TOKENS + first <= c->n_tokens)
-        erase_children(x, &chain->at[page], tokens, first);
+    uint32_t own =
+        c->first_user_end > 0 && c->first_user_end <= c->n_tokens ? c->first_user_end : c->n_tokens;
+    bool is_shared = own <= n_shared; /* then one token more says whose it is */
+    own = is_shared ? n_shared : own;
+    uint32_t page = own / PAGE_KEY_TOKENS, n_ours = own % PAGE_KEY_TOKENS + is_shared;
+    if (page * PAGE_KEY_TOKENS + n_ours <= c->n_tokens)
+        erase_children(x, &chain->at[page], c->tokens + (size_t)page * PAGE_KEY_TOKENS, n_ours);
     while (x->n_todo > 0) {
         struct digest next = x->todo[--x->n_todo];
         erase_children(x, &next, NULL, 0);
     }
-    /* Its own pages once more, by name: siblings are found by what is in the index, and a page of a
-     * windowed group may be there without the one that leads to it. */
-    for (; page <= chain->n_pages; page++) {
+    for (page = n_shared / PAGE_KEY_TOKENS; page <= chain->n_pages; page++) {
         uint32_t n = page < chain->n_pages ? PAGE_KEY_TOKENS : c->n_tokens % PAGE_KEY_TOKENS;
         erase_page(x, &chain->at[page], c->tokens + (size_t)page * PAGE_KEY_TOKENS, n,
                    page == n_shared / PAGE_KEY_TOKENS ? n_shared % PAGE_KEY_TOKENS : 0);

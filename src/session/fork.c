@@ -326,7 +326,8 @@ enum status session_delete(struct sessions *b, uint32_t tenant, struct slice whi
     }
     if (st == OK) {
         struct err why; /* what is too damaged to be read is not erased page by page */
-        n += sessions_read(b, tenant, which, SESSION_WANT_TOKENS, &c[n], &why) == OK;
+        n += sessions_read(b, tenant, which, SESSION_WANT_TOKENS | SESSION_WANT_MESSAGES, &c[n],
+                           &why) == OK;
         for (uint32_t i = 0; i < s->n_left; i++)
             n += left_read(b, s, s->left[i], &c[n]);
         struct digest key = session_key(&s->id);

@@ -34,12 +34,13 @@ bool left_read(struct sessions *b, const struct session *s, const struct line *l
     enum status st = line_spans(l, n_tokens, n_messages, &spans, &e);
     pthread_mutex_unlock(&b->mutex);
     if (st == OK)
-        st = line_read(b, &spans, SESSION_WANT_TOKENS, &c, &e);
+        st = line_read(b, &spans, SESSION_WANT_TOKENS | SESSION_WANT_MESSAGES, &c, &e);
     mem_free(spans.spans);
     if (st != OK)
         return false;
     out->tokens = c.tokens;
     out->n_tokens = c.n_tokens;
+    out->first_user_end = line_first_user_end(&c);
     c.tokens = NULL;
     line_content_release(&c);
     return true;

@@ -417,6 +417,23 @@ enum status line_read(struct sessions *b, const struct span_list *spans, unsigne
     return OK;
 }
 
+uint32_t line_first_user_end(const struct line_content *c)
+{
+    static const char role[] = "\"role\":\"user\"";
+    const char *at = c->messages.ptr;
+    size_t left = c->messages.failed ? 0 : c->messages.len;
+    for (uint32_t i = 0; i < c->n_messages && left > 0; i++) {
+        const char *end = memchr(at, '\n', left);
+        size_t n = end ? (size_t)(end - at) + 1 : left;
+        /* A quote within a text is written with a backslash, so this is the member. */
+        if (memmem(at, n, role, sizeof role - 1))
+            return c->rows[i].end;
+        at += n;
+        left -= n;
+    }
+    return 0;
+}
+
 void line_content_release(struct line_content *c)
 {
     mem_free(c->tokens);

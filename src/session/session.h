@@ -96,6 +96,7 @@ NODISCARD enum status sessions_keep(struct sessions *b, const struct session_tur
 struct session_content {
     uint32_t tenant;
     uint32_t n_tokens, n_messages;
+    uint32_t first_user_end; /* of messages, when asked for: tokens up to there; 0: not known */
     uint32_t *tokens;
     char *messages; /* n_messages lines of compact JSON, each with its newline */
     size_t messages_bytes;

@@ -155,6 +155,8 @@ struct line_content {
 NODISCARD enum status line_read(struct sessions *b, const struct span_list *spans, unsigned wanted,
                                 struct line_content *out, struct err *e);
 void line_content_release(struct line_content *c);
+/* Tokens up to the end of the first message of a user, read with its messages; 0: not known. */
+uint32_t line_first_user_end(const struct line_content *c);
 /* A part's record on its way to disk. */
 struct part_write {
     struct line *line;

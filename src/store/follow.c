@@ -40,6 +40,8 @@ void follow_clear(struct store *s)
 {
     table_release(&s->table);
     for (uint32_t i = 0; i < s->n_slots; i++) {
+        if (!s->segments[i])
+            continue;
         s->segments[i]->live_bytes = 0;
         s->segments[i]->n_live = 0;
     }
@@ -104,6 +106,36 @@ static enum status reload_record(const struct index_row *row, void *arg)
     return OK;
 }
 
+/* Gives the disk back what the writer has reclaimed: a map of ours kept it.  Pins hold theirs. */
+static void let_go_of_reclaimed(struct store *s)
+{
+    for (uint32_t i = 0; i < s->n_slots; i++) {
+        char path[FS_PATH_BYTES_MAX];
+        struct segment *g = s->segments[i];
+        struct os_file f;
+        if (!g || g->n_live > 0)
+            continue;
+        segment_path(s->dir, g->head.number, path, sizeof path);
+        enum status st = s->fs->open(s->fs, path, FS_READ, &f, NULL);
+        if (st == OK)
+            s->fs->close(&f);
+        if (st != E_NOT_FOUND)
+            continue;
+        s->segments[i] = NULL;
+        segment_drop(g);
+    }
+}
+
+bool store_has_news(struct store *s)
+{
+    if (!s->is_read_only || !s->index)
+        return false;
+    pthread_mutex_lock(&s->lock);
+    bool has = index_version(s->index) != s->seen_version;
+    pthread_mutex_unlock(&s->lock);
+    return has;
+}
+
 void follow_refresh(struct store *s)
 {
     struct err why;
@@ -114,10 +146,12 @@ void follow_refresh(struct store *s)
     if (version != s->seen_version) {
         struct index_load load = {skip_segment, reload_record, s};
         follow_clear(s);
-        if (index_load(s->index, &load, &why) == OK)
+        if (index_load(s->index, &load, &why) == OK) {
             s->seen_version = version;
-        else
+            let_go_of_reclaimed(s);
+        } else {
             log_warn("store", "index not read again: %s", why.msg);
+        }
     }
     pthread_mutex_unlock(&s->lock);
 }

@@ -184,6 +184,9 @@ NODISCARD enum status store_each(struct store *s, enum record_kind kind,
                                  bool (*each)(const struct store_pin *pin, void *arg), void *arg,
                                  struct err *e);
 
+/* Read-only: has the writer written since the last list of a kind (store_each)? */
+bool store_has_news(struct store *s);
+
 /* ---- looking after it ---- */
 struct store_stat {
     uint64_t n_records[RECORD_KIND_LAST + 1]; /* by kind */

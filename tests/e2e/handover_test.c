@@ -144,13 +144,120 @@ static void a_reader_beside_the_writer(void **state)
     MUST(serve_stop(&writer, &code, e));
 }
 
+/* ---- a reader beside a writer that moves everything all the time ---- */
+#define N_ROWS      12u
+#define BESIDE_MS   (e2e_is_soak ? 120000.0 : 5000.0)
+#define ROUNDS_EACH 2u /* of the rows for one reader: from the store, then from what it found */
+
+struct mover {
+    const struct serve *writer;
+    const char *store;
+    atomic_bool is_over;
+    uint32_t n_moves, n_failed;
+    pthread_t thread;
+};
+
+/* A session comes and goes, then all that lives is moved out of the segment that it lay in. */
+static bool move_once(struct mover *m, struct http_client *http)
+{
+    char url[256], header[64], body[256];
+    struct http_answer a;
+    struct err e;
+    const char *headers[] = {header, NULL};
+    snprintf(header, sizeof header, "X-Session-Id: passing-%u", m->n_moves);
+    snprintf(body, sizeof body,
+             "{\"messages\":[{\"role\":\"user\",\"content\":\"number %u passes by\"}],"
+             "\"max_tokens\":2}",
+             m->n_moves);
+    snprintf(url, sizeof url, "%s/v1/chat/completions", m->writer->url);
+    struct http_call chat = {.url = url, .body = slice_of(body), .headers = headers};
+    bool ok = http_client_call(http, &chat, &a, &e) == OK && a.status == 200;
+    http_answer_release(&a);
+    snprintf(url, sizeof url, "%s/v1/sessions/passing-%u", m->writer->url, m->n_moves);
+    struct http_call gone = {.method = "DELETE", .url = url};
+    ok = ok && http_client_call(http, &gone, &a, &e) == OK && a.status == 200;
+    http_answer_release(&a);
+    struct child_result gc;
+    e2e_run(&gc, "", "store", "gc", "--store", m->store, NULL);
+    ok = ok && gc.code == 0;
+    child_result_release(&gc);
+    return ok;
+}
+
+static void *move_on(void *arg)
+{
+    struct mover *m = arg;
+    struct http_client *http = NULL;
+    struct err e;
+    if (http_client_new(&http, &e) != OK)
+        m->n_failed++;
+    while (http && !atomic_load(&m->is_over)) {
+        m->n_failed += !move_once(m, http);
+        m->n_moves++;
+    }
+    http_client_free(http);
+    return NULL;
+}
+
+static void a_reader_while_everything_moves(void **state)
+{
+    const struct row *rows[ROWS_MAX];
+    struct serve writer, reader;
+    struct chat_reply r;
+    char store[PLACE_PATH_BYTES];
+    int code = -1;
+    int64_t n_disk = 0, n_computed = 0, n_prompt = 0, n_segments = 0;
+    (void)state;
+    snprintf(store, sizeof store, "%s", e2e_path("moving"));
+    e2e_rows_by_length(rows);
+    e2e_serve(&writer, store, NULL);
+    for (uint32_t i = 0; i < N_ROWS; i++) {
+        e2e_ask_row(&writer, rows[i], NULL, &r);
+        chat_reply_release(&r);
+    }
+    MUST(serve_wait_durable(&writer, 10000, e));
+    struct mover m = {.writer = &writer, .store = store};
+    assert_int_equal(pthread_create(&m.thread, NULL, move_on, &m), 0);
+    uint64_t start = clock_now_ns();
+    uint32_t n = 0, n_readers = 0;
+    for (; clock_ms_since(start) < BESIDE_MS; n_readers++) {
+        e2e_serve(&reader, store, "--store-read-only", NULL);
+        for (uint32_t i = 0; i < ROUNDS_EACH * N_ROWS; i++, n++) {
+            const struct row *row = rows[i % N_ROWS];
+            e2e_ask_row(&reader, row, NULL, &r);
+            if (r.http != 200 || !chat_is_answer(&r, row->answer))
+                fail_msg("%s: HTTP %d \"%s\"", row->id, r.http,
+                         r.n_choices ? r.choices[0].text.ptr : r.error_message);
+            n_disk += r.disk;
+            n_computed += r.computed;
+            n_prompt += r.prompt_tokens;
+            chat_reply_release(&r);
+        }
+        MUST(serve_stop(&reader, &code, e));
+        assert_int_equal(code, 0);
+    }
+    atomic_store(&m.is_over, true);
+    pthread_join(m.thread, NULL);
+    MUST(serve_stat(&writer, "store.since_open.compacted", &n_segments, e));
+    print_message("%u answers of %u readers beside %u moves of everything (%lld segments): %lld "
+                  "prompt tokens, %lld from disk, %lld computed\n",
+                  n, n_readers, m.n_moves, (long long)n_segments, (long long)n_prompt,
+                  (long long)n_disk, (long long)n_computed);
+    assert_int_equal(m.n_failed, 0);
+    assert_true(m.n_moves >= 5 && n_segments >= 5);
+    assert_true(n_disk * 2 * ROUNDS_EACH > n_prompt);
+    assert_true(n_computed < n_prompt / 10);
+    MUST(serve_stop(&writer, &code, e));
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(no_request_is_lost),
         cmocka_unit_test(nobody_to_take_over_from),
         cmocka_unit_test(a_reader_beside_the_writer),
+        cmocka_unit_test(a_reader_while_everything_moves),
     };
     e2e_begin(argc, argv);
-    return e2e_end(cmocka_run_group_tests(tests, NULL, NULL));
+    return e2e_end(cmocka_run_group_tests(tests, e2e_rows_read, e2e_rows_release));
 }

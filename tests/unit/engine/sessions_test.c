@@ -372,6 +372,11 @@ static void test_deleted_is_gone(void **state)
     }
     assert_int_equal(
         sessions_read(engine_sessions(g), 0, SLICE_LIT("gone"), SESSION_WANT_TOKENS, &c, &e), OK);
+    /* The name is used for another conversation: what it said before goes with it all the same. */
+    ask_well(g,
+             (struct ask){.messages = "[" USER("The weather is fine. Who are you?") "]",
+                          .session = "gone"},
+             NULL, NULL);
     engine_flush(g);
     uint32_t ids[8], turned[8];
     memcpy(ids, c.tokens + 8, sizeof ids);
@@ -408,6 +413,38 @@ static void test_deleted_is_gone(void **state)
     rig_remove_dir(dir);
 }
 
+/* A chat without a name, which begins as all do, keeps its pages when a session is deleted; one
+ * that went on from the session's words does not. */
+static void test_deleting_spares_others(void **state)
+{
+    (void)state;
+    char dir[64];
+    struct engine_usage first, again;
+    static const char other[] = "[" USER(FACTS " What is the code of the blue box?") "]",
+                      words[] = USER("Tell me of the house with the red roof on the hill, please, "
+                                     "and of all who ever lived in it before the flood came.");
+    rig_make_dir(dir);
+    struct engine *g = open_at(dir, 0);
+    ask_well(g, (struct ask){.messages = other, .max_tokens = 4}, NULL, &first);
+    char kept[1024], on[1024];
+    snprintf(kept, sizeof kept, "[%s]", words);
+    snprintf(on, sizeof on, "[%s,{\"role\":\"assistant\",\"content\":\"No.\"}," USER("Why?") "]",
+             words);
+    ask_well(g, (struct ask){.messages = kept, .session = "s", .max_tokens = 4}, NULL, NULL);
+    ask_well(g, (struct ask){.messages = on, .max_tokens = 4}, NULL, NULL);
+    engine_flush(g);
+    command(g, "{\"op\":\"delete\",\"name\":\"s\"}");
+    engine_close(g);
+    g = open_at(dir, 0);
+    ask_well(g, (struct ask){.messages = other, .max_tokens = 4}, NULL, &again);
+    print_message("of %u tokens %u are there\n", again.prompt_tokens, again.disk_tokens);
+    assert_int_equal(again.computed_tokens, 0);
+    ask_well(g, (struct ask){.messages = on, .max_tokens = 4}, NULL, &again);
+    assert_true(again.computed_tokens + 16 > again.prompt_tokens);
+    engine_close(g);
+    rig_remove_dir(dir);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -418,6 +455,7 @@ int main(void)
         cmocka_unit_test(test_agents_share),
         cmocka_unit_test(test_tenants_share_nothing),
         cmocka_unit_test(test_pinned_stays),
+        cmocka_unit_test(test_deleting_spares_others),
         cmocka_unit_test(test_deleted_is_gone),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
