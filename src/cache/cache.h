@@ -4,8 +4,8 @@
  * Not for: what a token means, which requests run, the arithmetic of a step.
  * Reuse is by token: a tree of pages of 64 tokens, each node one page of one chain; a page whose
  * first n tokens match serves n.  Windowed layers need their last `window` tokens only, so their
- * pages are kept at resumable points and released elsewhere (DESIGN §3).
- * Thread:  the engine's, for all of it, but cache_before_layer (any worker during a step).
+ * pages are kept at resumable points (DESIGN §3); elsewhere the newest stay while memory is at
+ * hand. Thread:  the engine's, for all of it, but cache_before_layer (any worker during a step).
  * Order:   cache_new → (cache_begin → (sequence_reserve → step → sequence_append)* →
  *          sequence_finish)* → cache_free. */
 #ifndef KVASIR_CACHE_CACHE_H
@@ -41,6 +41,9 @@ struct cache_options {
     struct store *store; /* NULL: nothing on disk.  Borrowed. */
     bool store_read_only;
     uint64_t max_bytes; /* anonymous KV memory */
+    /* Of it, at most: windowed pages that are part of no resumable point.  A prompt that parts from a
+     * chain near its end, an edited question, say, starts from them. */
+    uint64_t spare_max_bytes;
 };
 
 NODISCARD enum status cache_new(const struct cache_options *options, struct cache **out,

@@ -51,6 +51,9 @@ struct node {
     uint32_t n_children, cap_children;
     struct node *older, *newer;           /* use order; NULL-terminated */
     struct node *idle_older, *idle_newer; /* of those that have a page to give, in the same order */
+    struct node *spare_older,
+        *spare_newer; /* of those with spare pages, in the order they became so */
+    uint64_t spare_bytes;
     bool is_idle;
     struct digest chain;
     struct digest owner; /* salt of whoever may use it; zero: the root, under which all begin */
@@ -90,6 +93,8 @@ struct cache {
     struct node root;
     struct node *oldest, *newest;
     struct node *idle_oldest, *idle_newest; /* nodes with a page that could be dropped (pool.c) */
+    struct node *spare_oldest, *spare_newest;
+    uint64_t spare_bytes;
     struct digester digester;
     struct head heads[HEADS_MAX];
     uint64_t head_clock;

@@ -59,6 +59,63 @@ void page_drop(struct cache *c, struct node *n, uint32_t group)
     node_update_idle(c, n);
 }
 
+static bool is_droppable(const struct page *p)
+{
+    bool is_ours = p->where == PAGE_MEMORY || (p->where == PAGE_MAPPED && p->pin.clear);
+    return is_ours && p->refs == 0 && !p->is_queued;
+}
+
+/* ---- spare pages ----
+ * Out of every window and part of no resumable point: not worth a place on disk, but for as long as
+ * memory is at hand a prompt that parts from the chain there need not compute its window again. */
+
+static bool is_spare(const struct cache *c, const struct node *n, uint32_t group)
+{
+    const struct page *p = &n->pages[group];
+    return c->options.groups[group].window && !p->is_kept && p->where == PAGE_MEMORY &&
+           is_droppable(p);
+}
+
+static void spare_remove(struct cache *c, struct node *n)
+{
+    *(n->spare_older ? &n->spare_older->spare_newer : &c->spare_oldest) = n->spare_newer;
+    *(n->spare_newer ? &n->spare_newer->spare_older : &c->spare_newest) = n->spare_older;
+    n->spare_older = n->spare_newer = NULL;
+}
+
+static void spare_append(struct cache *c, struct node *n)
+{
+    n->spare_older = c->spare_newest;
+    n->spare_newer = NULL;
+    *(c->spare_newest ? &c->spare_newest->spare_newer : &c->spare_oldest) = n;
+    c->spare_newest = n;
+}
+
+static void update_spare(struct cache *c, struct node *n)
+{
+    uint64_t bytes = 0;
+    for (uint32_t g = 0; g < c->options.n_groups; g++)
+        bytes += is_spare(c, n, g) ? mapped_bytes(c, g) : 0;
+    if (bytes == n->spare_bytes)
+        return;
+    if (n->spare_bytes)
+        spare_remove(c, n);
+    if (bytes)
+        spare_append(c, n);
+    c->spare_bytes += bytes - n->spare_bytes;
+    n->spare_bytes = bytes;
+}
+
+static void trim_spare(struct cache *c)
+{
+    while (c->spare_bytes > c->options.spare_max_bytes) {
+        struct node *n = c->spare_oldest;
+        for (uint32_t g = 0; g < c->options.n_groups; g++)
+            if (is_spare(c, n, g))
+                page_drop(c, n, g);
+    }
+}
+
 void page_unref(struct cache *c, struct node *n, uint32_t group)
 {
     struct page *p = &n->pages[group];
@@ -67,8 +124,10 @@ void page_unref(struct cache *c, struct node *n, uint32_t group)
     if (--p->refs > 0 || p->is_queued)
         return;
     node_update_idle(c, n);
-    if (p->is_bad || (c->options.groups[group].window && !p->is_kept)) {
-        page_drop(c, n, group); /* out of every window and part of no resumable point */
+    if (p->is_bad) {
+        page_drop(c, n, group);
+    } else if (is_spare(c, n, group)) {
+        trim_spare(c);
     } else if (p->where == PAGE_MEMORY && p->is_durable && !store_encrypts(c->options.store)) {
         page_drop(c, n, group); /* from now on the copy in the store's map serves */
         (void)persist_map(c, n, group);
@@ -78,12 +137,6 @@ void page_unref(struct cache *c, struct node *n, uint32_t group)
 /* ---- pages that could be dropped ----
  * A list of the nodes that have one, in the order of last use, so that a full memory costs a step a
  * page, however many nodes there are. */
-
-static bool is_droppable(const struct page *p)
-{
-    bool is_ours = p->where == PAGE_MEMORY || (p->where == PAGE_MAPPED && p->pin.clear);
-    return is_ours && p->refs == 0 && !p->is_queued;
-}
 
 static void idle_remove(struct cache *c, struct node *n)
 {
@@ -105,6 +158,7 @@ static void idle_append(struct cache *c, struct node *n)
 void node_update_idle(struct cache *c, struct node *n)
 {
     bool is_idle = false;
+    update_spare(c, n);
     for (uint32_t g = 0; g < c->options.n_groups; g++)
         is_idle = is_idle || is_droppable(&n->pages[g]);
     if (is_idle && !n->is_idle)

@@ -255,6 +255,7 @@ static void keep_page(struct cache *c, struct node *n, uint32_t g, enum keep why
 {
     n->pages[g].is_kept = true;
     n->pages[g].is_shared |= why == KEEP_SHARED;
+    node_update_idle(c, n);
     persist_page(c, n, g);
 }
 

@@ -9,6 +9,7 @@
 #define PARALLEL_DEFAULT  8u
 #define CTX_MIN           64u
 #define REQUEST_BYTES_MAX (256u << 20)
+#define SPARE_BYTES_MAX   (64u << 20) /* of the cache, see cache.h */
 
 extern const uint8_t kvasir_skald_begin[], kvasir_skald_end[];
 
@@ -189,6 +190,9 @@ static enum status open_cache(struct engine *g, struct err *e)
         .store = g->store,
         .store_read_only = home_is_read_only(g->home),
         .max_bytes = g->options.cache_max_bytes,
+        .spare_max_bytes = g->options.cache_max_bytes / 8 < SPARE_BYTES_MAX
+                               ? g->options.cache_max_bytes / 8
+                               : SPARE_BYTES_MAX,
     };
     options.salt = sessions_salt(g->sessions, 0);
     for (uint32_t i = 0; i < options.n_groups; i++) {

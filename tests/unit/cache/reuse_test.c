@@ -240,6 +240,48 @@ static void test_windowed_memory(void **state)
     mem_free(t);
 }
 
+/* With memory for spare ones a prompt resumes wherever it parts from the chain, the newest part of
+ * it at least; never more than the memory says, and after a restart the points are what is left. */
+static void test_windowed_spare(void **state)
+{
+    (void)state;
+    struct rig r = {.is_windowed = true, .spare_max_bytes = 16 * 6 * RIG_CHUNK};
+    rig_temp_dir(&r);
+    rig_open(&r);
+    uint32_t *t = rig_tokens(4, 4000);
+    rig_request(&r, t, 4000, 512, NULL, 0);
+    struct cache_stats stats;
+    rig_flush(&r); /* all that is kept is in the store's map now */
+    cache_stats(r.cache, &stats);
+    assert_true(stats.memory_bytes > 0);
+    assert_true(stats.memory_bytes <= r.spare_max_bytes);
+    for (uint32_t round = 0; round < 3;
+         round++) /* once more: spare pages serve and are spare again */
+        for (uint32_t at = 3400; at < 4000; at += 87) {
+            uint32_t *other = parting(t, 4000, at, round);
+            assert_int_equal(resume_of(&r, other, 4000), at);
+            mem_free(other);
+        }
+    uint32_t *other = parting(t, 4000, 1700, 9);
+    assert_int_equal(resume_of(&r, other, 4000), 1024); /* too long ago: the point before it */
+    mem_free(other);
+    struct rig_run a = rig_request(&r, t, 4000, 512, NULL, 0);
+    assert_int_equal(a.resume, 4000);
+    /* What is computed from a spare window is what is computed from nothing: rig_request compares.
+     */
+    other = parting(t, 4000, 3777, 5);
+    a = rig_request(&r, other, 4000, 512, NULL, 0);
+    assert_int_equal(a.resume, 3777);
+    mem_free(other);
+    rig_close(&r);
+    rig_open(&r);
+    other = parting(t, 4000, 3600, 7);
+    assert_int_equal(resume_of(&r, other, 4000), 3072);
+    mem_free(other);
+    rig_close(&r);
+    mem_free(t);
+}
+
 static void test_restart(void **state)
 {
     struct rig r = {.is_windowed = *(bool *)*state};
@@ -645,6 +687,7 @@ int main(void)
         cmocka_unit_test(test_windowed_parting_is_learned),
         cmocka_unit_test(test_windowed_shared_meanwhile),
         cmocka_unit_test(test_windowed_memory),
+        cmocka_unit_test(test_windowed_spare),
         cmocka_unit_test(test_prompt_end_survives),
         cmocka_unit_test_prestate(test_forks, &no),
         cmocka_unit_test_prestate(test_forks, &yes),

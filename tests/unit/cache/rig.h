@@ -33,7 +33,7 @@ struct rig {
     char dir[64];
     const struct os_fs *fs; /* where the store is; NULL: the real one */
     bool is_windowed;
-    uint64_t max_bytes;
+    uint64_t max_bytes, spare_max_bytes;
 };
 
 static inline void rig_open(struct rig *r)
@@ -58,6 +58,7 @@ static inline void rig_open(struct rig *r)
         .salt = {{9}},
         .store = r->store,
         .max_bytes = r->max_bytes ? r->max_bytes : 1u << 30,
+        .spare_max_bytes = r->spare_max_bytes,
     };
     if (cache_new(&o, &r->cache, &e) != OK)
         fail_msg("cache_new: %s", e.msg);
