@@ -326,7 +326,7 @@ static const struct api_field prompt_rows[] = {
      "the template's enable_thinking; budget_tokens is checked, the model thinks as long as it "
      "does",
      "{\"type\":\"maybe\"}", NULL},
-    {"output_config", FIELD_YES, "effort, for the template; format is refused",
+    {"output_config", FIELD_YES, "effort, for the template; format: json_schema, always kept",
      "{\"format\":{\"type\":\"json_schema\"}}", NULL},
     {"mcp_servers", FIELD_REFUSED, "", "[{\"type\":\"url\",\"url\":\"http://x\"}]", NULL},
     {"container", FIELD_REFUSED, "", "\"c\"", NULL},

@@ -122,6 +122,8 @@ struct api_call {
     bool is_answered;               /* nothing is to be generated */
     bool is_stream, wants_usage;    /* wants_usage: a chunk of its own at the end of a stream */
     bool wants_progress;            /* of a stream: chunks that tell how far the prompt is */
+    bool times_tokens;              /* of a stream: chunks with timings so far */
+    int64_t first_token_ns;         /* told_unix_ns then; 0: none yet */
     enum tool_choice tool_choice;
     struct slice tool_name;    /* TOOLS_NAMED, in the request's arena */
     bool is_single_call;       /* at most one call in a reply */
@@ -238,7 +240,7 @@ extern const struct api_dialect dialect_lmstudio_chat, dialect_lmstudio_v0_chat,
     dialect_lmstudio_v0_text, dialect_lmstudio_v0_models, dialect_lmstudio_v0_model,
     dialect_lmstudio_models, dialect_lmstudio_load, dialect_lmstudio_unload,
     dialect_lmstudio_download;
-extern const struct api_dialect dialect_openai_chat, dialect_openai_text, dialect_anthropic,
+extern const struct api_dialect dialect_openai_chat, dialect_openai_chat_count, dialect_openai_text, dialect_anthropic,
     dialect_anthropic_count, dialect_openai_responses, dialect_openai_responses_count,
     dialect_kvasir;
 
@@ -264,6 +266,9 @@ void answer_unload(struct fields *f, struct inquiry *a, struct slice name);
 void read_openai_text(struct fields *f, const struct api_context *context, struct api_call *c,
                       struct engine_request *r);
 extern const struct field_set fields_openai_text_own;
+/* llama_request.c: "suffix": r's prompt becomes what stands between the prompt and it. */
+void read_suffix(struct fields *f, const struct api_context *context, struct slice prompt,
+                 struct engine_request *r);
 
 /* openai_chat_request.c */
 void read_openai_chat(struct fields *f, const struct api_context *context, struct api_call *c,
@@ -327,6 +332,7 @@ void openai_whole(struct api_call *c, struct json_writer *w, struct buf *out);
 const char *openai_finish(const struct api_choice *choice);
 void openai_stream_error(struct api_call *c, const struct api_error *error, struct buf *out);
 void openai_error(struct buf *out, const struct api_error *x); /* error.c */
+void openai_count(struct buf *out, uint32_t n);                /* openai_responses_request.c */
 void anthropic_error(struct buf *out, const struct api_error *x);
 void llama_error(struct buf *out, const struct api_error *x);
 void ollama_error(struct buf *out, const struct api_error *x);
@@ -355,6 +361,7 @@ void write_usage(struct json_writer *w, const struct api_call *c, const struct e
 double first_token_ms(const struct engine_usage *u);
 uint32_t reasoning_tokens(const struct api_call *c);
 void write_timings(struct json_writer *w, const struct engine_usage *u);
+void write_timings_so_far(struct json_writer *w, const struct api_call *c); /* c->times_tokens */
 void write_kvasir(struct json_writer *w, const struct api_call *c, const struct engine_usage *u);
 
 /* logprobs.c */

@@ -225,6 +225,7 @@ static void item_add(struct api_call *c, struct api_choice *choice, struct api_i
     jw_bool(&w, false);
     write_counts(&w, c, choice);
     write_probabilities(&w, c, choice);
+    write_timings_so_far(&w, c);
     jw_end_object(&w);
     const struct json *shown = c->shown; /* it is for the end */
     c->shown = NULL;

@@ -36,9 +36,11 @@ static const struct api_field completion_rows[] = {
     {"n_cache_reuse", FIELD_NONE, "what is reused is exact, or computed", NULL, NULL},
     {"n_indent", FIELD_REFUSED, "", "1", "0"},
     {"min_keep", FIELD_REFUSED, "", "2", "0"},
-    {"t_max_predict_ms", FIELD_REFUSED, "use deadline_ms", "1", "0"},
-    {"t_max_prompt_ms", FIELD_REFUSED, "use deadline_ms", "1", "0"},
-    {"timings_per_token", FIELD_REFUSED, "timings come with the end", "true", "false"},
+    {"t_max_predict_ms", FIELD_YES,
+     "from the first token on; the answer ends then, once it has a line feed", "-1", NULL},
+    {"t_max_prompt_ms", FIELD_NONE, "it changes nothing there either; deadline_ms does", NULL,
+     NULL},
+    {"timings_per_token", FIELD_YES, "timings so far in each piece of a stream", "7", NULL},
     {"post_sampling_probs", FIELD_REFUSED, "probabilities are the model's own", "true", "false"},
     {"image_data", FIELD_REFUSED, "models here read text", "[{\"id\":1}]", NULL},
 };
@@ -93,12 +95,14 @@ static void read_slot(struct fields *f, struct api_call *c)
 static void read_rest(struct fields *f, const struct api_context *context, struct api_call *c,
                       struct engine_request *r)
 {
-    int64_t n = r->n_choices;
+    int64_t n = r->n_choices, ms = 0;
     read_formats(f, c, r);
     read_probabilities(f, c, r);
     read_shown(f, c);
     read_slot(f, c);
     field_bool(f, "return_tokens", &c->keeps_tokens);
+    if (field_int(f, "t_max_predict_ms", 0, UINT32_MAX, &ms))
+        r->predict_ms_max = (uint32_t)ms;
     read_common(f, c, r);
     if (field_int(f, "n_cmpl", 1, ENGINE_CHOICES_MAX, &n))
         r->n_choices = c->n_per_prompt = (uint32_t)n;
@@ -175,29 +179,30 @@ static void add_extra(struct fill *l, uint32_t file_id)
     }
 }
 
-static void read_infill(struct fields *f, const struct api_context *context, struct api_call *c,
-                        struct engine_request *r)
+/* The row of the model's tokens; ARRAY_COUNT(fills): it has none. */
+static size_t find_fill(const struct api_context *context)
 {
-    struct slice prefix = {"", 0}, suffix = {"", 0}, prompt = {"", 0};
     size_t i = 0;
-    field_string(f, "input_prefix", &prefix);
-    field_string(f, "input_suffix", &suffix);
-    field_string(f, "prompt", &prompt);
     while (i < ARRAY_COUNT(fills) && (id_of(context, fills[i].prefix) == TOKEN_NONE ||
                                       id_of(context, fills[i].suffix) == TOKEN_NONE ||
                                       id_of(context, fills[i].middle) == TOKEN_NONE))
         i++;
-    if (i == ARRAY_COUNT(fills)) {
-        answer_refuse(f, 501, "not_supported_error",
-                      "this model has no tokens for filling in (prefix, suffix, middle)");
-        return;
-    }
+    return i;
+}
+
+/* The prompt between, before and behind: r's prompt.  before, behind: the fields' names. */
+static void fill_prompt(struct fields *f, const struct api_context *context, const char *before,
+                        struct slice prefix, const char *behind, struct slice suffix,
+                        struct slice prompt, struct engine_request *r)
+{
+    const size_t i = find_fill(context);
     struct fill l = {.f = f, .tokenizer = context->tokenizer};
+    CHECK(i < ARRAY_COUNT(fills));
     add_extra(&l, id_of(context, fills[i].file));
     add_id(&l, id_of(context, fills[i].prefix));
-    add_text(&l, "input_prefix", prefix);
+    add_text(&l, before, prefix);
     add_id(&l, id_of(context, fills[i].suffix));
-    add_text(&l, "input_suffix", suffix);
+    add_text(&l, behind, suffix);
     add_id(&l, id_of(context, fills[i].middle));
     add_text(&l, "prompt", prompt);
     uint32_t *ids = arena_alloc(&r->arena, l.ids.count + 1, sizeof *ids);
@@ -208,6 +213,34 @@ static void read_infill(struct fields *f, const struct api_context *context, str
         r->n_tokens = (uint32_t)l.ids.count;
     }
     token_list_release(&l.ids);
+}
+
+void read_suffix(struct fields *f, const struct api_context *context, struct slice prompt,
+                 struct engine_request *r)
+{
+    struct slice suffix = {"", 0};
+    if (!field_string(f, "suffix", &suffix) || suffix.len == 0)
+        return;
+    if (find_fill(context) == ARRAY_COUNT(fills))
+        field_fail(f, E_UNSUPPORTED, "suffix",
+                   "this model has no tokens for filling in (prefix, suffix, middle)");
+    else
+        fill_prompt(f, context, "prompt", prompt, "suffix", suffix, (struct slice){"", 0}, r);
+}
+
+static void read_infill(struct fields *f, const struct api_context *context, struct api_call *c,
+                        struct engine_request *r)
+{
+    struct slice prefix = {"", 0}, suffix = {"", 0}, prompt = {"", 0};
+    field_string(f, "input_prefix", &prefix);
+    field_string(f, "input_suffix", &suffix);
+    field_string(f, "prompt", &prompt);
+    if (find_fill(context) == ARRAY_COUNT(fills)) {
+        answer_refuse(f, 501, "not_supported_error",
+                      "this model has no tokens for filling in (prefix, suffix, middle)");
+        return;
+    }
+    fill_prompt(f, context, "input_prefix", prefix, "input_suffix", suffix, prompt, r);
     struct json *text = json_new_string(&c->arena, prompt);
     c->prompts = text;
     if (text)

@@ -273,6 +273,8 @@ static void read_generate(struct fields *f, const struct api_context *context, s
         if (!r->messages)
             field_fail(f, E_LIMIT, "prompt", "too large");
     }
+    if (prompt.len)
+        read_suffix(f, context, prompt, r);
     read_shared(f, context, c, r);
 }
 
@@ -288,7 +290,10 @@ static const struct api_field generate_rows[] = {
     {"prompt", FIELD_YES, "goes through the template; empty: is the model there?", "7", NULL},
     {"system", FIELD_YES, "", "7", NULL},
     {"raw", FIELD_YES, "true: without the template", "7", NULL},
-    {"suffix", FIELD_REFUSED, "/infill does that", "\"end\"", NULL},
+    {"suffix", FIELD_YES,
+     "what stands behind, where the model has tokens for it; then the prompt "
+     "does not go through the template",
+     "7", NULL},
     {"template", FIELD_REFUSED, "the model's own is used", "\"{{ .Prompt }}\"", NULL},
     {"context", FIELD_REFUSED, "/api/chat goes on with what was said", "[1,2]", NULL},
     {"images", FIELD_REFUSED, "models here read text", "[\"aGk=\"]", NULL},

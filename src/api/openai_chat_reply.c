@@ -33,6 +33,8 @@ void openai_send(struct api_call *c, struct json_writer *w, bool has_usage, stru
         jw_key(w, "usage");
         jw_null(w);
     }
+    if (!has_usage)
+        write_timings_so_far(w, c);
     jw_end_object(w);
     chunk_send(c, out);
 }

@@ -268,6 +268,15 @@ void read_openai_chat(struct fields *f, const struct api_context *context, struc
 }
 
 extern const struct api_writer writer_openai_chat;
+const struct api_dialect dialect_openai_chat_count = {.name = "input_tokens",
+                                                      .family = "OpenAI",
+                                                      .id_prefix = "chatcmpl-",
+                                                      .call_id_prefix = "call_",
+                                                      .read = read_openai_chat,
+                                                      .count = openai_count,
+                                                      .writer = &writer_openai_chat,
+                                                      .error = openai_error,
+                                                      .fields = fields_openai_chat};
 const struct api_dialect dialect_openai_chat = {.name = "chat completions",
                                                 .family = "OpenAI",
                                                 .id_prefix = "chatcmpl-",

@@ -379,7 +379,7 @@ const struct api_dialect dialect_openai_responses = {.name = "responses",
                                                      .error = openai_error,
                                                      .fields = all_fields};
 
-static void write_count(struct buf *out, uint32_t n)
+void openai_count(struct buf *out, uint32_t n)
 {
     buf_printf(out, "{\"object\":\"response.input_tokens\",\"input_tokens\":%u}\n", n);
 }
@@ -389,7 +389,7 @@ const struct api_dialect dialect_openai_responses_count = {.name = "input_tokens
                                                            .id_prefix = "resp_",
                                                            .call_id_prefix = "call_",
                                                            .read = read_count,
-                                                           .count = write_count,
+                                                           .count = openai_count,
                                                            .writer = &writer_openai_responses,
                                                            .error = openai_error,
                                                            .fields = count_fields};

@@ -181,7 +181,8 @@ static const struct api_field own_fields[] = {
      "a string, token ids (and strings among them), or an array of up to 128 of these", "7", NULL},
     {"echo", FIELD_YES, "with logprobs: those of the prompt's tokens too", "7", NULL},
     {"logprobs", FIELD_YES, "0 to 20", "-1", NULL},
-    {"suffix", FIELD_REFUSED, "models here go on at the end only", "\"end\"", NULL},
+    {"suffix", FIELD_YES, "of one prompt that is text, where the model has tokens for it", "7",
+     NULL},
 };
 const struct field_set fields_openai_text_own = FIELD_SET(own_fields);
 static const struct field_set *const all_fields[] = {&fields_openai_text_own,
@@ -198,6 +199,10 @@ void read_openai_text(struct fields *f, const struct api_context *context, struc
     int64_t n = 0;
     bool is_echo = false;
     read_prompts(f, context, c, r);
+    if (r->kind == PROMPT_TEXT && c->n_prompts == 1)
+        read_suffix(f, context, r->text, r);
+    else if (field(f, "suffix"))
+        field_fail(f, E_UNSUPPORTED, "suffix", "goes with one prompt that is text");
     read_formats(f, c, r);
     if (field_int(f, "logprobs", 0, SAMPLER_TOP_LOGPROBS_MAX, &n)) {
         c->wants_logprobs = true;

@@ -372,6 +372,8 @@ static void on_text(struct api_call *c, struct api_choice *choice, const struct 
         c->dialect->writer->token(c, choice, ev);
     if (ev->token != TOKEN_NONE) {
         choice->n_tokens++;
+        if (c->first_token_ns == 0)
+            c->first_token_ns = c->told_unix_ns;
         if (c->keeps_tokens)
             buf_printf(&choice->token_ids, choice->token_ids.len ? ",%u" : "%u", ev->token);
     }
@@ -406,6 +408,8 @@ enum status api_reply_event(struct api_call *c, uint32_t prompt, const struct en
         on_done(c, prompt, ev, out);
         break;
     case EVENT_PROGRESS:
+        if (ev->usage)
+            c->usage.prefill_ms = ev->usage->prefill_ms;
         if (c->is_stream && c->wants_progress && c->dialect->writer->progress)
             c->dialect->writer->progress(c, ev, out);
         break;

@@ -81,6 +81,18 @@ void write_timings(struct json_writer *w, const struct engine_usage *u)
     jw_end_object(w);
 }
 
+void write_timings_so_far(struct json_writer *w, const struct api_call *c)
+{
+    struct engine_usage u = c->usage;
+    if (!c->times_tokens || c->first_token_ns == 0)
+        return;
+    u.completion_tokens = 0;
+    for (uint32_t i = 0; i < c->n_choices; i++)
+        u.completion_tokens += c->choices[i].n_tokens;
+    u.decode_ms = (double)(c->told_unix_ns - c->first_token_ns) * 1e-6;
+    write_timings(w, &u);
+}
+
 void write_kvasir(struct json_writer *w, const struct api_call *c, const struct engine_usage *u)
 {
     jw_key(w, "kvasir");

@@ -167,7 +167,9 @@ struct engine_request {
     struct sampler_params sampling; /* bias points into the arena */
     bool has_seed;                  /* else one is drawn */
     uint32_t max_tokens; /* of each choice; ENGINE_TOKENS_ALL: to the end of the context */
-    uint32_t n_choices;  /* ≥ 1 */
+    /* An answer ends (FINISH_LENGTH) so long after its first token, once it has a line feed; 0: never. */
+    uint32_t predict_ms_max;
+    uint32_t n_choices; /* ≥ 1 */
     struct slice stops[ENGINE_STOPS_MAX];
     uint32_t n_stops;
     bool show_special; /* control tokens are part of the reply's text */

@@ -195,6 +195,14 @@ static void keep_said(struct engine *g, const struct choice *c, uint32_t end_tok
     buf_release(&written);
 }
 
+static bool is_out_of_time(const struct choice *c)
+{
+    const uint32_t max = c->job->request->predict_ms_max;
+    const struct slice text = buf_slice(&c->stream.text);
+    return max > 0 && clock_ms_since(c->job->decode_ns) > max && text.len > 0 &&
+           memchr(text.ptr, '\n', text.len);
+}
+
 void choice_take(struct engine *g, struct choice *c, const struct sampled *drawn)
 {
     const struct engine_request *r = c->job->request;
@@ -224,7 +232,7 @@ void choice_take(struct engine *g, struct choice *c, const struct sampled *drawn
     tell_token(g, c->job, &ev);
     if (is_stopped)
         finish_choice(g, c, FINISH_STOP, (struct slice){"", 0});
-    else if (choice_tokens_left(g, c) == 0)
+    else if (choice_tokens_left(g, c) == 0 || is_out_of_time(c))
         finish_choice(g, c, FINISH_LENGTH, stream_flush(&c->stream));
 }
 

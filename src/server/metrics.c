@@ -39,7 +39,7 @@ static void count_family(struct metrics *m, const char *family, enum outcome out
             return;
         }
     }
-    CHECK(!"more families of dialects than METRICS_FAMILIES_MAX");
+    CHECK(false); /* more families of dialects than METRICS_FAMILIES_MAX */
 }
 
 void metrics_end(struct metrics *m, const char *family, enum outcome outcome, uint64_t now_ns)

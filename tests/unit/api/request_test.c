@@ -375,7 +375,7 @@ static void refuses_prompts_by_name(void **state)
         {"{\"prompt\":[1,-1]}", "prompt", "item 1"},
         {"{\"prompt\":[1000]}", "prompt", "999"},
         {"{\"prompt\":[1,[\"a\"]]}", "prompt", "item 1"},
-        {TEXT(",\"suffix\":\"end\""), "suffix", "supported"},
+        {TEXT(",\"suffix\":\"end\""), "suffix", "tokens"},
         {TEXT(",\"best_of\":2"), "best_of", "supported"},
         {TEXT(",\"logprobs\":true"), "logprobs", "integer"},
     };

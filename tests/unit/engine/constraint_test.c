@@ -105,6 +105,27 @@ static void a_fixed_text_is_written(void **state)
     engine_close(g);
 }
 
+/* From the first token on, once there is a line feed. */
+static void an_answer_may_run_out_of_time(void **state)
+{
+    (void)state;
+    struct engine *g = rig_engine((struct engine_options){0});
+    for (int has_line = 0; has_line < 2; has_line++) {
+        struct engine_request *r =
+            request(g, NULL, has_line ? "root ::= \"\\n\" [a-z]{3000}" : "root ::= [a-z]{3000}", 3);
+        r->predict_ms_max = 1;
+        struct rig_answer *a = ask(g, r);
+        assert_int_equal(a->error.code, OK);
+        assert_int_equal(a->finish[0], FINISH_LENGTH);
+        if (has_line)
+            assert_true(a->n[0] >= 1 && a->n[0] < 200);
+        else
+            assert_int_equal(a->n[0], 200);
+        rig_answer_free(a);
+    }
+    engine_close(g);
+}
+
 /* A control token is written where the grammar names it as a mark, and nowhere else; %N is a value
  * of a schema. */
 static void marks_are_written(void **state)
@@ -210,9 +231,11 @@ static void errors_are_the_requests_own(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(schemas_are_kept), cmocka_unit_test(a_fixed_text_is_written),
-        cmocka_unit_test(a_trigger_begins_it), cmocka_unit_test(marks_are_written),
-        cmocka_unit_test(errors_are_the_requests_own)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(schemas_are_kept),
+                                       cmocka_unit_test(a_fixed_text_is_written),
+                                       cmocka_unit_test(a_trigger_begins_it),
+                                       cmocka_unit_test(marks_are_written),
+                                       cmocka_unit_test(an_answer_may_run_out_of_time),
+                                       cmocka_unit_test(errors_are_the_requests_own)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
