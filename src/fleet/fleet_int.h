@@ -29,7 +29,8 @@ struct fleet_model {
     struct engine_card card;
     bool has_card;
     char error[256];
-    enum status failure; /* not OK: of a load; error says why.  For who waited */
+    enum status failure; /* of the last load that failed; error says why */
+    uint64_t failed_ns;  /* when: who waited then is told, who asks later has it tried again */
     struct fleet_file file;
     bool is_gone; /* its file: it is forgotten once nobody has it */
     bool stays;

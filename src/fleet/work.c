@@ -65,6 +65,7 @@ static void load(struct fleet *f, struct fleet_model *m)
         f->load_ns += ns;
     } else {
         m->failure = st;
+        m->failed_ns = clock_now_ns();
         snprintf(m->error, sizeof m->error, "%s", e.msg);
         f->n_failed++;
     }
@@ -123,7 +124,7 @@ static bool is_failed(const struct fleet *f, const struct fleet_wait *w, struct 
     enum status st = OK;
     if (w->is_cancelled || f->is_refusing)
         st = err_set(e, E_CANCELLED, f->is_refusing ? "the server is shutting down" : "cancelled");
-    else if (m->state == FLEET_OFF && m->failure != OK)
+    else if (m->state == FLEET_OFF && m->failed_ns >= w->since_ns)
         st = err_set(e, m->failure, "%s", m->error);
     else if (m->is_gone && m->state == FLEET_OFF)
         st = err_set(e, E_NOT_FOUND, "the model's file is gone");
@@ -155,13 +156,6 @@ static bool answer_one(struct fleet *f)
         return true;
     }
     return false;
-}
-
-/* A failure is told to those who wait; who asks later has it tried again. */
-static void clear_failures(struct fleet *f)
-{
-    for (uint32_t i = 0; i < f->n_models; i++)
-        f->models[i]->failure = OK;
 }
 
 static bool is_idle(const struct fleet_model *m)
@@ -255,6 +249,7 @@ static bool load_waited(struct fleet *f)
     if (can_wait)
         return false;
     m->failure = E_NOMEM;
+    m->failed_ns = clock_now_ns();
     snprintf(m->error, sizeof m->error,
              "no memory for %.100s: %.0f MB of weights; see --models-max-bytes", m->name,
              (double)(m->has_card ? m->card.bytes : m->file.bytes) * 1e-6);
@@ -292,7 +287,6 @@ void keeper_thread(void *arg)
     while (!f->is_closing || f->waits) {
         if (answer_one(f))
             continue;
-        clear_failures(f);
         expire(f);
         if (!f->ordered && !f->is_closing && (close_unwanted(f) || load_waited(f)))
             continue;
