@@ -15,6 +15,7 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -31,11 +32,14 @@ def prompt_of(length, seed):
 
 
 class Server:
+    running = []
+
     def __init__(self, args, store):
         line = [args.kvasir, "serve", "--port", "0", "--store", store, "--ctx", str(args.ctx), "--speculate", "off"]
         if args.model:
             line += ["-m", args.model]
         self.process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        Server.running.append(self)
         first = self.process.stdout.readline()
         if "listening on" not in first:
             sys.exit("resume_length: the server did not start")
@@ -69,10 +73,27 @@ class Server:
     def stop(self):
         self.process.terminate()
         self.process.wait()
+        Server.running.remove(self)
 
 
-def drop(folder):
-    for root, _, names in os.walk(folder):
+folders = []
+
+
+def folder(args):
+    folders.append(tempfile.mkdtemp(prefix="resume-length-", dir=args.dir))
+    return folders[-1]
+
+
+def leave_nothing():
+    for server in list(Server.running):
+        server.process.kill()
+        server.process.wait()
+    for path in folders:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def drop(store):
+    for root, _, names in os.walk(store):
         for name in names:
             fd = os.open(os.path.join(root, name), os.O_RDONLY)
             os.fsync(fd)
@@ -88,7 +109,7 @@ def lengths_part(args):
     print(f"{'tokens':>7} {'computed ms':>12} {'known ms':>10} {'wire':>8} {'restart ms':>11} {'wire':>8}"
           f" {'dropped ms':>11} {'wire':>8}")
     for length in args.lengths:
-        store = tempfile.mkdtemp(prefix="resume-length-", dir=args.dir)
+        store = folder(args)
         server = Server(args, store)
         tokens = prompt_of(length, length)
         cold, _ = server.ask(tokens, 2)
@@ -115,7 +136,7 @@ def lengths_part(args):
 
 
 def saving_part(args):
-    store = tempfile.mkdtemp(prefix="resume-length-", dir=args.dir)
+    store = folder(args)
     servers = {"kept": Server(args, store), "not": Server(args, "none")}
     ratios, rates = [], {"kept": [], "not": []}
     for turn in range(args.rounds):
@@ -140,16 +161,20 @@ def main():
     parser.add_argument("--model")
     parser.add_argument("--lengths", default="67,512,2048,8192,20000,32000",
                         type=lambda text: [int(n) for n in text.split(",") if n])
-    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--generated", type=int, default=128)
     parser.add_argument("--dir")
     args = parser.parse_args()
-    args.ctx = max(args.lengths + [2048]) + 1024
-    if args.lengths:
-        lengths_part(args)
-    if args.rounds:
-        saving_part(args)
+    args.ctx = max(args.lengths + [2048]) + 256
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        if args.lengths:
+            lengths_part(args)
+        if args.rounds:
+            saving_part(args)
+    finally:
+        leave_nothing()
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@
 
 static uint64_t rounds = ROUNDS;
 static uint64_t seed_base = 0;
-static uint64_t n_recovered;
+static uint64_t n_recovered, n_states;
 
 static const struct store_options roomy = {
     .max_bytes = 8u << 20, .segment_bytes = 64u << 10, .keep_free_bytes = 1};
@@ -142,6 +142,7 @@ static void sweep(const struct store_options *options, uint64_t first_seed)
     print_message("%llu states, seeds %llu..%llu, %llu records recovered\n",
                   (unsigned long long)done, (unsigned long long)first_seed,
                   (unsigned long long)seed - 1, (unsigned long long)n_recovered);
+    n_states += done;
     assert_true(n_recovered > 0);
 }
 
@@ -170,5 +171,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_power_loss),
         cmocka_unit_test(test_power_loss_with_eviction),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    print_message("%llu states in all, seed base %llu: %s\n", (unsigned long long)n_states,
+                  (unsigned long long)seed_base, failed ? "FAILED" : "all right");
+    return failed;
 }
