@@ -219,18 +219,23 @@ void http_reply(struct http_exchange *x, int status, const char *type, struct bu
     exchange_unref(x);
 }
 
-void exchange_refuse(struct http_exchange *x, int status, const char *message)
+void exchange_refusal(struct http_server *s, struct slice path, int status, const char *message,
+                      struct buf *out)
 {
-    const struct http_options *o = &x->server->options;
-    struct buf body;
-    buf_init(&body, 4096);
+    const struct http_options *o = &s->options;
     if (o->refuse)
-        o->refuse(o->arg, x->path.ptr ? x->path : SLICE_LIT(""), status, message, &body);
+        o->refuse(o->arg, path, status, message, out);
     else
         buf_printf(
-            &body,
-            "{\"error\":{\"message\":\"%s\",\"type\":\"%s\",\"param\":null,\"code\":null}}\n",
+            out, "{\"error\":{\"message\":\"%s\",\"type\":\"%s\",\"param\":null,\"code\":null}}\n",
             message, status == 503 ? "server_error" : "invalid_request_error");
+}
+
+void exchange_refuse(struct http_exchange *x, int status, const char *message)
+{
+    struct buf body;
+    buf_init(&body, 4096);
+    exchange_refusal(x->server, x->path.ptr ? x->path : SLICE_LIT(""), status, message, &body);
     set_reply(x, status, "application/json", &body);
     x->is_answered = true; /* nobody else will */
     x->reply_headers[x->n_reply_headers++] =

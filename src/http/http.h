@@ -32,9 +32,11 @@ struct http_options {
     uint16_t port;    /* 0: a free one, see http_server_port */
     int listen_fd;    /* > 0: this socket, which listens already, instead of host and port; taken */
     uint32_t connections_max, connections_per_ip_max;
-    uint32_t idle_s;  /* a connection that neither sends nor takes bytes for so long is closed;
-                         waiting for our answer does not count */
-    uint32_t ping_ms; /* an event stream idle for so long gets a comment line */
+    uint32_t idle_s; /* a connection that neither sends nor takes bytes for so long is closed;
+                        waiting for our answer does not count */
+    uint32_t head_s; /* a request's headers arrive within this, else 408 … */
+    uint32_t body_rate_min; /* … and its body at no fewer bytes a second, after the same time */
+    uint32_t ping_ms;       /* an event stream idle for so long gets a comment line */
     uint32_t n_workers;
     uint64_t body_bytes_max;
     uint64_t bodies_bytes_max; /* all bodies in memory together; beyond: 503 */

@@ -97,6 +97,9 @@ struct http_server {
     struct http_exchange **slots; /* [options.connections_max] */
     uint32_t *generations;        /* counts the uses of a slot, so that a late event misses */
     uint32_t first_free;          /* slots below are in use */
+
+    pthread_mutex_t lines_mutex; /* guards lines and what is in them; taken last */
+    struct http_line *lines;     /* open connections (patience.c) */
 };
 
 /* exchange.c */
@@ -117,6 +120,20 @@ enum MHD_Result exchange_queue(struct http_exchange *x);
 /* Ends a stream whose client takes nothing. */
 void exchange_cut(struct http_exchange *x);
 void exchange_ping(struct http_exchange *x, uint64_t now_ns);
+
+/* The body of a refusal, in the shape of whoever serves the path. */
+void exchange_refusal(struct http_server *s, struct slice path, int status, const char *message,
+                      struct buf *out);
+
+/* patience.c; all but patience_look: loop thread */
+void patience_notify(void *server, struct MHD_Connection *connection, void **memory,
+                     enum MHD_ConnectionNotificationCode what);
+void patience_line(struct http_exchange *x); /* the request line is there, … */
+void patience_headers(struct http_exchange *x);
+void patience_body(struct http_exchange *x, size_t n);
+void patience_complete(struct http_exchange *x);
+void patience_replied(struct http_exchange *x);
+void patience_look(struct http_server *s, uint64_t now_ns); /* watch thread */
 
 /* guard.c: 0, or the status and the reason to refuse with. */
 int guard_headers(struct http_exchange *x, const char **reason);

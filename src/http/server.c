@@ -34,6 +34,8 @@ struct http_options http_defaults(void)
         .connections_max = 4096,
         .connections_per_ip_max = 2048,
         .idle_s = 60,
+        .head_s = 10,
+        .body_rate_min = 4096,
         .ping_ms = 10000,
         .n_workers = 4,
         .body_bytes_max = 32u << 20,
@@ -59,6 +61,7 @@ static void *uri_seen(void *arg, const char *uri, struct MHD_Connection *connect
         return NULL;
     x->connection = connection;
     x->is_bad_uri = !guard_uri(x, uri);
+    patience_line(x);
     return x;
 }
 
@@ -89,6 +92,7 @@ static enum next on_headers(struct http_exchange *x, const char *method)
     struct http_server *s = x->server;
     const char *reason = NULL;
     watch_add(x);
+    patience_headers(x);
     char *name = arena_text(&x->arena, method, strlen(method));
     x->method = slice_of(name ? name : "");
     int status = guard_headers(x, &reason);
@@ -110,6 +114,7 @@ static enum next on_headers(struct http_exchange *x, const char *method)
 static enum next on_body(struct http_exchange *x, const char *bytes, size_t *n)
 {
     uint64_t max = x->server->options.body_bytes_max;
+    patience_body(x, *n);
     if (x->body.failed || x->body.len + *n > max) {
         x->body.failed = true;
         x->excess_bytes += *n;
@@ -127,6 +132,7 @@ static enum next on_body(struct http_exchange *x, const char *bytes, size_t *n)
 static enum next on_complete(struct http_exchange *x)
 {
     struct http_server *s = x->server;
+    patience_complete(x);
     if (x->body.failed && x->is_crowded)
         return refuse(x, 503, "too many large requests at once");
     if (x->body.failed)
@@ -180,6 +186,7 @@ static void on_completed(void *arg, struct MHD_Connection *connection, void **me
     if (!x)
         return;
     *memory = NULL;
+    patience_replied(x);
     watch_remove(x);
     pthread_mutex_lock(&x->mutex);
     if (x->body_counted)
@@ -213,7 +220,8 @@ static enum status start_daemon(struct http_server *s, int fd, struct err *e)
         MHD_OPTION_PER_IP_CONNECTION_LIMIT, o->connections_per_ip_max,
         MHD_OPTION_CONNECTION_TIMEOUT, o->idle_s, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
         (size_t)CONNECTION_MEMORY_BYTES, MHD_OPTION_URI_LOG_CALLBACK, uri_seen, s,
-        MHD_OPTION_NOTIFY_COMPLETED, on_completed, s, MHD_OPTION_END);
+        MHD_OPTION_NOTIFY_COMPLETED, on_completed, s, MHD_OPTION_NOTIFY_CONNECTION, patience_notify,
+        s, MHD_OPTION_END);
     return s->daemon ? OK : err_set(e, E_IO, "the HTTP daemon does not start");
 }
 
@@ -248,6 +256,7 @@ static void server_free(struct http_server *s)
     if (s->watch_wake >= 0)
         close(s->watch_wake);
     pthread_mutex_destroy(&s->table_mutex);
+    pthread_mutex_destroy(&s->lines_mutex);
     mem_free(s->workers);
     mem_free(s->generations);
     mem_free(s->slots);
@@ -262,6 +271,7 @@ static struct http_server *server_new(const struct http_options *options)
     s->options = *options;
     s->watch_epoll = s->watch_wake = s->quiet_fd = -1;
     pthread_mutex_init(&s->table_mutex, NULL);
+    pthread_mutex_init(&s->lines_mutex, NULL);
     s->slots = mem_try_new(options->connections_max, sizeof *s->slots);
     s->generations = mem_try_new(options->connections_max, sizeof *s->generations);
     s->workers = mem_try_new(options->n_workers, sizeof *s->workers);
@@ -276,6 +286,7 @@ enum status http_server_start(const struct http_options *options, struct http_se
 {
     CHECK(options->handle);
     CHECK(options->n_workers > 0 && options->n_workers <= WORKERS_MAX);
+    CHECK(options->body_rate_min > 0);
     CHECK(options->connections_max > 0 && options->connections_max <= HTTP_CONNECTIONS_MAX);
     int fd = -1;
     struct http_server *s = server_new(options);

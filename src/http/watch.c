@@ -122,6 +122,7 @@ static void watch(void *arg)
         }
         if (is_woken || clock_ms_since(looked_ns) >= WATCH_TICK_MS) {
             look_after(s, list);
+            patience_look(s, clock_now_ns());
             looked_ns = clock_now_ns();
         }
     }

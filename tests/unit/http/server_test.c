@@ -4,6 +4,7 @@
  * nobody.  Method: a server on a free port whose handler does what the path says; requests by the
  * client of this room, or byte for byte over a socket where they are malformed. */
 #include <arpa/inet.h>
+#include <errno.h>
 #include <poll.h>
 #include <pthread.h>
 #include <setjmp.h>
@@ -161,6 +162,8 @@ static int set_up(void **state)
     o.stream_bytes_max = STREAM_MAX;
     o.ping_ms = 300;
     o.connections_max = 200;
+    o.head_s = 1;
+    o.idle_s = 3;
     if (http_server_start(&o, &server, &e) != OK || http_client_new(&client, &e) != OK) {
         fprintf(stderr, "%s\n", e.msg);
         return -1;
@@ -497,6 +500,54 @@ static void cuts_readers_that_do_not_read(void **state)
     close(fd);
 }
 
+/* One byte now and then: in the request line, in a header, in the body. */
+static void hurries_slow_senders(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *begin;
+        bool gets_408;
+    } cases[] = {
+        {"POST /ech", false},
+        {"POST /echo HTTP/1.1\r\nHost: a\r\nX-Slow: ", true},
+        {"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\nab", true},
+        {"POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n500\r\nab", true},
+    };
+    int fds[sizeof cases / sizeof *cases];
+    char reply[sizeof cases / sizeof *cases][1024] = {{0}};
+    size_t n_closed = 0, n = sizeof cases / sizeof *cases, got[sizeof cases / sizeof *cases] = {0};
+    for (size_t i = 0; i < n; i++) {
+        fds[i] = connect_raw();
+        assert_true(send(fds[i], cases[i].begin, strlen(cases[i].begin), MSG_NOSIGNAL) > 0);
+    }
+    uint64_t start = clock_now_ns();
+    while (n_closed < n) {
+        if (clock_ms_since(start) > 15000)
+            fail_msg("only %zu of %zu slow ones were sent away", n_closed, n);
+        usleep(100000);
+        for (size_t i = 0; i < n; i++) {
+            if (fds[i] < 0)
+                continue;
+            (void)send(fds[i], "x", 1, MSG_NOSIGNAL);
+            ssize_t r = recv(fds[i], reply[i] + got[i], sizeof reply[i] - 1 - got[i], MSG_DONTWAIT);
+            got[i] += r > 0 ? (size_t)r : 0;
+            if (r == 0 || (r < 0 && errno != EAGAIN)) {
+                printf("\"%.12s…\" was sent away after %.1f s\n", cases[i].begin,
+                       clock_ms_since(start) / 1e3);
+                close(fds[i]);
+                fds[i] = -1;
+                n_closed++;
+            }
+        }
+    }
+    for (size_t i = 0; i < n; i++)
+        if ((strstr(reply[i], "HTTP/1.1 408 ") != NULL) != cases[i].gets_408)
+            fail_msg("%s: \"%s\"", cases[i].begin, reply[i]);
+    struct http_answer a = call("/what", NULL, (struct slice){0}, NULL);
+    assert_int_equal(a.status, 201);
+    http_answer_release(&a);
+}
+
 static void survives_clients_that_come_and_go(void **state)
 {
     (void)state;
@@ -590,6 +641,7 @@ int main(void)
         T(sees_a_hang_up_while_suspended),
         T(keeps_idle_streams_alive),
         T(cuts_readers_that_do_not_read),
+        T(hurries_slow_senders),
         T(survives_clients_that_come_and_go),
         T(hangs_up_when_the_chunk_says_so),
         T(stops_with_streams_open),
