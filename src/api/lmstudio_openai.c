@@ -146,7 +146,7 @@ static void write_v0_model(struct json_writer *w, const struct fleet_entry *m)
     jw_key(w, "object");
     jw_text(w, "model");
     jw_key(w, "type");
-    jw_text(w, "llm");
+    jw_text(w, c && c->is_embedding ? "embeddings" : "llm");
     jw_key(w, "publisher");
     jw_text(w, "kvasir");
     jw_key(w, "arch");
@@ -240,7 +240,7 @@ static void write_v1_model(struct json_writer *w, const struct fleet_entry *m)
     struct slice source = info ? info->template_source : c ? c->template_source : SLICE_LIT("");
     jw_begin_object(w);
     jw_key(w, "type");
-    jw_text(w, "llm");
+    jw_text(w, c && c->is_embedding ? "embedding" : "llm");
     jw_key(w, "publisher");
     jw_text(w, "kvasir");
     jw_key(w, "key");

@@ -69,7 +69,7 @@ static void write_capabilities(struct json_writer *w, const struct fleet_entry *
     jw_key(w, "capabilities");
     jw_begin_array(w);
     if (m->card)
-        jw_text(w, "completion");
+        jw_text(w, m->card->is_embedding ? "embedding" : "completion");
     if (format.has_tools)
         jw_text(w, "tools");
     if (format.has_reasoning)

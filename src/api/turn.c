@@ -77,7 +77,7 @@ size_t turn_tail(struct slice s, struct slice what)
 
 const char *turn_find(struct slice s, struct slice what)
 {
-    return what.len ? memmem(s.ptr, s.len, what.ptr, what.len) : NULL;
+    return what.len && s.len ? memmem(s.ptr, s.len, what.ptr, what.len) : NULL;
 }
 
 static size_t blanks_before(struct slice s, size_t at)

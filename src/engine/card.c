@@ -114,6 +114,7 @@ static void read_numbers(const struct gguf *file, struct engine_card *c)
     c->n_heads = number_of(file, c->arch, "attention.head_count");
     c->n_kv_heads = number_of(file, c->arch, "attention.head_count_kv");
     c->n_ctx_train = number_of(file, c->arch, "context_length");
+    c->is_embedding = number_of(file, c->arch, "pooling_type") > 0; /* 0: none */
     if (gguf_get_array(file, "tokenizer.ggml.tokens", &tokens, &found, &none) == OK && found)
         c->n_vocab = (uint32_t)tokens.count;
     for (uint32_t i = 0; i < gguf_tensor_count(file); i++) {
@@ -174,6 +175,7 @@ enum status engine_card_of(const struct engine_info *info, struct engine_card *o
                                 .n_kv_heads = m->n_kv_heads,
                                 .n_vocab = m->n_vocab,
                                 .n_ctx_train = m->n_ctx_train,
+                                .is_embedding = info->has_pooling,
                                 .n_parameters = m->n_parameters,
                                 .bytes = info->model_bytes,
                                 .sampling = info->sampling};

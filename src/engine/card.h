@@ -19,6 +19,7 @@ struct engine_card {
     const char *vocabulary;   /* "spm", "bpe", or as the file has it */
     struct slice template_source;
     uint32_t n_layers, n_embd, n_heads, n_kv_heads, n_vocab, n_ctx_train; /* 0: not said */
+    bool is_embedding; /* it says how vectors of its tokens become one of a text */
     uint64_t n_parameters, bytes;                                         /* of all tensors */
     struct sampler_params sampling; /* the file's general.sampling.* over the built-in defaults */
 };

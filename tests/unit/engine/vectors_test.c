@@ -7,6 +7,7 @@
 
 #include "base/check.h"
 
+#include "engine/card.h"
 #include "rig.h"
 #include "text/json.h"
 
@@ -214,6 +215,78 @@ static void vectors_are_exact(void **state)
         }
 }
 
+/* ---- what the file says ---- */
+/* The model with two more keys in front: they fill 64 bytes, so that its tensors stay aligned. */
+static void write_pooled(const char *from, const char *to, uint32_t pooling)
+{
+    static const char key[] = "qwen2.pooling_type", pad[] = "x.pad", fill[] = "stuff";
+    static char bytes[1u << 18];
+    const uint64_t lens[] = {sizeof key - 1, sizeof pad - 1, sizeof fill - 1};
+    const uint32_t types[] = {4, 8}; /* u32, string */
+    uint64_t n_keys;
+    FILE *in = fopen(from, "rb"), *out = fopen(to, "wb");
+    assert_true(in && out);
+    size_t n = fread(bytes, 1, sizeof bytes, in);
+    assert_true(n > 24 && n < sizeof bytes);
+    memcpy(&n_keys, bytes + 16, sizeof n_keys);
+    n_keys += 2;
+    memcpy(bytes + 16, &n_keys, sizeof n_keys);
+    fwrite(bytes, 1, 24, out);
+    fwrite(&lens[0], 8, 1, out);
+    fwrite(key, 1, lens[0], out);
+    fwrite(&types[0], 4, 1, out);
+    fwrite(&pooling, 4, 1, out);
+    fwrite(&lens[1], 8, 1, out);
+    fwrite(pad, 1, lens[1], out);
+    fwrite(&types[1], 4, 1, out);
+    fwrite(&lens[2], 8, 1, out);
+    fwrite(fill, 1, lens[2], out);
+    assert_int_equal(ftell(out), 24 + 64);
+    fwrite(bytes + 24, 1, n - 24, out);
+    assert_int_equal(fclose(in) | fclose(out), 0);
+}
+
+static void the_file_says_how_to_pool(void **state)
+{
+    (void)state;
+    static const enum engine_pooling known[] = {POOLING_LAST, POOLING_MEAN, POOLING_CLS,
+                                                POOLING_LAST, POOLING_RANK};
+    char dir[64], path[96];
+    rig_make_dir(dir);
+    snprintf(path, sizeof path, "%s/pooled.gguf", dir);
+    for (uint32_t pooling = 0; pooling < ARRAY_COUNT(known); pooling++) {
+        write_pooled(TINY("qwen2-Q5_1"), path, pooling);
+        struct engine *g = rig_engine((struct engine_options){.model_path = path});
+        struct engine_card card;
+        struct err e = {0};
+        uint32_t *t = rig_tokens(1, 50, engine_info(g)->model->n_vocab);
+        assert_int_equal(engine_info(g)->pooling, known[pooling]);
+        assert_true(engine_info(g)->has_pooling == (pooling > 0));
+        assert_int_equal(engine_card_read(path, &card, &e), OK);
+        assert_true(card.is_embedding == (pooling > 0));
+        engine_card_release(&card);
+        if (known[pooling] == POOLING_RANK) {
+            struct engine_request *q = rig_request(g, t, 50, 0);
+            uint64_t id;
+            q->wants_vector = q->no_cache = true;
+            q->event = rig_event;
+            assert_int_equal(engine_submit(g, q, &id, &e), E_UNSUPPORTED);
+            engine_request_free(q);
+        } else {
+            struct engine *asked = rig_engine((struct engine_options){
+                .model_path = TINY("qwen2-Q5_1"), .pooling = known[pooling]});
+            struct reading *a = embed(g, t, 50), *b = embed(asked, t, 50);
+            check_same(a, b, "the file's pooling");
+            reading_free(a);
+            reading_free(b);
+            engine_close(asked);
+        }
+        mem_free(t);
+        engine_close(g);
+    }
+    rig_remove_dir(dir);
+}
+
 /* ---- log probabilities of the prompt ---- */
 struct expected {
     const uint32_t *tokens;
@@ -325,6 +398,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(vectors_are_llama_cpps),
         cmocka_unit_test(vectors_are_exact),
+        cmocka_unit_test(the_file_says_how_to_pool),
         cmocka_unit_test(prompts_have_log_probabilities),
         cmocka_unit_test(embedding_can_be_cancelled_and_refused),
     };
