@@ -93,6 +93,16 @@ static bool find_fresh(struct store *s, const struct digest *key, struct found *
     return s->is_read_only && follow_find(s, key) && find_held(s, key, f);
 }
 
+/* A fault alone reads as much around it as the disk's setting says (128 KiB, or 8 MiB), and waits
+ * for all of that; what was asked for before, it waits for alone. */
+static void ask_for(const struct found *f)
+{
+    uint64_t most = STORE_UNREAD_MIN + RECORD_UNIT;
+    if (is_inside(f->g, f->offset, f->bytes))
+        os_map_advise(f->g->map + f->offset, (size_t)(f->bytes < most ? f->bytes : most),
+                      MAP_ADVISE_WILLNEED);
+}
+
 enum status store_get(struct store *s, const struct digest *key, struct store_pin *pin,
                       struct err *e)
 {
@@ -103,6 +113,7 @@ enum status store_get(struct store *s, const struct digest *key, struct store_pi
         struct record r;
         if (!find_fresh(s, key, &f))
             return err_set(e, E_NOT_FOUND, "no such record");
+        ask_for(&f);
         enum status st = read_head(f.g, f.offset, f.bytes, key, &r, &why);
         if (st == OK && r.sequence == f.sequence && r.kind == f.kind) {
             pin_from(pin, &r, &f);
