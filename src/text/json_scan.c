@@ -74,7 +74,8 @@ static enum status scan_string(struct slice t, size_t *at, struct err *e)
     size_t p = *at + 1;
     bool has_nul = false;
     for (;;) {
-        p += plain_bytes(t.ptr + p, t.len - p);
+        if (p < t.len) /* a backslash at the very end steps over it */
+            p += plain_bytes(t.ptr + p, t.len - p);
         if (p >= t.len || t.ptr[p] == '"')
             break;
         if ((unsigned char)t.ptr[p] < 0x20)

@@ -35,7 +35,8 @@ void json_write_string(struct buf *b, struct slice text)
         bool is_escaped = c < 0x20 || c == '"' || c == '\\';
         bool is_broken = cp == 0xFFFD && !(n == 3 && memcmp(text.ptr + at, "\xEF\xBF\xBD", 3) == 0);
         if (is_escaped || is_broken) {
-            buf_add(b, text.ptr + done, at - done);
+            if (done < at)
+                buf_add(b, text.ptr + done, at - done);
             if (is_broken)
                 buf_add_text(b, "\xEF\xBF\xBD");
             else
@@ -44,7 +45,8 @@ void json_write_string(struct buf *b, struct slice text)
         }
         at += n;
     }
-    buf_add(b, text.ptr + done, text.len - done);
+    if (done < text.len)
+        buf_add(b, text.ptr + done, text.len - done);
     buf_add_char(b, '"');
 }
 

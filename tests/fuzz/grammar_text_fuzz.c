@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: MIT
- * grammar_text_fuzz.c — goal: no grammar and no schema breaks the reader, the compiler or a matcher.
- * Method: input is JSON: a schema; anything else is read as GBNF.  What compiles is prepared for a
- * vocabulary of single bytes and a few pairs, and followed for some steps by the input's own bytes. */
+ * grammar_text_fuzz.c — goal: no grammar and no schema breaks the reader, the compiler or a
+ * matcher. Method: input is JSON: a schema, or an array of a GBNF and its schemas; else GBNF.  What
+ * compiles is prepared for a vocabulary of single bytes and a few pairs, and followed for some
+ * steps by the input's own bytes. */
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
 
 #include "grammar/grammar.h"
 #include "text/json.h"
+
+#define PARTS_MAX 4u
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -45,6 +48,22 @@ static void follow(struct grammar *g, const uint8_t *data, size_t size)
     grammar_vocabulary_free(v);
 }
 
+/* [GBNF, schema, …]: the schemas are %0, %1 …, the first also stands in for the others. */
+static enum status from_parts(const struct json *v, struct grammar **g, struct err *e)
+{
+    struct grammar_schema parts[PARTS_MAX];
+    struct grammar_source s = {.text = v->items[0].text, .schemas = parts};
+    for (size_t i = 1; i < v->count && s.n_schemas < PARTS_MAX; i++)
+        parts[s.n_schemas++] = (struct grammar_schema){&v->items[i], i > 1 ? &v->items[1] : NULL};
+    return grammar_from_source(&s, g, e);
+}
+
+static enum status make(const struct json *v, struct grammar **g, struct err *e)
+{
+    bool is_parts = v->kind == JSON_ARRAY && v->count > 0 && v->items[0].kind == JSON_STRING;
+    return is_parts ? from_parts(v, g, e) : grammar_from_schema(v, g, e);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct grammar *g = NULL;
@@ -55,7 +74,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (size > 4096)
         return 0;
     arena_init(&a, 16 << 20);
-    enum status st = json_parse(text, &a, &schema, &e) == OK ? grammar_from_schema(schema, &g, &e)
+    enum status st = json_parse(text, &a, &schema, &e) == OK ? make(schema, &g, &e)
                                                              : grammar_from_gbnf(text, &g, &e);
     arena_release(&a);
     if (st == OK)
