@@ -41,6 +41,7 @@ enum api_serves {
     API_SESSION_CHANGE, /* the path's last word says how */
     API_ANSWER,         /* api_answer, by the row's dialect */
     API_SLOT,           /* of llama-server's; the query says what to do with it */
+    API_SOCKET, /* a WebSocket: lmstudio_ws.h */
     API_METRICS,
     API_HEALTH, /* may it be sent requests? */
     API_ALIVE,  /* does it answer at all? */

@@ -150,6 +150,10 @@ struct api_call {
     uint32_t n_top_logprobs;
     struct vector_form vectors; /* of embeddings */
 
+    struct slice settings; /* that the reply tells, JSON, in c->arena */
+    bool is_prompt_told;   /* that it is processed */
+    int64_t channel;       /* of a socket, that the reply goes to */
+
     struct buf head;            /* of each chunk: what the writer puts in front */
     struct buf chunk;           /* the one being written */
     struct api_choice *choices; /* [n_choices] */
@@ -239,8 +243,9 @@ extern const struct api_dialect dialect_openai_embeddings, dialect_llama_embeddi
 extern const struct api_dialect dialect_lmstudio_chat, dialect_lmstudio_v0_chat,
     dialect_lmstudio_v0_text, dialect_lmstudio_v0_models, dialect_lmstudio_v0_model,
     dialect_lmstudio_models, dialect_lmstudio_load, dialect_lmstudio_unload,
-    dialect_lmstudio_download;
-extern const struct api_dialect dialect_openai_chat, dialect_openai_chat_count, dialect_openai_text, dialect_anthropic,
+    dialect_lmstudio_download, dialect_lmstudio_ws, dialect_lmstudio_greeting;
+extern const struct api_dialect dialect_openai_chat, dialect_openai_chat_count, dialect_openai_text,
+    dialect_anthropic,
     dialect_anthropic_count, dialect_openai_responses, dialect_openai_responses_count,
     dialect_kvasir;
 

@@ -170,6 +170,25 @@ static void ollama_embeddings(struct api_call *c, struct buf *out)
     buf_add_char(out, '\n');
 }
 
+/* ---- LM Studio's SDK: the answer to a call ---- */
+static void rpc_vector(struct api_call *c, struct buf *out)
+{
+    struct json_writer w;
+    begin(c, &w, out);
+    jw_key(&w, "type");
+    jw_text(&w, "rpcResult");
+    jw_key(&w, "callId");
+    jw_int(&w, c->channel);
+    jw_key(&w, "result");
+    jw_begin_object(&w);
+    jw_key(&w, "embedding");
+    put_vector(&w, &c->choices[0]);
+    jw_end_object(&w);
+    jw_end_object(&w);
+    buf_add_char(out, '\n');
+}
+
+const struct api_writer writer_rpc_vector = {.whole = rpc_vector};
 const struct api_writer writer_openai_vectors = {.whole = openai_vectors};
 const struct api_writer writer_llama_vectors = {.whole = llama_vectors};
 const struct api_writer writer_ollama_embed = {.whole = ollama_embed, .answered = ollama_embed};

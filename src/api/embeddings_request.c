@@ -2,7 +2,7 @@
  * embeddings_request.c — requests for vectors of texts, in every dialect.  Each text is a prompt of
  * token ids, made here as the vocabulary says (BOS, EOS), and a request to the engine of its own:
  * those of one call share steps with each other and with whatever else runs. */
-#include "api/api_int.h"
+#include "api/lmstudio_ws_int.h"
 #include "base/check.h"
 
 #define NORMALIZE_MAX 64 /* the exponent of a norm */
@@ -218,6 +218,26 @@ static void read_ollama_embeddings(struct fields *f, const struct api_context *c
         read_texts(f, "prompt", c, r);
 }
 
+static bool is_string(const struct json *v)
+{
+    return v && v->kind == JSON_STRING;
+}
+
+/* LM Studio's SDK: {"type": "rpcCall", "callId", "parameter": {"inputString"}} */
+static void read_rpc(struct fields *f, const struct api_context *context, struct api_call *c,
+                     struct engine_request *r)
+{
+    const struct json *id = field(f, "callId");
+    struct fields inner = {.object = field(f, "parameter"), .error = f->error};
+    (void)context;
+    read_rules(f, c, r);
+    c->channel = id ? id->integer : 0;
+    if (f->status == OK && !is_string(json_get(inner.object, "inputString")))
+        field_fail(&inner, E_INVALID, "inputString", "must be a string");
+    read_texts(&inner, "inputString", c, r);
+    f->status = inner.status;
+}
+
 /* ---- the tables ---- */
 #define MODEL_ROW                                                                           \
     {                                                                                       \
@@ -285,7 +305,7 @@ static const struct field_set *const embed_fields[] = {&embed_set, NULL};
 static const struct field_set *const embeddings_fields[] = {&embeddings_set, NULL};
 
 extern const struct api_writer writer_openai_vectors, writer_llama_vectors, writer_ollama_embed,
-    writer_ollama_embeddings;
+    writer_ollama_embeddings, writer_rpc_vector;
 #define EMBEDDINGS(variable, its_family, its_read, its_writer, its_error, its_fields) \
     const struct api_dialect variable = {.name = "embeddings",                        \
                                          .family = its_family,                        \
@@ -306,3 +326,6 @@ EMBEDDINGS(dialect_ollama_embed, "Ollama", read_ollama_embed, writer_ollama_embe
            embed_fields);
 EMBEDDINGS(dialect_ollama_embeddings, "Ollama", read_ollama_embeddings, writer_ollama_embeddings,
            ollama_error, embeddings_fields);
+static const struct field_set *const no_fields[] = {NULL};
+EMBEDDINGS(dialect_lmstudio_ws_vector, "LM Studio", read_rpc, writer_rpc_vector, lmstudio_error,
+           no_fields);

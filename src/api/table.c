@@ -9,6 +9,7 @@
 #define ANTHROPIC &dialect_anthropic
 #define OWN       &dialect_kvasir
 #define RESPONSES &dialect_openai_responses
+#define SDK       &dialect_lmstudio_ws
 
 static const struct api_endpoint endpoints[] = {
     {"GET", "/", API_PAGE, CHAT, true, "a page that says what runs here, with a small chat"},
@@ -100,6 +101,16 @@ static const struct api_endpoint endpoints[] = {
     {"POST", "/api/v1/models/download", API_ANSWER, &dialect_lmstudio_download, false,
      "501: nothing is fetched"},
     {"GET", "/api/v1/models/download/status", API_ANSWER, &dialect_lmstudio_download, false, "501"},
+    {"GET", "/lmstudio-greeting", API_ANSWER, &dialect_lmstudio_greeting, true,
+     "by it LM Studio's SDK finds a server"},
+    {"GET", "/llm", API_SOCKET, SDK, true,
+     "a WebSocket of LM Studio's SDK: models, predictions, tokens; the key is its clientPasskey"},
+    {"GET", "/system", API_SOCKET, SDK, true, "likewise: which models there are, the version"},
+    {"GET", "/embedding", API_SOCKET, SDK, true, "likewise: its errors"},
+    {"GET", "/diagnostics", API_SOCKET, SDK, true, "the same"},
+    {"GET", "/files", API_SOCKET, SDK, true, "the same"},
+    {"GET", "/repository", API_SOCKET, SDK, true, "the same"},
+    {"GET", "/plugins", API_SOCKET, SDK, true, "the same"},
     {"GET", "/v1/sessions", API_SESSIONS, OWN, false,
      "the sessions, newest first, a page at a time"},
     {"POST", "/v1/sessions", API_SESSION_CHANGE, OWN, false, "an empty one, under a name"},

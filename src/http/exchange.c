@@ -352,16 +352,25 @@ static struct MHD_Response *whole_response(struct http_exchange *x)
     return r;
 }
 
+static struct MHD_Response *make_response(struct http_exchange *x)
+{
+    if (x->phase == PHASE_REPLYING)
+        return whole_response(x);
+    if (x->phase == PHASE_UPGRADING)
+        return socket_response(x->socket_of);
+    return MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, STREAM_BLOCK_BYTES, read_stream, x,
+                                             NULL);
+}
+
 enum MHD_Result exchange_queue(struct http_exchange *x)
 {
-    struct MHD_Response *r = x->phase == PHASE_REPLYING
-                                 ? whole_response(x)
-                                 : MHD_create_response_from_callback(
-                                       MHD_SIZE_UNKNOWN, STREAM_BLOCK_BYTES, read_stream, x, NULL);
+    bool is_upgrade = x->phase == PHASE_UPGRADING;
+    struct MHD_Response *r = make_response(x);
     if (!r)
         return MHD_NO;
-    (void)MHD_add_response_header(r, "Content-Type", x->type);
-    if (atomic_load(&x->server->is_handing_over)) /* the next request is the successor's */
+    if (!is_upgrade)
+        (void)MHD_add_response_header(r, "Content-Type", x->type);
+    if (atomic_load(&x->server->is_handing_over) && !is_upgrade) /* the next is the successor's */
         (void)MHD_add_response_header(r, "Connection", "close");
     if (x->phase == PHASE_STREAMING)
         (void)MHD_add_response_header(r, "Cache-Control", "no-cache");

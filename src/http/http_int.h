@@ -18,10 +18,12 @@
 
 #include "base/arena.h"
 #include "base/ring.h"
-#include "http/http.h"
+#include "http/socket.h"
 #include "os/team.h"
 
 #define HTTP_NO_SLOT UINT32_MAX
+/* libmicrohttpd's memory of one connection: header, reply head and a block of the stream. */
+#define HTTP_CONNECTION_MEMORY_BYTES (HTTP_HEADER_BYTES_MAX + (16u << 10))
 
 enum phase {
     PHASE_NEW,       /* the request line is known */
@@ -29,6 +31,7 @@ enum phase {
     PHASE_HANDLING,  /* with a worker or beyond; suspended */
     PHASE_REPLYING,  /* a whole reply is there */
     PHASE_STREAMING, /* head is there, bytes follow */
+    PHASE_UPGRADING, /* it goes on as a WebSocket: socket.c */
 };
 
 struct http_pair {
@@ -48,7 +51,11 @@ struct http_exchange {
     bool is_bad_uri;
     char id[HTTP_ID_BYTES]; /* empty before the headers are known */
 
+    bool is_upgraded; /* of the loop thread: the connection is the socket's, which ends by itself */
+
     pthread_mutex_t mutex;             /* guards all below */
+    struct http_socket *socket_of;     /* PHASE_UPGRADING: what this became; holds x, not the other
+                                          way round: valid until is_upgraded, and for a worker */
     struct MHD_Connection *connection; /* NULL once libmicrohttpd is done with it */
     int socket;                        /* open as long as there is a connection */
     enum phase phase;
@@ -89,6 +96,8 @@ struct http_server {
     struct ring *requests; /* exchanges for the workers */
     struct os_thread **workers;
     uint32_t n_workers;
+
+    struct sockets *sockets;
 
     struct os_thread *watcher;
     int watch_epoll, watch_wake; /* eventfd */
@@ -148,8 +157,18 @@ NODISCARD enum status watch_start(struct http_server *s, struct err *e);
 void watch_stop(struct http_server *s);
 void watch_add(struct http_exchange *x);    /* loop thread */
 void watch_remove(struct http_exchange *x); /* loop thread, before the socket is closed */
+void watch_forget(struct http_exchange *x); /* loop thread: its hang-up is seen elsewhere */
 void watch_wake(struct http_server *s);
 /* Live exchanges, each with a reference: into list [connections_max]. */
 uint32_t watch_list(struct http_server *s, struct http_exchange **list);
+
+/* socket.c */
+NODISCARD enum status sockets_start(struct http_server *server, struct err *e);
+void sockets_go_away(struct http_server *server); /* all begin to close, also those to come */
+void sockets_stop(struct http_server *server);    /* all are closed */
+void sockets_free(struct http_server *server);
+struct MHD_Response *socket_response(struct http_socket *s);
+void socket_work(struct http_socket *s);
+void socket_abandon(struct http_socket *s); /* loop thread */
 
 #endif

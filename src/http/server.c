@@ -18,8 +18,6 @@
 #include "http/http_int.h"
 #include "os/clock.h"
 
-/* libmicrohttpd's memory of one connection: header, reply head and a block of the stream. */
-#define CONNECTION_MEMORY_BYTES (HTTP_HEADER_BYTES_MAX + (16u << 10))
 /* A client that is still sending when the line is closed gets a reset and never sees why: what is
  * too much is read to nowhere and answered at its end, up to here. */
 #define BODY_EXCESS_BYTES_MAX (1u << 30)
@@ -196,6 +194,8 @@ static void on_completed(void *arg, struct MHD_Connection *connection, void **me
     x->connection = NULL;
     pthread_mutex_unlock(&x->mutex);
     exchange_gone(x);
+    if (x->socket_of && !x->is_upgraded)
+        socket_abandon(x->socket_of);
     exchange_unref(x);
 }
 
@@ -206,7 +206,10 @@ static void work(void *arg)
         struct http_exchange *x = ring_pop(s->requests, -1);
         if (!x)
             return;
-        s->options.handle(s->options.arg, x);
+        if (x->socket_of)
+            socket_work(x->socket_of);
+        else
+            s->options.handle(s->options.arg, x);
     }
 }
 
@@ -214,12 +217,13 @@ static enum status start_daemon(struct http_server *s, int fd, struct err *e)
 {
     const struct http_options *o = &s->options;
     s->daemon = MHD_start_daemon(
-        MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, NULL, NULL,
-        on_request, s, MHD_OPTION_EXTERNAL_LOGGER, quiet, NULL, MHD_OPTION_LISTEN_SOCKET, fd,
-        MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_CONNECTION_LIMIT, o->connections_max,
-        MHD_OPTION_PER_IP_CONNECTION_LIMIT, o->connections_per_ip_max,
+        MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_ALLOW_UPGRADE |
+            MHD_USE_ERROR_LOG,
+        0, NULL, NULL, on_request, s, MHD_OPTION_EXTERNAL_LOGGER, quiet, NULL,
+        MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_CONNECTION_LIMIT,
+        o->connections_max, MHD_OPTION_PER_IP_CONNECTION_LIMIT, o->connections_per_ip_max,
         MHD_OPTION_CONNECTION_TIMEOUT, o->idle_s, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-        (size_t)CONNECTION_MEMORY_BYTES, MHD_OPTION_URI_LOG_CALLBACK, uri_seen, s,
+        (size_t)HTTP_CONNECTION_MEMORY_BYTES, MHD_OPTION_URI_LOG_CALLBACK, uri_seen, s,
         MHD_OPTION_NOTIFY_COMPLETED, on_completed, s, MHD_OPTION_NOTIFY_CONNECTION, patience_notify,
         s, MHD_OPTION_END);
     return s->daemon ? OK : err_set(e, E_IO, "the HTTP daemon does not start");
@@ -250,6 +254,7 @@ static void stop_workers(struct http_server *s)
 
 static void server_free(struct http_server *s)
 {
+    sockets_free(s);
     ring_free(s->requests);
     if (s->watch_epoll >= 0)
         close(s->watch_epoll);
@@ -303,6 +308,8 @@ enum status http_server_start(const struct http_options *options, struct http_se
         st = start_workers(s, e);
     if (st == OK)
         st = watch_start(s, e);
+    if (st == OK)
+        st = sockets_start(s, e);
     if (st == OK) {
         *out = s; /* before the first request may come */
         st = start_daemon(s, fd, e);
@@ -313,6 +320,7 @@ enum status http_server_start(const struct http_options *options, struct http_se
     atomic_store(&s->is_stopping, true);
     watch_stop(s);
     stop_workers(s);
+    sockets_stop(s);
     if (fd >= 0)
         close(fd);
     server_free(s);
@@ -363,6 +371,7 @@ void http_server_drain(struct http_server *s, uint32_t ms)
     struct http_exchange **list = mem_new(s->options.connections_max, sizeof *list);
     uint32_t n;
     quiesce(s);
+    sockets_go_away(s);
     do {
         n = watch_list(s, list);
         for (uint32_t i = 0; i < n; i++)
@@ -381,6 +390,7 @@ void http_server_stop(struct http_server *s)
     atomic_store(&s->is_stopping, true); /* no new requests or suspensions on the old ones */
     watch_stop(s);
     stop_workers(s);
+    sockets_stop(s);
     struct http_exchange **list = mem_new(s->options.connections_max, sizeof *list);
     uint32_t n = watch_list(s, list);
     for (uint32_t i = 0; i < n; i++) { /* MHD_stop_daemon wants none suspended */

@@ -59,6 +59,11 @@ void watch_remove(struct http_exchange *x)
     x->slot = HTTP_NO_SLOT;
 }
 
+void watch_forget(struct http_exchange *x)
+{
+    (void)epoll_ctl(x->server->watch_epoll, EPOLL_CTL_DEL, x->socket, NULL);
+}
+
 static struct http_exchange *find(struct http_server *s, uint64_t name)
 {
     uint32_t slot = (uint32_t)name;

@@ -92,11 +92,15 @@ static struct slice key_of(const struct http_exchange *x)
 
 bool admit_key(struct visit *v, struct api_error *error)
 {
+    return admit_this_key(v, key_of(v->x), error);
+}
+
+bool admit_this_key(struct visit *v, struct slice key, struct api_error *error)
+{
     struct keys *keys = &v->server->keys;
     v->is_admin = !keys->is_needed;
     if (!keys->is_needed)
         return true;
-    struct slice key = key_of(v->x);
     v->key = key.ptr ? keys_find(keys, key) : NULL;
     if (v->key) {
         v->tenant = v->key->tenant;

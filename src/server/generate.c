@@ -41,7 +41,7 @@ struct generation {
     struct engine_request **requests; /* [n_parts]; what is submitted is the engine's */
     bool has_failed;
     struct api_error error; /* of the part that failed first */
-    struct http_exchange *x;
+    struct sink sink;
     struct api_call *call;
     struct buf out;
     bool is_streaming; /* the head of the stream is out */
@@ -170,30 +170,37 @@ void generate_cancel_all(struct server *s)
 /* ---- answers ---- */
 static void answer_error(struct generation *g, const struct api_error *error)
 {
+    void *to = g->sink.to;
     if (!g->is_streaming) {
-        route_error(g->x, api_call_dialect(g->call), error);
+        g->sink.does->fail(to, api_call_dialect(g->call), error);
         return;
     }
     buf_clear(&g->out);
     api_reply_error(g->call, error, &g->out);
-    if (http_stream_write(g->x, buf_slice(&g->out)) != OK) /* gone or not, the stream ends here */
+    /* Gone or not, the stream ends here. */
+    if (g->sink.does->write(to, buf_slice(&g->out)) != OK)
         log_debug("server", "nobody reads the error id=%s", api_call_id(g->call));
-    http_stream_end(g->x);
-}
-
-static void add_header(void *x, const char *name, const char *value)
-{
-    http_add_header(x, name, value);
+    g->sink.does->end(to);
 }
 
 static void answer_whole(struct generation *g)
 {
     if (g->is_streaming) {
-        http_stream_end(g->x);
+        g->sink.does->end(g->sink.to);
     } else {
-        api_reply_headers(g->call, add_header, g->x);
-        http_reply(g->x, 200, "application/json", &g->out);
+        g->sink.does->head(g->sink.to, g->call);
+        g->sink.does->reply(g->sink.to, &g->out);
     }
+}
+
+/* The client may have asked for the end; else this server did. */
+static void answer_cancelled(struct generation *g)
+{
+    struct api_error error;
+    if (g->sink.does->stop && g->sink.does->stop(g->sink.to, g->call))
+        return;
+    api_error_http(&error, 503, "cancelled", "the server is stopping");
+    answer_error(g, &error);
 }
 
 static void log_end(const struct generation *g, const struct engine_usage *u, const char *how)
@@ -252,8 +259,7 @@ static void answer(struct generation *g)
         answer_error(g, &error);
     } else if (g->was_cancelled) {
         log_end(g, usage, "cancelled");
-        api_error_http(&error, 503, "cancelled", "the server is stopping");
-        answer_error(g, &error);
+        answer_cancelled(g);
     } else if (g->is_cut) {
         log_end(g, usage, "cut");
         api_error_http(&error, 500, NULL, "the reply outgrew this server's limits");
@@ -279,11 +285,11 @@ static void pass_on(struct generation *g, uint32_t prompt, const struct engine_e
         return;
     }
     if (ev->kind == EVENT_STARTED && is_stream && !g->is_streaming) {
-        api_reply_headers(g->call, add_header, g->x);
-        http_stream_begin(g->x, 200, api_call_stream_type(g->call));
+        g->sink.does->head(g->sink.to, g->call);
+        g->sink.does->begin(g->sink.to, api_call_stream_type(g->call));
         g->is_streaming = true;
     }
-    if (is_stream && g->out.len > 0 && http_stream_write(g->x, buf_slice(&g->out)) != OK)
+    if (is_stream && g->out.len > 0 && g->sink.does->write(g->sink.to, buf_slice(&g->out)) != OK)
         g->is_cut = true;
 }
 
@@ -367,7 +373,8 @@ static bool on_turn_key(void *arg, uint32_t choice, struct digest *key)
 }
 
 /* ---- the request ---- */
-static struct generation *generation_new(const struct visit *v, struct api_call *call)
+static struct generation *generation_new(const struct visit *v, const struct sink *sink,
+                                         struct api_call *call)
 {
     uint32_t n = api_call_n_prompts(call);
     struct generation *g = mem_try_new(1, sizeof *g + n * sizeof *g->parts);
@@ -382,7 +389,7 @@ static struct generation *generation_new(const struct visit *v, struct api_call 
     g->engine = v->engine;
     fleet_ref(v->server->fleet, v->model);
     atomic_init(&g->refs, 2);
-    g->x = v->x;
+    g->sink = *sink;
     g->call = call;
     g->start_ns = v->start_ns;
     g->key = v->key;
@@ -480,7 +487,7 @@ static void submit(struct generation *g, struct parked *parked, struct engine_re
     if (parked) /* its exchange has been tied to that */
         parked_bind(parked, g);
     else
-        http_attach(g->x, g, on_gone, on_free);
+        g->sink.does->attach(g->sink.to, g, on_gone, on_free);
     list_add(g);
     g->n_open++; /* this call's own, see submit_more */
     submit_more(g);
@@ -573,11 +580,10 @@ static enum status begin_for_key(const struct visit *v, struct api_error *error)
     return E_BUSY;
 }
 
-void generate(const struct visit *v)
+void generate_into(const struct visit *v, const struct api_dialect *dialect, struct slice body,
+                   struct slice session, const struct sink *sink)
 {
     struct server *s = v->server;
-    struct http_exchange *x = v->x;
-    const struct api_dialect *dialect = v->endpoint->dialect;
     struct api_error error = {0};
     struct api_call *call = NULL;
     struct generation *g = NULL;
@@ -585,14 +591,13 @@ void generate(const struct visit *v)
     struct api_context context = server_context(v);
     if (atomic_load(&s->is_draining)) {
         api_error_http(&error, 503, "draining", "the server is stopping");
-        route_error(x, dialect, &error);
+        sink->does->fail(sink->to, dialect, &error);
         return;
     }
-    struct slice session = http_header(x, "X-Session-Id");
     requests[0] = engine_request_new(v->engine);
-    enum status st = requests[0] ? api_call_new(dialect, http_body(x), session, &context,
-                                                requests[0], &call, &error)
-                                 : api_error_set(&error, E_NOMEM, NULL, "out of memory");
+    enum status st =
+        requests[0] ? api_call_new(dialect, body, session, &context, requests[0], &call, &error)
+                    : api_error_set(&error, E_NOMEM, NULL, "out of memory");
     struct buf answer;
     buf_init(&answer, API_REPLY_BYTES_MAX);
     if (st == OK && api_call_is_answered(call, &answer)) {
@@ -600,16 +605,17 @@ void generate(const struct visit *v)
         fleet_give(s->fleet, v->model, api_call_keep_s(call));
         api_call_free(call);
         engine_request_free(requests[0]);
-        http_reply(x, 200, "application/json", &answer);
+        sink->does->reply(sink->to, &answer);
         return;
     }
-    http_body_drop(x); /* its values are in the first request's arena */
+    if (sink->does->drop_body)
+        sink->does->drop_body(sink->to); /* its values are in the first request's arena */
     if (st == OK)
         st = make_requests(v, call, requests, &error);
     for (uint32_t i = 0; i < API_TEXTS_MAX && requests[i]; i++)
         requests[i]->tenant = v->tenant;
     if (st == OK) {
-        g = generation_new(v, call);
+        g = generation_new(v, sink, call);
         if (!g)
             st = api_error_set(&error, E_NOMEM, NULL, "out of memory");
     }
@@ -627,5 +633,67 @@ void generate(const struct visit *v)
     }
     for (uint32_t i = 0; i < API_TEXTS_MAX && requests[i]; i++)
         engine_request_free(requests[i]);
-    route_error(x, dialect, &error);
+    sink->does->fail(sink->to, dialect, &error);
+}
+
+/* ---- an exchange as a sink ---- */
+static void attach_exchange(void *x, void *user, void (*gone)(void *user), void (*done)(void *user))
+{
+    http_attach(x, user, gone, done);
+}
+
+static void add_header(void *x, const char *name, const char *value)
+{
+    http_add_header(x, name, value);
+}
+
+static void add_headers(void *x, const struct api_call *call)
+{
+    api_reply_headers(call, add_header, x);
+}
+
+static void begin_stream(void *x, const char *type)
+{
+    http_stream_begin(x, 200, type);
+}
+
+static enum status write_stream(void *x, struct slice bytes)
+{
+    return http_stream_write(x, bytes);
+}
+
+static void end_stream(void *x)
+{
+    http_stream_end(x);
+}
+
+static void drop_body(void *x)
+{
+    http_body_drop(x);
+}
+
+static void reply_whole(void *x, struct buf *body)
+{
+    http_reply(x, 200, "application/json", body);
+}
+
+static void reply_error(void *x, const struct api_dialect *dialect, const struct api_error *error)
+{
+    route_error(x, dialect, error);
+}
+
+static const struct sink_functions exchange_sink = {.attach = attach_exchange,
+                                                    .head = add_headers,
+                                                    .begin = begin_stream,
+                                                    .write = write_stream,
+                                                    .end = end_stream,
+                                                    .drop_body = drop_body,
+                                                    .reply = reply_whole,
+                                                    .fail = reply_error};
+
+void generate(const struct visit *v)
+{
+    struct sink sink = {&exchange_sink, v->x};
+    generate_into(v, v->endpoint->dialect, http_body(v->x), http_header(v->x, "X-Session-Id"),
+                  &sink);
 }

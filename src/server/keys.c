@@ -79,6 +79,16 @@ struct server_key *keys_find(struct keys *k, struct slice key)
     return found;
 }
 
+bool keys_hold(struct keys *k, const struct server_key *key)
+{
+    bool found = false;
+    pthread_mutex_lock(&k->mutex);
+    for (uint32_t i = 0; i < k->n; i++)
+        found = found || k->list[i] == key;
+    pthread_mutex_unlock(&k->mutex);
+    return found;
+}
+
 bool keys_is_admin(const struct keys *k, const struct server_key *key)
 {
     if (!key)

@@ -50,6 +50,8 @@ NODISCARD enum status keys_load(struct keys *k, const struct server_options *opt
                                 struct sessions *sessions, struct err *e);
 /* NULL: not known.  Give it back with key_unref. */
 struct server_key *keys_find(struct keys *k, struct slice key);
+/* Is it still one of them, as it was? */
+bool keys_hold(struct keys *k, const struct server_key *key);
 bool keys_is_admin(const struct keys *k, const struct server_key *key);
 
 void key_ref(struct server_key *key);   /* NULL: nothing */

@@ -135,6 +135,7 @@ static void (*const functions[API_SERVES_COUNT])(const struct visit *) = {
     [API_STATS] = serve_stats,
     [API_ANSWER] = serve_answer,
     [API_SLOT] = slots_post,
+    [API_SOCKET] = lmstudio_open,
     [API_METRICS] = serve_metrics,
     [API_HEALTH] = serve_health,
     [API_ALIVE] = serve_alive,

@@ -63,6 +63,8 @@ bool admit_origin(const struct server *s, const struct http_exchange *x, char al
                   struct api_error *error);
 /* Sets key, tenant and is_admin. */
 bool admit_key(struct visit *v, struct api_error *error);
+/* The same with a key that came by another way than the headers; {NULL, 0}: none did. */
+bool admit_this_key(struct visit *v, struct slice key, struct api_error *error);
 
 /* route.c */
 void route_handle(void *server, struct http_exchange *x);
@@ -75,8 +77,30 @@ void route_error(struct http_exchange *x, const struct api_dialect *dialect,
 void responses_show(const struct visit *v);
 void responses_remove(const struct visit *v);
 
+/* Where a generation's bytes go: to an exchange of http's, or to a channel of a socket. */
+struct sink_functions {
+    /* gone: the client left.  done: neither is called any more; may come at once. */
+    void (*attach)(void *to, void *user, void (*gone)(void *user), void (*done)(void *user));
+    void (*head)(void *to, const struct api_call *call); /* before begin or reply */
+    void (*begin)(void *to, const char *type);           /* a stream: write*, end */
+    enum status (*write)(void *to, struct slice bytes);
+    void (*drop_body)(void *to); /* the request's bytes are not needed any more; or NULL */
+    /* Each of these takes `to`. */
+    void (*end)(void *to);
+    void (*reply)(void *to, struct buf *body); /* takes the bytes */
+    void (*fail)(void *to, const struct api_dialect *dialect, const struct api_error *error);
+    /* It was cancelled: true: the client wanted that and was answered.  NULL: never. */
+    bool (*stop)(void *to, struct api_call *call);
+};
+struct sink {
+    const struct sink_functions *does;
+    void *to;
+};
+
 /* generate.c */
 struct api_context server_context(const struct visit *v);
+void generate_into(const struct visit *v, const struct api_dialect *dialect, struct slice body,
+                   struct slice session, const struct sink *sink);
 void generate(const struct visit *v);
 void count_tokens(const struct visit *v);
 void generate_cancel_all(struct server *s);
@@ -100,6 +124,9 @@ void sessions_list(const struct visit *v);
 void sessions_show(const struct visit *v);
 void sessions_remove(const struct visit *v);
 void sessions_post(const struct visit *v);
+
+/* lmstudio.c: LM Studio's SDK over a socket */
+void lmstudio_open(const struct visit *v);
 
 /* slots.c: llama-server's, as names of sessions */
 void slots_post(const struct visit *v);

@@ -9,8 +9,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 kvasir=$1
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/kvasir/clients
 work=$(mktemp -d)
-pid=
-trap '[ -z "$pid" ] || kill "$pid" 2>/dev/null || true; rm -rf "$work"' EXIT
+trap 'cat "$work"/*.pid 2>/dev/null | xargs -r kill 2>/dev/null || true; rm -rf "$work"' EXIT
 mkdir -p "$cache"
 
 have_node() {
@@ -41,27 +40,42 @@ have_node && node=yes
 have_python && python=yes
 if [ "$node$python" = nono ]; then exit 77; fi
 
-"$kvasir" serve --port 0 --store "$work/store" --log-level warn >"$work/out" 2>"$work/err" &
-pid=$!
-url=
-for _ in $(seq 100); do
-    url=$(sed -n 's/^kvasir: listening on //p' "$work/out")
-    [ -z "$url" ] || break
-    sleep 0.1
-done
-[ -n "$url" ] || { cat "$work/err"; exit 1; }
+# start NAME OPTION… — a server; then its URL is in $url and its process in NAME.pid.
+start() {
+    name=$1
+    shift
+    "$kvasir" serve --port 0 --store "$work/$name.store" --log-level warn "$@" \
+        >"$work/$name.out" 2>"$work/$name.err" &
+    echo $! >"$work/$name.pid"
+    for _ in $(seq 100); do
+        url=$(sed -n 's/^kvasir: listening on //p' "$work/$name.out")
+        [ -z "$url" ] || return 0
+        sleep 0.1
+    done
+    cat "$work/$name.err"
+    exit 1
+}
+
+mkdir "$work/models"
+cp "$here/../../models/skald/skald.gguf" "$work/models/other.gguf"
+start many --models-dir "$work/models"
+url2=$url
+start one
 
 if [ "$node" = yes ]; then
     ln -s "$modules/node_modules" "$work/node_modules" # imports are looked up from their folder on
     cp "$here"/*.mjs "$work"
-    for test in clients ai mcp; do
-        timeout 60 node "$work/$test.mjs" "$url" || status=1
+    for test in clients ai mcp lmstudio; do
+        timeout 60 node "$work/$test.mjs" "$url" "$url2" || status=1
     done
 fi
 if [ "$python" = yes ]; then
     timeout 60 "$cache/python/bin/python" "$here/clients.py" "$url" || status=1
 fi
-kill "$pid"
-wait "$pid" || status=1
-pid=
+for name in one many; do
+    pid=$(cat "$work/$name.pid")
+    rm "$work/$name.pid"
+    kill "$pid"
+    wait "$pid" || status=1
+done
 exit "$status"
