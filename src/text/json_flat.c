@@ -45,10 +45,11 @@ static bool take_integer(struct flat *f, struct json *out)
     bool is_negative = take(f, '-');
     const char *digits = f->at;
     int64_t v = 0;
-    while (f->at < f->end && *f->at >= '0' && *f->at <= '9' && f->at - digits < DIGITS_MAX + 1)
+    while (f->at < f->end && *f->at >= '0' && *f->at <= '9' && f->at - digits < DIGITS_MAX)
         v = v * 10 + (*f->at++ - '0');
     size_t n = (size_t)(f->at - digits);
-    if (n == 0 || n > DIGITS_MAX || (digits[0] == '0' && (n > 1 || is_negative)))
+    bool is_longer = f->at < f->end && *f->at >= '0' && *f->at <= '9';
+    if (n == 0 || is_longer || (digits[0] == '0' && (n > 1 || is_negative)))
         return false;
     v = is_negative ? -v : v;
     *out = (struct json){
