@@ -321,7 +321,19 @@ ANSWER(dialect_ollama_ps, "ps", ps, no_fields);
 ANSWER(dialect_ollama_version, "version", version, no_fields);
 ANSWER(dialect_ollama_show, "show", show, show_fields);
 ANSWER(dialect_ollama_pull, "pull", pull, pull_fields);
-ANSWER(dialect_ollama_copy, "copy", copy, copy_fields);
-ANSWER(dialect_ollama_delete, "delete", delete, no_fields);
+
 ANSWER(dialect_ollama_create, "create", make, no_fields);
 ANSWER(dialect_ollama_push, "push", push, no_fields);
+/* These change what is everybody's. */
+const struct api_dialect dialect_ollama_copy = {.name = "copy",
+                                                .family = "Ollama",
+                                                .answer = copy,
+                                                .is_for_admins = true,
+                                                .error = ollama_error,
+                                                .fields = copy_fields};
+const struct api_dialect dialect_ollama_delete = {.name = "delete",
+                                                  .family = "Ollama",
+                                                  .answer = delete,
+                                                  .is_for_admins = true,
+                                                  .error = ollama_error,
+                                                  .fields = no_fields};
