@@ -43,6 +43,8 @@ usage: ./do COMMAND [ARGS]
   soak       the long versions of the tests
   fuzz [SECONDS]
              each fuzz target for SECONDS (default 30)
+  valgrind [NAME…]
+             tests of store and sessions under valgrind: invalid reads, leaks, uninitialized values
   check      layers, style, the twenty longest files and functions
   clean      remove build/
 
@@ -289,6 +291,24 @@ run_fuzz() {
     done
 }
 
+# Everything that holds memory for a store's life; the sweeps run with few states.
+run_valgrind() {
+    build
+    command -v valgrind >/dev/null || need valgrind
+    [ $# -gt 0 ] || set -- store_store store_record store_table store_seal store_evict store_golden \
+        store_power session_session session_expire session_verify session_kvx session_control session_golden
+    status=0
+    for name in "$@"; do
+        few=""
+        [ "$name" != store_power ] || few="--rounds 60"
+        # shellcheck disable=SC2086
+        valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite --fair-sched=yes \
+            "build/tests/unit_$name" $few >"build/valgrind-$name.log" 2>&1 && say "do: $name is clean" ||
+            { say "do: $name: see build/valgrind-$name.log"; status=1; }
+    done
+    return "$status"
+}
+
 command=${1:-help}
 [ $# -eq 0 ] || shift
 case $command in
@@ -325,6 +345,7 @@ case $command in
         ;;
     soak) run_soak "$@" ;;
     fuzz) run_fuzz "$@" ;;
+    valgrind) run_valgrind "$@" ;;
     check)
         status=0
         tests/check_layers.sh || status=1
