@@ -26,6 +26,8 @@ usage: ./do COMMAND [ARGS]
              resuming 20,000 tokens, with bars met and not met
   bench resume-length [--model GGUF] [--lengths N,N] …
              resuming by length, with and without the page cache; decoding with and without a store
+  bench reclaim [--model GGUF]
+             gaps of streams while the store copies live records out of half-empty segments
   bench sessions [DIR [COUNT]]
              forks, lists and opening of 100,000 sessions on the disk under DIR, bars met and not met
   bench serving [-m MODEL] PART…
@@ -337,10 +339,11 @@ case $command in
             load | overhead | stall) build; exec "$(program kvasir-serving-bench)" --kvasir build/kvasir "$@" "$name" ;;
             resume) build; exec "$(program kvasir-bench)" --kvasir build/kvasir "$@" ;;
             resume-length) build; exec python3 bench/resume_length.py --kvasir build/kvasir "$@" ;;
+            reclaim) build; exec python3 bench/reclaim_stall.py --kvasir build/kvasir "$@" ;;
             sessions) run_sessions "$@" ;;
             threads) run_threads "$@" ;;
             kernels) build; exec "$(program micro_kernels)" "$@" ;;
-            *) fail "bench: compare, resume, resume-length, sessions, serving, load, overhead, stall, speed, threads or kernels, not $name" ;;
+            *) fail "bench: compare, reclaim, resume, resume-length, sessions, serving, load, overhead, stall, speed, threads or kernels, not $name" ;;
         esac
         ;;
     soak) run_soak "$@" ;;
