@@ -311,10 +311,17 @@ INLINE vf add_block(enum tensor_type type, vf acc, vi dot, const struct block_sc
 }
 
 /* ---- rows ---- */
-/* One row at a time reads as fast as memory gives, unasked: the prefetchers follow one run of
- * memory. With more rows the core is busy and would wait, so the first register tile of a tile asks
- * for what lies ahead (src/kernels/lab/README.md has the ladder). */
+/* One row at a time of codes that lie in one plane reads as fast as memory gives, unasked: the
+ * prefetchers follow one run of memory.  Where codes are put together out of several planes they
+ * lose the thread, and with more rows the core is busy and would wait: then the first register tile
+ * of a tile asks for what lies ahead (src/kernels/lab/README.md has the ladder). */
 #define PREFETCH_BYTES 4096
+INLINE bool is_asked_for(enum tensor_type type, const int R)
+{
+    const uint8_t set = planes_of(type);
+    return R > 1 || (set & (set - 1)) != 0;
+}
+
 INLINE void prefetch_block(enum tensor_type type, const uint8_t *planes)
 {
     const int lines = (planes_size(type) + scales_size(type) + 63) / 64;
@@ -367,7 +374,7 @@ INLINE void rows_of_tile(enum tensor_type type, const int R, float *y, size_t y_
         const uint8_t *planes = t->data + pack_block_at(l, b);
         const uint8_t *scales = planes + planes_size(type);
         const uint8_t *supers = t->data + pack_super_at(l, b);
-        if (R > 1 && is_first)
+        if (is_asked_for(type, R) && is_first)
             prefetch_block(type, planes);
         struct block_scales s[PARTS];
 #pragma GCC unroll 2
