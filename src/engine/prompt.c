@@ -265,6 +265,25 @@ enum status engine_count_tokens(struct engine *g, const struct engine_request *r
     return OK;
 }
 
+/* All of them together are too much: each schema that has one gives way to its other. */
+static enum status constrain_instead(struct engine *g, const struct constraint *what,
+                                     struct grammar_masks **out, struct err *e)
+{
+    struct constraint plain = *what;
+    const uint32_t n = what->grammar.n_schemas;
+    struct grammar_schema *schemas = mem_try_new(n, sizeof *schemas);
+    if (!schemas)
+        return err_set(e, E_NOMEM, "no memory for a grammar");
+    for (uint32_t i = 0; i < n; i++) {
+        const struct grammar_schema *s = &what->grammar.schemas[i];
+        schemas[i] = (struct grammar_schema){s->instead ? s->instead : s->schema, NULL};
+    }
+    plain.grammar.schemas = schemas;
+    enum status st = constraints_get(g->constraints, &plain, out, e);
+    mem_free(schemas);
+    return st;
+}
+
 static enum status constrain(struct engine *g, const struct engine_request *r,
                              struct grammar_masks **out, struct err *e)
 {
@@ -276,9 +295,14 @@ static enum status constrain(struct engine *g, const struct engine_request *r,
                               .marks = r->grammar_marks,
                               .n_marks = r->n_grammar_marks};
     enum status st = constraints_get(g->constraints, &what, out, e);
-    if (st == OK || st == E_NOMEM || !r->schema_else)
+    if (st == OK || st == E_NOMEM)
         return st;
-    what.schema = r->schema_else;
+    if (r->schema_else)
+        what.schema = r->schema_else;
+    else if (!r->schema && r->n_grammar_schemas)
+        return constrain_instead(g, &what, out, e);
+    else
+        return st;
     return constraints_get(g->constraints, &what, out, e);
 }
 
