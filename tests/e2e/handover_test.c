@@ -111,6 +111,23 @@ static void nobody_to_take_over_from(void **state)
     assert_int_equal(code, 0);
 }
 
+/* "NAME VALUE" of /metrics. */
+static double metric(const struct serve *s, const char *name)
+{
+    char url[256];
+    struct http_answer a;
+    double value = -1;
+    snprintf(url, sizeof url, "%s/metrics", s->url);
+    struct http_call c = {.method = "GET", .url = url};
+    MUST(http_client_call(s->http, &c, &a, e));
+    buf_add_char(&a.body, '\0');
+    for (const char *at = a.body.ptr; (at = strstr(at, name)) != NULL; at++)
+        if ((at == a.body.ptr || at[-1] == '\n') && at[strlen(name)] == ' ')
+            value = strtod(at + strlen(name), NULL);
+    http_answer_release(&a);
+    return value;
+}
+
 /* A second server reads what the first one writes. */
 static void a_reader_beside_the_writer(void **state)
 {
@@ -131,6 +148,7 @@ static void a_reader_beside_the_writer(void **state)
     assert_int_equal(r.computed, 0);
     assert_true(r.disk > 0);
     chat_reply_release(&r);
+    assert_true(metric(&reader, "kvasir_store_read_bytes_total") > 0);
     /* And goes on doing so when the writer has moved everything elsewhere. */
     struct child_result gc;
     e2e_run(&gc, "", "store", "gc", "--store", store, NULL);
