@@ -40,7 +40,8 @@ enum api_serves {
     API_SESSION_DELETE,
     API_SESSION_CHANGE, /* the path's last word says how */
     API_ANSWER,         /* api_answer, by the row's dialect */
-    API_SLOT,           /* of llama-server's; the query says what to do with it */
+    API_PULL,
+    API_SLOT,   /* of llama-server's; the query says what to do with it */
     API_SOCKET, /* a WebSocket: lmstudio_ws.h */
     API_METRICS,
     API_HEALTH, /* may it be sent requests? */
@@ -102,7 +103,7 @@ struct api_context {
     bool can_unload;                   /* the model may go when nobody asks for it */
     double load_ms;                    /* that the request waited for its model to load */
     const struct tokenizer *tokenizer; /* for the texts of tokens in logprobs and echo */
-    int64_t now_unix_s, now_unix_ns; /* ns: 0 where only seconds are known */
+    int64_t now_unix_s, now_unix_ns;   /* ns: 0 where only seconds are known */
 };
 
 /* The model that a body names; empty: none.  Looks at that member only: what else the body is,
@@ -152,7 +153,8 @@ bool api_call_turn_key(const struct api_call *c, uint32_t prompt, uint32_t choic
  * api_reply_error. */
 NODISCARD enum status api_reply_event(struct api_call *c, uint32_t prompt,
                                       const struct engine_event *ev, struct buf *out);
-/* When the next event is told, for dialects that date each piece; else it is when the call was made. */
+/* When the next event is told, for dialects that date each piece; else it is when the call was
+ * made. */
 void api_call_set_time(struct api_call *c, int64_t unix_ns);
 /* What all prompts cost so far. */
 const struct engine_usage *api_reply_usage(const struct api_call *c);
@@ -172,6 +174,11 @@ NODISCARD enum status api_response_write(struct buf *out, const struct api_conte
 void api_response_write_deleted(struct buf *out, struct slice id);
 
 /* ---- answers that need no generation ---- */
+#define API_PULL_NAME_MAX 256u
+struct api_pull {
+    bool is_wanted, is_stream;
+    char source[API_PULL_NAME_MAX]; /* OWNER/REPO, perhaps with a colon and what of it */
+};
 struct api_ask {
     struct fleet *fleet;
     struct engine *engine; /* of the model that the endpoint needs, else of the one that stays */
@@ -180,7 +187,12 @@ struct api_ask {
     struct slice id, query, body; /* id: what stood for {id} in the path */
     uint32_t tenant;
     bool is_admin;
+    struct api_pull *pull; /* set to what is to be fetched; NULL: nothing can be */
 };
+/* The lines of a pull: its steps, its progress. */
+void api_pull_write(struct buf *out, const char *status);
+void api_pull_write_progress(struct buf *out, const char *what, const char *name, uint64_t done,
+                             uint64_t total);
 /* Of a row that serves API_ANSWER: the whole reply, JSON, into out. */
 NODISCARD enum status api_answer(const struct api_dialect *dialect, const struct api_ask *ask,
                                  struct buf *out, struct api_error *error);

@@ -106,7 +106,7 @@ struct api_call {
     char id[API_ID_BYTES];
     int64_t created_unix_s;
     int64_t told_unix_ns; /* of the event that is being told */
-    struct arena arena; /* owns the slices */
+    struct arena arena;   /* owns the slices */
     struct slice model, session;
     const struct json *body; /* in the first request's arena: while that lives */
     struct slice previous;   /* id of the response that this one goes on from, or empty */
@@ -245,9 +245,8 @@ extern const struct api_dialect dialect_lmstudio_chat, dialect_lmstudio_v0_chat,
     dialect_lmstudio_models, dialect_lmstudio_load, dialect_lmstudio_unload,
     dialect_lmstudio_download, dialect_lmstudio_ws, dialect_lmstudio_greeting;
 extern const struct api_dialect dialect_openai_chat, dialect_openai_chat_count, dialect_openai_text,
-    dialect_anthropic,
-    dialect_anthropic_count, dialect_openai_responses, dialect_openai_responses_count,
-    dialect_kvasir;
+    dialect_anthropic, dialect_anthropic_count, dialect_openai_responses,
+    dialect_openai_responses_count, dialect_kvasir;
 
 /* sampling.c: fields that several dialects share, and their readers. */
 extern const struct field_set fields_sampling, fields_common, fields_openai_inert,
@@ -307,8 +306,8 @@ extern const struct field_set fields_format;
 void read_formats(struct fields *f, struct api_call *c, struct engine_request *r);
 bool is_object(const struct json *v);
 struct json text_value(const char *text);
-struct json any_object(struct arena *a);                             /* the schema of one */
-const struct json *boxed(struct arena *a, struct json value);        /* NULL: no memory */
+struct json any_object(struct arena *a);                      /* the schema of one */
+const struct json *boxed(struct arena *a, struct json value); /* NULL: no memory */
 /* forms.c: the grammar of the answer, or of calls: c->schema, c->tool_choice. */
 void set_constraint(struct fields *f, const struct api_context *context, struct api_call *c,
                     struct engine_request *r);

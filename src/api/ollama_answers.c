@@ -227,28 +227,6 @@ static void show(struct fields *f, struct inquiry *a)
     jw_end_object(w);
 }
 
-/* What is here need not be fetched; nothing else can be. */
-static void pull(struct fields *f, struct inquiry *a)
-{
-    struct slice name = named(f, "model");
-    bool is_stream = true;
-    field_bool(f, "stream", &is_stream);
-    if (f->status != OK)
-        return;
-    if (name.len == 0) {
-        answer_refuse(f, 400, NULL, "model is required");
-    } else if (!models_of(f, a)->fleet || !fleet_find(&a->list, name)) {
-        answer_refuse(f, 501, NULL,
-                      "this server fetches no models: kvasir pull does, or put a .gguf file where "
-                      "it looks for them");
-    } else {
-        jw_begin_object(&a->w);
-        jw_key(&a->w, "status");
-        jw_text(&a->w, "success");
-        jw_end_object(&a->w);
-    }
-}
-
 /* What can't be done is told as such, not as a bad request. */
 static void end_change(struct fields *f, enum status st, const struct err *e)
 {
@@ -295,14 +273,6 @@ static const struct api_field show_rows[] = {
 };
 static const struct field_set show_set = FIELD_SET(show_rows);
 static const struct field_set *const show_fields[] = {&show_set, NULL};
-static const struct api_field pull_rows[] = {
-    {"model", FIELD_YES, "the one that is here: success; another: 501", "7", NULL},
-    {"name", FIELD_YES, "the older word for model", "7", NULL},
-    {"stream", FIELD_YES, "one line either way", "7", NULL},
-    {"insecure", FIELD_NONE, "", NULL, NULL},
-};
-static const struct field_set pull_set = FIELD_SET(pull_rows);
-static const struct field_set *const pull_fields[] = {&pull_set, NULL};
 static const struct api_field copy_rows[] = {
     {"source", FIELD_YES, "404 for a model that is not here", "7", NULL},
     {"destination", FIELD_YES, "", "7", NULL},
@@ -320,7 +290,6 @@ ANSWER(dialect_ollama_tags, "tags", tags, no_fields);
 ANSWER(dialect_ollama_ps, "ps", ps, no_fields);
 ANSWER(dialect_ollama_version, "version", version, no_fields);
 ANSWER(dialect_ollama_show, "show", show, show_fields);
-ANSWER(dialect_ollama_pull, "pull", pull, pull_fields);
 
 ANSWER(dialect_ollama_create, "create", make, no_fields);
 ANSWER(dialect_ollama_push, "push", push, no_fields);

@@ -10,6 +10,7 @@
 #include "base/buf.h"
 #include "base/status.h"
 #include "engine/engine.h"
+#include "fetch/fetch.h"
 #include "fleet/fleet.h"
 
 enum exit_code { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
@@ -219,6 +220,12 @@ NODISCARD enum status model_path_of(const struct config *c, char *path, size_t s
 /* Opens what the options say, with a bar, and says on stderr what it is unless is_quiet. */
 NODISCARD enum status engine_of(const struct config *c, bool is_quiet, struct engine **out,
                                 struct err *e);
+/* Where models are fetched from, and what to say there. */
+struct hub {
+    char base_url[FETCH_URL_MAX];
+    char authorization[512]; /* a header; "" without a token */
+};
+NODISCARD enum status hub_of(const struct config *c, struct hub *h, struct err *e); /* pull.c */
 /* The same, with the models of --models-dir beside it. */
 NODISCARD enum status fleet_of(const struct config *c, struct fleet **out, struct err *e);
 /* The file inside this program. */

@@ -219,7 +219,7 @@ const struct option_row option_rows[OPTION_COUNT] = {
                       .doc = "share the pages with all of the tenant's sessions: only for files of "
                              "one's own, since wrong KV cannot be told from right"},
     [OPTION_BASE_URL] = {"--base-url", "base-url", KIND_TEXT, "URL",
-                         .initial = "https://huggingface.co", .used_by = BIT(PULL),
+                         .initial = "https://huggingface.co", .used_by = BIT(PULL) | FOR_SERVE,
                          .doc = "where OWNER/REPO is: a hub or a mirror of one"},
     [OPTION_CONNECTIONS] = {"--connections", "connections", KIND_COUNT, "N", .least = 1,
                             .most = FETCH_CONNECTIONS_MAX, .initial = "4", .used_by = BIT(PULL),

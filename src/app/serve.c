@@ -47,6 +47,7 @@ int command_serve(const struct config *c)
     const struct option_value *v = c->values;
     const char *keys[SERVER_KEYS_MAX];
     char *copy = NULL;
+    struct hub hub;
     struct fleet *f = NULL;
     struct engine *g = NULL;
     struct err e = {0};
@@ -60,6 +61,10 @@ int command_serve(const struct config *c)
     options.reload_arg = (void *)(uintptr_t)c;
     options.allow_origin = v[OPTION_ALLOW_ORIGIN].text;
     enum status st = split_keys(v[OPTION_API_KEY].text, &copy, keys, &options.n_api_keys, &e);
+    if (st == OK)
+        st = hub_of(c, &hub, &e);
+    options.hub_url = hub.base_url;
+    options.hub_authorization = hub.authorization[0] ? hub.authorization : NULL;
     if (st == OK)
         st = fleet_of(c, &f, &e);
     if (st == OK) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * fetch.h — a file from the web onto the disk, in ranges over several connections; what arrived
  * stays when the line, the process or the machine dies, and is not asked for again.
- * For:     kvasir pull.   Inside: http_client.h, os/fs.h.
+ * For:     kvasir pull, Ollama's /api/pull.   Inside: http_client.h, os/fs.h.
  * Files:   PATH.part holds the bytes, PATH.part.state which ranges of it are there (written after
  *          they are synced).  PATH itself appears at the end, whole and checked.
  * Thread:  blocking; one fetch of a path at a time, others are E_BUSY.
@@ -69,5 +69,22 @@ struct fetch_result {
  * E_CORRUPT: another digest, or the file changed under way (nothing is kept); E_FULL; E_BUSY. */
 NODISCARD enum status fetch_file(const struct fetch_job *job, struct fetch_result *out,
                                  struct err *e);
+
+/* ---- a model by its name ---- */
+struct fetch_model {
+    const char *source;        /* as fetch_source_of reads it */
+    const char *base_url;      /* of the hub, without a '/' at its end */
+    const char *dir;           /* where it goes */
+    const char *authorization; /* as of a job, for the hub alone; NULL: none */
+    uint32_t connections;
+    const struct digest *sha256; /* of a model in one file; NULL: see struct fetch_job */
+    bool (*progress)(void *arg, const char *name, const char *what, uint64_t done, uint64_t total);
+    /* Of a model in one file: is it one? */
+    enum status (*check)(void *arg, const char *path, struct err *e);
+    void (*fetched)(void *arg, const char *path, const struct fetch_result *r); /* of each file */
+    void *arg;
+};
+/* As fetch_file; E_INVALID: no such name can be. */
+NODISCARD enum status fetch_model(const struct fetch_model *m, struct err *e);
 
 #endif

@@ -181,6 +181,11 @@ bool fleet_has_many(const struct fleet *f)
     return f->dir != NULL;
 }
 
+const char *fleet_dir(const struct fleet *f)
+{
+    return f->dir;
+}
+
 struct fleet_model *fleet_first(struct fleet *f)
 {
     return f->models[0];

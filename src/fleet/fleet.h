@@ -51,6 +51,7 @@ void fleet_close(struct fleet *f);
 
 /* There is a folder: names mean something. */
 bool fleet_has_many(const struct fleet *f);
+const char *fleet_dir(const struct fleet *f); /* NULL: none */
 /* The one that stays; borrowed from the fleet. */
 struct fleet_model *fleet_first(struct fleet *f);
 

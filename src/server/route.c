@@ -134,6 +134,7 @@ static void (*const functions[API_SERVES_COUNT])(const struct visit *) = {
     [API_MODEL] = serve_models,
     [API_STATS] = serve_stats,
     [API_ANSWER] = serve_answer,
+    [API_PULL] = pull_post,
     [API_SLOT] = slots_post,
     [API_SOCKET] = lmstudio_open,
     [API_METRICS] = serve_metrics,

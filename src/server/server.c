@@ -29,6 +29,9 @@ static void server_free(struct server *s)
     keys_release(&s->keys);
     pthread_cond_destroy(&s->ended);
     pthread_mutex_destroy(&s->mutex);
+    pthread_mutex_destroy(&s->pull_mutex);
+    mem_free(s->hub_url);
+    mem_free(s->hub_authorization);
     mem_free(s->allow_origin);
     if (s->owns_fleet)
         fleet_close(s->fleet);
@@ -51,6 +54,12 @@ static struct server *server_new(const struct server_options *options, struct en
     s->info = engine_info(g);
     s->keeps_nonces = options->keeps_nonces;
     s->fleet = options->fleet;
+    pthread_mutex_init(&s->pull_mutex, NULL);
+    if (options->hub_url)
+        s->hub_url = mem_text(options->hub_url, strlen(options->hub_url));
+    if (options->hub_authorization)
+        s->hub_authorization =
+            mem_text(options->hub_authorization, strlen(options->hub_authorization));
     if (options->allow_origin)
         s->allow_origin = mem_text(options->allow_origin, strlen(options->allow_origin));
     return s;
@@ -135,10 +144,12 @@ void server_stop(struct server *s, uint32_t drain_ms)
     if (!wait_idle(s, drain_ms)) {
         /* A request that is just being submitted shows up a moment later: ask again. */
         fleet_refuse(s->fleet);
+        atomic_store(&s->ends_pulls, true);
         do
             generate_cancel_all(s);
         while (!wait_idle(s, SIGNAL_POLL_MS));
     }
+    pulls_end(s);
     http_server_drain(s->http, FLUSH_MS_MAX);
     http_server_stop(s->http);
     server_free(s);

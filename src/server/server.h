@@ -29,6 +29,9 @@ struct server_options {
      * the last; # begins a comment; NULL: none.  Read again at SIGHUP. */
     const char *api_key_file;
     const char *alias; /* without a fleet: the model's name for clients; NULL: the engine's */
+    /* Where /api/pull finds OWNER/REPO, without a '/' at its end; NULL: nothing is fetched.  And
+     * the header that it wants of us, or NULL. */
+    const char *hub_url, *hub_authorization;
     const char
         *allow_origin; /* web pages of other sites that may call: "*" or one origin; NULL: only
                           this server's own page, pages on localhost, and desktop programs */

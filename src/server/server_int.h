@@ -8,6 +8,7 @@
 
 #include "api/api.h"
 #include "http/http.h"
+#include "os/team.h"
 #include "server/keys.h"
 #include "server/metrics.h"
 #include "server/server.h"
@@ -16,6 +17,12 @@
 
 struct generation;
 struct parked;
+
+#define PULLS_MAX 4u /* models fetched at once */
+struct pull_slot {
+    struct os_thread *thread; /* NULL: none since the last one was joined */
+    atomic_bool is_over;
+};
 
 struct server {
     struct http_server *http;
@@ -32,8 +39,12 @@ struct server {
 
     pthread_mutex_t mutex; /* guards all below; held over no call into engine or http */
     pthread_cond_t ended;
-    struct generation *first; /* running ones, a list */
-    uint32_t n_running;       /* until their answer was handed to http */
+    struct generation *first;          /* running ones, a list */
+    uint32_t n_running;                /* until their answer was handed to http */
+    char *hub_url, *hub_authorization; /* for pull.c; NULL: none */
+    pthread_mutex_t pull_mutex;        /* guards the slots' threads */
+    struct pull_slot pulls[PULLS_MAX];
+    atomic_bool ends_pulls;
     atomic_bool is_draining;
     atomic_bool is_handing_over; /* still answers those that are connected */
     atomic_uint n_seen;          /* requests, to tell when they have ceased */
@@ -127,6 +138,10 @@ void sessions_post(const struct visit *v);
 
 /* lmstudio.c: LM Studio's SDK over a socket */
 void lmstudio_open(const struct visit *v);
+
+/* pull.c: models from the hub */
+void pull_post(const struct visit *v);
+void pulls_end(struct server *s); /* waits for their threads */
 
 /* slots.c: llama-server's, as names of sessions */
 void slots_post(const struct visit *v);

@@ -11,6 +11,7 @@
 
 #include "base/mem.h"
 #include "e2e.h"
+#include "http/http.h"
 
 #define A        "tiny-llama-Q4_0"
 #define B        "tiny-qwen3-F16"
@@ -335,6 +336,80 @@ static void the_folder_is_changed_by_copy_and_delete(void **state)
     stop(&s);
 }
 
+/* ---- a hub ---- */
+/* Owner o has the repository r, with a model in it and a file that is none. */
+static void serve_hub(void *arg, struct http_exchange *x)
+{
+    struct slice path = http_path(x);
+    struct buf b;
+    struct err e;
+    int status = 200;
+    (void)arg;
+    buf_init(&b, 1u << 20);
+    if (slice_is(path, "/api/models/o/r"))
+        buf_add_text(&b, "{\"siblings\":[{\"rfilename\":\"r-Q4_0.gguf\"},"
+                         "{\"rfilename\":\"r-bad.gguf\"}]}");
+    else if (slice_is(path, "/o/r/resolve/main/r-Q4_0.gguf") &&
+             place_read("tests/golden/tiny/" A ".gguf", &b, &e) == OK)
+        status = 200;
+    else if (slice_is(path, "/o/r/resolve/main/r-bad.gguf"))
+        buf_add_text(&b, "no model");
+    else
+        status = 404;
+    http_reply(x, status, "application/octet-stream", &b);
+}
+
+/* The last line of a reply to /api/pull. */
+static const char *pull(const struct serve *s, const char *model, const char *key)
+{
+    char url[512], body[256];
+    struct http_answer a;
+    struct json *v = NULL;
+    snprintf(url, sizeof url, "%s/api/pull", s->url);
+    snprintf(body, sizeof body, "{\"model\":\"%s\"}", model);
+    struct http_call c = {.url = url, .body = slice_of(body)};
+    MUST(http_client_call(s->http, &c, &a, e));
+    size_t end = a.body.len, begin;
+    while (end > 0 && a.body.ptr[end - 1] == '\n')
+        end--;
+    for (begin = end; begin > 0 && a.body.ptr[begin - 1] != '\n';)
+        begin--;
+    MUST(json_parse((struct slice){a.body.ptr + begin, end - begin}, &arena, &v, e));
+    http_answer_release(&a);
+    return text_at(v, key);
+}
+
+static void a_model_can_be_pulled_and_asked(void **state)
+{
+    struct serve s;
+    struct chat_reply r = {0};
+    struct http_server *hub;
+    struct http_options o = http_defaults();
+    char url[64], path[PLACE_PATH_BYTES + 64];
+    struct stat st;
+    (void)state;
+    o.host = "127.0.0.1";
+    o.port = 0;
+    o.handle = serve_hub;
+    MUST(http_server_start(&o, &hub, e));
+    snprintf(url, sizeof url, "http://127.0.0.1:%u/", http_server_port(hub));
+    e2e_serve(&s, NULL, "--models-dir", folder, "--base-url", url, NULL);
+    assert_string_equal(pull(&s, "hf.co/o/r:Q4_0", "status"), "success");
+    ask(&s, "o/r:Q4_0", &r);
+    chat_reply_release(&r);
+    assert_non_null(strstr(pull(&s, "o/r:r-bad.gguf", "error"), "is no model"));
+    snprintf(path, sizeof path, "%s/r-bad.gguf", folder);
+    assert_int_not_equal(stat(path, &st), 0);
+    assert_non_null(strstr(pull(&s, "o/nobody", "error"), "404"));
+    assert_non_null(strstr(pull(&s, "http://127.0.0.1:1/a/b.gguf", "error"), "OWNER/REPO"));
+    assert_non_null(strstr(pull(&s, "llama3.2", "error"), "OWNER/REPO"));
+    stop(&s);
+    e2e_serve(&s, NULL, NULL); /* without a folder nothing is fetched */
+    call(&s, "POST", "/api/pull", "{\"model\":\"o/r:Q4_0\"}", 501);
+    stop(&s);
+    http_server_stop(hub);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -345,6 +420,7 @@ int main(int argc, char **argv)
         cmocka_unit_test_setup_teardown(files_are_listed_as_they_are, set_up, tear_down),
         cmocka_unit_test_setup_teardown(the_folder_is_changed_by_copy_and_delete, set_up,
                                         tear_down),
+        cmocka_unit_test_setup_teardown(a_model_can_be_pulled_and_asked, set_up, tear_down),
     };
     e2e_begin(argc, argv);
     return e2e_end(cmocka_run_group_tests(tests, NULL, NULL));

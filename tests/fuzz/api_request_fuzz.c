@@ -146,7 +146,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     check_wanted(body);
     const struct api_endpoint *at =
         api_endpoint_find(SLICE_LIT("POST"), slice_of(path), &id, &allow);
-    if (at->serves == API_ANSWER) {
+    if (at->serves == API_ANSWER || at->serves == API_PULL) {
         answer(at->dialect, body, &context, engine);
         arena_release(&r.arena);
         return 0;

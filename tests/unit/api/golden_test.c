@@ -181,7 +181,7 @@ static void run_case(const struct json *c, bool is_cut, struct buf *out)
     assert_non_null(at);
     was_stream = false;
     fake_script.has_fill = json_get(c, "has_fill") != NULL;
-    if (at->serves == API_ANSWER) {
+    if (at->serves == API_ANSWER || at->serves == API_PULL) {
         struct api_ask ask = {.fleet = fleet,
                               .engine = engine,
                               .info = engine_info(engine),

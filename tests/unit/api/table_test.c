@@ -39,8 +39,7 @@ static const struct {
     const char *path, *body;
 } bodies[] = {
     {"/v1/chat/completions", "{\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]"},
-    {"/v1/chat/completions/input_tokens",
-     "{\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]"},
+    {"/v1/chat/completions/input_tokens", "{\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]"},
     {"/v1/responses", "{\"input\":\"hi\""},
     {"/v1/responses/input_tokens", "{\"input\":\"hi\""},
     {"/v1/completions", "{\"prompt\":\"hi\""},
