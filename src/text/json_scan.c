@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: MIT
- * json_scan.c — one pass over the bytes, no recursion.  json-c checks the grammar; this checks the
- * tokens (strings, numbers, words) and the ceilings. */
+ * json_scan.c — one pass over the bytes, no recursion.  json.c checks the grammar; this checks the
+ * tokens (strings, numbers, words) and the ceilings, and counts. */
+#include "base/mem.h"
 #include "text/json_int.h"
 #include "text/utf8.h"
 
-static bool is_space(char c)
+#define COUNTS_FIRST 64u
+
+bool json_is_space(char c)
 {
     return c == ' ' || c == '\t' || c == '\n' || c == '\r';
 }
@@ -90,9 +93,9 @@ static enum status scan_string(struct slice t, size_t *at, struct err *e)
         return err_at(e, E_SYNTAX, *at, "JSON: string without end from byte %zu", *at);
     p++;
     size_t after = p;
-    while (after < t.len && is_space(t.ptr[after]))
+    while (after < t.len && json_is_space(t.ptr[after]))
         after++;
-    /* json-c keeps keys as C strings and would cut this one short. */
+    /* Keys are C strings to some who read them. */
     if (has_nul && after < t.len && t.ptr[after] == ':')
         return err_at(e, E_SYNTAX, *at, "JSON: NUL in the key at byte %zu", *at);
     *at = p;
@@ -128,60 +131,115 @@ static enum status check_ceilings(const struct json_scan *s, size_t depth, size_
     return OK;
 }
 
-enum status json_scan(struct slice t, struct json_scan *out, struct err *e)
+/* Which containers are open, and how many items they have so far. */
+struct counting {
+    struct json_scan *scan;
+    size_t cap, depth;
+    uint32_t open[JSON_DEPTH_MAX + 1];
+};
+
+/* An item begins in the innermost container, unless one is counted already: commas count the rest.
+ */
+static void count_first(struct counting *c)
 {
-    struct json_scan s = {0};
-    size_t depth = 0;
-    if (t.len > JSON_BYTES_MAX)
-        return err_at(e, E_LIMIT, 0, "JSON: %zu bytes, at most %u", t.len, JSON_BYTES_MAX);
-    size_t valid = utf8_valid_prefix(t.ptr, t.len); /* json-c lets surrogates pass */
-    if (valid < t.len)
-        return err_at(e, E_SYNTAX, valid, "JSON: not UTF-8 at byte %zu", valid);
-    for (size_t at = 0; at < t.len;) {
-        enum status st = OK;
-        char c = t.ptr[at];
-        if (is_space(c) || c == ',') {
-            at++;
-        } else if (c == ':') {
-            s.members++;
-            at++;
-        } else if (c == '[' || c == '{') {
-            depth++;
-            s.containers++;
-            s.values++;
-            at++;
-        } else if (c == ']' || c == '}') {
-            if (depth == 0)
-                return err_at(e, E_SYNTAX, at, "JSON: unexpected '%c' at byte %zu", c, at);
-            depth--;
-            at++;
-        } else {
-            s.values++;
-            st = c == '"' ? scan_string(t, &at, e) : scan_word(t, &at, e);
-        }
-        if (st == OK)
-            st = check_ceilings(&s, depth, at, e);
-        if (st != OK)
-            return st;
+    if (c->depth > 0 && c->scan->counts[c->open[c->depth - 1]] == 0)
+        c->scan->counts[c->open[c->depth - 1]] = 1;
+}
+
+static void count_comma(struct counting *c)
+{
+    if (c->depth > 0)
+        c->scan->counts[c->open[c->depth - 1]]++;
+}
+
+static enum status open_container(struct counting *c, struct err *e)
+{
+    struct json_scan *s = c->scan;
+    count_first(c);
+    if (s->containers == c->cap) {
+        size_t cap = c->cap ? 2 * c->cap : COUNTS_FIRST;
+        uint32_t *counts = mem_try_resize(s->counts, cap, sizeof *counts);
+        if (!counts)
+            return err_set(e, E_NOMEM, "JSON: out of memory");
+        s->counts = counts;
+        c->cap = cap;
     }
-    *out = s;
+    s->counts[s->containers] = 0;
+    if (c->depth <= JSON_DEPTH_MAX)
+        c->open[c->depth] = (uint32_t)s->containers;
+    c->depth++;
+    s->containers++;
+    s->values++;
     return OK;
 }
 
-struct slice json_scan_number(struct slice t, size_t *at)
+static enum status scan_token(struct slice t, size_t *at, struct counting *c, struct err *e)
 {
-    size_t p = *at;
-    while (p < t.len && t.ptr[p] != '-' && !is_digit(t.ptr[p])) {
-        if (t.ptr[p] == '"') {
-            for (p++; p < t.len && t.ptr[p] != '"'; p++)
-                p += t.ptr[p] == '\\';
-        }
-        p++;
+    char byte = t.ptr[*at];
+    switch (byte) {
+    case ' ':
+    case '\t':
+    case '\n':
+    case '\r':
+    case ':':
+        ++*at;
+        return OK;
+    case ',':
+        count_comma(c);
+        ++*at;
+        return OK;
+    case '[':
+    case '{':
+        ++*at;
+        return open_container(c, e);
+    case ']':
+    case '}':
+        if (c->depth == 0)
+            return err_at(e, E_SYNTAX, *at, "JSON: unexpected '%c' at byte %zu", byte, *at);
+        c->depth--;
+        ++*at;
+        return OK;
+    default:
+        count_first(c);
+        c->scan->values++;
+        return byte == '"' ? scan_string(t, at, e) : scan_word(t, at, e);
     }
-    if (p >= t.len) {
-        *at = t.len;
-        return (struct slice){"", 0};
+}
+
+enum status json_scan(struct slice t, struct json_scan *out, struct err *e)
+{
+    struct json_scan s = {0};
+    struct counting c = {.scan = &s};
+    enum status st = OK;
+    if (t.len > JSON_BYTES_MAX)
+        return err_at(e, E_LIMIT, 0, "JSON: %zu bytes, at most %u", t.len, JSON_BYTES_MAX);
+    size_t valid = utf8_valid_prefix(t.ptr, t.len);
+    if (valid < t.len)
+        return err_at(e, E_SYNTAX, valid, "JSON: not UTF-8 at byte %zu", valid);
+    for (size_t at = 0; st == OK && at < t.len;) {
+        st = scan_token(t, &at, &c, e);
+        if (st == OK)
+            st = check_ceilings(&s, c.depth, at, e);
     }
-    *at = number_end(t, p);
-    return (struct slice){t.ptr + p, *at - p};
+    if (st == OK)
+        *out = s;
+    else
+        mem_free(s.counts);
+    return st;
+}
+
+size_t json_string_end(struct slice t, size_t from)
+{
+    size_t p = from;
+    for (;;) {
+        p += plain_bytes(t.ptr + p, t.len - p);
+        if (p >= t.len || t.ptr[p] == '"')
+            return p;
+        p += 2; /* an escape: a closing quote follows, since the scan saw one */
+    }
+}
+
+size_t json_number_end(struct slice t, size_t at)
+{
+    return number_end(t, at);
 }
