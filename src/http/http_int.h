@@ -169,6 +169,6 @@ void sockets_stop(struct http_server *server);    /* all are closed */
 void sockets_free(struct http_server *server);
 struct MHD_Response *socket_response(struct http_socket *s);
 void socket_work(struct http_socket *s);
-void socket_abandon(struct http_socket *s); /* loop thread */
+void socket_abandon(struct http_socket *s); /* it was never upgraded, and will not be */
 
 #endif

@@ -192,10 +192,11 @@ static void on_completed(void *arg, struct MHD_Connection *connection, void **me
     x->body_counted = 0;
     x->is_suspended = false;
     x->connection = NULL;
+    struct http_socket *abandoned = x->is_upgraded ? NULL : x->socket_of;
     pthread_mutex_unlock(&x->mutex);
     exchange_gone(x);
-    if (x->socket_of && !x->is_upgraded)
-        socket_abandon(x->socket_of);
+    if (abandoned)
+        socket_abandon(abandoned);
     exchange_unref(x);
 }
 

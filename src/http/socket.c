@@ -48,7 +48,7 @@ struct http_socket {
     char in[HTTP_CONNECTION_MEMORY_BYTES]; /* the first may be what libmicrohttpd had read */
     size_t in_at, in_len;
     uint64_t heard_ns, pinged_ns, linger_ns; /* linger_ns: when closing began, or 0 */
-    bool has_peer_closed;
+    bool has_peer_closed, is_shut; /* is_shut: nothing is sent any more */
     uint64_t counted; /* of server->bodies_bytes */
 
     pthread_mutex_t mutex; /* guards all below, but for the last two */
@@ -196,8 +196,11 @@ enum status http_socket_open(struct http_exchange *x, const struct http_socket_u
     x->socket_of = s;
     x->status = 101;
     x->is_answered = true; /* the answer is the socket; it tells its user by itself */
+    bool is_late = !x->connection; /* the client has left already */
     exchange_resume(x);
     pthread_mutex_unlock(&x->mutex);
+    if (is_late)
+        socket_abandon(s);
     return OK;
 }
 
@@ -287,14 +290,9 @@ static void set_closed(struct http_socket *s)
     tell_gone(s);
 }
 
-/* Loop thread: the connection ended.  One that was never upgraded ends here. */
+/* The connection ended, and is not upgraded any more. */
 void socket_abandon(struct http_socket *s)
 {
-    pthread_mutex_lock(&s->mutex);
-    bool was_never_open = s->state == SOCKET_CONNECTING;
-    pthread_mutex_unlock(&s->mutex);
-    if (!was_never_open)
-        return;
     set_closed(s);
     http_socket_unref(s);
 }
@@ -474,6 +472,10 @@ static bool is_said(struct http_socket *s)
     if (is_closing && s->linger_ns == 0) {
         s->linger_ns = clock_now_ns();
         tell_gone(s);
+    }
+    if (yes && !s->is_shut) { /* the peer sees the end of it, and ends too */
+        (void)shutdown(s->fd, SHUT_WR);
+        s->is_shut = true;
     }
     return yes;
 }

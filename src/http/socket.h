@@ -30,7 +30,8 @@ struct http_socket_user {
 
 /* 0 when x asks for a WebSocket as it must, else the status to refuse with. */
 int http_socket_refusal(const struct http_exchange *x, const char **reason);
-/* *out is set before the first message can come; it is no reference: it lives as long as the user.
+/* *out is set before the first message can come; it is no reference: it lives as long as the user,
+ * which may be gone when this returns.
  * E_NOMEM: x is still the caller's, and so is user. */
 NODISCARD enum status http_socket_open(struct http_exchange *x, const struct http_socket_user *user,
                                        struct http_socket **out, struct err *e);

@@ -1,0 +1,583 @@
+/* SPDX-License-Identifier: MIT
+ * socket_test.c — goal: messages of WebSockets arrive whole and in order both ways, one at a time;
+ * a hang-up is told at once, also while a message is at work; who sends too much, takes too little
+ * or says nothing in time is shown out with a reason; stopping closes all and waits for nobody.
+ * Method: a server on a free port; clients are plain sockets that write their frames by hand. */
+#include <arpa/inet.h>
+#include <dirent.h>
+#include <poll.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/check.h"
+#include "http/socket.h"
+#include "os/clock.h"
+
+#define MESSAGE_MAX (1u << 20)
+#define OUT_MAX     (256u << 10)
+#define WAIT_MS     5000
+#define N_CLIENTS   40
+#define N_MESSAGES  50
+
+static struct http_server *server;
+static atomic_int n_open, n_gone, n_freed, n_working, n_work_max;
+static atomic_uint_fast64_t gone_ns;
+static atomic_bool is_held; /* messages "hold" stay at work */
+static atomic_int n_refused_sends;
+
+struct peer {
+    struct http_socket *socket;
+};
+
+static void on_message(void *user, struct slice text)
+{
+    struct peer *p = user;
+    int n = atomic_fetch_add(&n_working, 1) + 1, most = atomic_load(&n_work_max);
+    while (n > most && !atomic_compare_exchange_weak(&n_work_max, &most, n))
+        ;
+    if (slice_is(text, "hold")) {
+        while (atomic_load(&is_held))
+            clock_sleep_ms(1);
+    } else if (slice_is(text, "bye")) {
+        http_socket_close(p->socket, CLOSE_NORMAL, "as you wish");
+    } else if (slice_is(text, "in")) {
+        http_socket_deadline(p->socket, 0);
+    } else if (slice_is(text, "flood")) {
+        char *block = malloc(64 << 10);
+        memset(block, 'x', 64 << 10);
+        enum status st = OK;
+        while (st == OK)
+            st = http_socket_send(p->socket, (struct slice){block, 64 << 10});
+        assert_int_equal(st, E_LIMIT);
+        assert_int_equal(http_socket_send(p->socket, SLICE_LIT("x")), E_CANCELLED);
+        atomic_fetch_add(&n_refused_sends, 1);
+        free(block);
+    } else if (http_socket_send(p->socket, text) != OK) {
+        atomic_fetch_add(&n_refused_sends, 1);
+    }
+    atomic_fetch_sub(&n_working, 1);
+}
+
+static void on_gone(void *user)
+{
+    (void)user;
+    atomic_store(&gone_ns, clock_now_ns());
+    atomic_fetch_add(&n_gone, 1);
+}
+
+static void on_free(void *user)
+{
+    free(user);
+    atomic_fetch_add(&n_freed, 1);
+}
+
+static void handle(void *arg, struct http_exchange *x)
+{
+    const char *reason;
+    struct err e;
+    struct buf b;
+    (void)arg;
+    int status = http_socket_refusal(x, &reason);
+    if (status) {
+        buf_init(&b, 1024);
+        buf_add_text(&b, reason);
+        http_reply(x, status, "text/plain", &b);
+        return;
+    }
+    struct peer *p = calloc(1, sizeof *p);
+    uint32_t deadline_ms = slice_is(http_path(x), "/hurry") ? 300 : 0;
+    struct http_socket_user user = {p, on_message, on_gone, on_free, deadline_ms};
+    atomic_fetch_add(&n_open, 1);
+    CHECK(http_socket_open(x, &user, &p->socket, &e) == OK);
+}
+
+static void start(uint32_t idle_s)
+{
+    struct http_options o = http_defaults();
+    struct err e = {0};
+    o.port = 0;
+    o.handle = handle;
+    o.body_bytes_max = MESSAGE_MAX;
+    o.stream_bytes_max = OUT_MAX;
+    o.idle_s = idle_s;
+    n_open = n_gone = n_freed = n_work_max = n_refused_sends = 0;
+    if (http_server_start(&o, &server, &e) != OK)
+        fail_msg("%s", e.msg);
+}
+
+static int set_up(void **state)
+{
+    (void)state;
+    start(60);
+    return 0;
+}
+
+static int count_files(void)
+{
+    int n = 0;
+    DIR *d = opendir("/proc/self/fd");
+    while (readdir(d))
+        n++;
+    closedir(d);
+    return n;
+}
+
+/* Whatever a test did, its users are told once and freed once. */
+static int tear_down(void **state)
+{
+    (void)state;
+    http_server_stop(server);
+    assert_int_equal(n_gone, n_open);
+    assert_int_equal(n_freed, n_open);
+    return 0;
+}
+
+static void wait_until(atomic_int *value, int wanted)
+{
+    uint64_t start_ns = clock_now_ns();
+    while (atomic_load(value) != wanted && clock_ms_since(start_ns) < WAIT_MS)
+        clock_sleep_ms(1);
+    assert_int_equal(atomic_load(value), wanted);
+}
+
+/* ---- a client ---- */
+static int dial(void)
+{
+    struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(http_server_port(server))};
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    assert_int_equal(connect(fd, (struct sockaddr *)&a, sizeof a), 0);
+    return fd;
+}
+
+static void put(int fd, const void *bytes, size_t n)
+{
+    for (size_t at = 0; at < n;) {
+        ssize_t m = send(fd, (const char *)bytes + at, n - at, MSG_NOSIGNAL);
+        if (m <= 0)
+            return; /* the server has seen enough */
+        at += (size_t)m;
+    }
+}
+
+static void put_text(int fd, const char *text)
+{
+    put(fd, text, strlen(text));
+}
+
+/* False: the end, or nothing came in time. */
+static bool get(int fd, void *bytes, size_t n)
+{
+    for (size_t at = 0; at < n;) {
+        struct pollfd p = {.fd = fd, .events = POLLIN};
+        ssize_t m = poll(&p, 1, WAIT_MS) == 1 ? recv(fd, (char *)bytes + at, n - at, 0) : 0;
+        if (m <= 0)
+            return false;
+        at += (size_t)m;
+    }
+    return true;
+}
+
+static const char *read_head(int fd)
+{
+    static char head[4096];
+    size_t n = 0;
+    while (n < sizeof head - 1 && get(fd, head + n, 1)) {
+        head[++n] = '\0';
+        if (n >= 4 && memcmp(head + n - 4, "\r\n\r\n", 4) == 0)
+            break;
+    }
+    return head;
+}
+
+#define ASK "GET /%s HTTP/1.1\r\nHost: localhost\r\n"
+#define UPGRADE                                                                              \
+    "Upgrade: websocket\r\nConnection: keep-alive, Upgrade\r\nSec-WebSocket-Version: 13\r\n" \
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+
+static int open_at(const char *path)
+{
+    char ask[512];
+    int fd = dial();
+    snprintf(ask, sizeof ask, ASK UPGRADE, path);
+    put_text(fd, ask);
+    const char *head = read_head(fd);
+    assert_non_null(strstr(head, "HTTP/1.1 101 "));
+    assert_non_null(strstr(head, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
+    assert_non_null(strstr(head, "Upgrade: websocket"));
+    return fd;
+}
+
+static void frame(struct buf *b, unsigned first, struct slice payload)
+{
+    static const uint8_t mask[4] = {1, 2, 3, 4};
+    buf_add_char(b, (char)first);
+    if (payload.len < 126) {
+        buf_add_char(b, (char)(0x80 | payload.len));
+    } else {
+        buf_add_char(b, (char)(0x80 | 127));
+        for (int i = 7; i >= 0; i--)
+            buf_add_char(b, (char)((uint64_t)payload.len >> 8 * i));
+    }
+    buf_add(b, mask, 4);
+    for (size_t i = 0; i < payload.len; i++)
+        buf_add_char(b, (char)((uint8_t)payload.ptr[i] ^ mask[i & 3]));
+}
+
+static void say(int fd, unsigned first, struct slice payload)
+{
+    struct buf b;
+    buf_init(&b, 4 * MESSAGE_MAX);
+    frame(&b, first, payload);
+    put(fd, b.ptr, b.len);
+    buf_release(&b);
+}
+
+static void say_text(int fd, const char *text)
+{
+    say(fd, 0x81, slice_of(text));
+}
+
+/* The next frame's payload, NUL-terminated; NULL: the connection has ended. */
+static char *hear(int fd, unsigned *first, size_t *n)
+{
+    uint8_t head[10];
+    if (!get(fd, head, 2))
+        return NULL;
+    uint64_t len = head[1];
+    size_t n_more = len == 126 ? 2 : len == 127 ? 8 : 0;
+    if (!get(fd, head + 2, n_more))
+        return NULL;
+    if (n_more)
+        len = 0;
+    for (size_t i = 0; i < n_more; i++)
+        len = len << 8 | head[2 + i];
+    char *text = malloc(len + 1);
+    if (!get(fd, text, len)) {
+        free(text);
+        return NULL;
+    }
+    text[len] = '\0';
+    *first = head[0];
+    *n = len;
+    return text;
+}
+
+static void expect_frame(int fd, unsigned first, struct slice expected)
+{
+    unsigned got = 0;
+    size_t n = 0;
+    char *text = hear(fd, &got, &n);
+    assert_non_null(text);
+    assert_int_equal(got, first);
+    assert_int_equal(n, expected.len);
+    assert_memory_equal(text, expected.ptr, n);
+    free(text);
+}
+
+/* What was sent before it, then a close frame, then the end. */
+static void expect_close(int fd, unsigned code)
+{
+    unsigned first = 0, got = 0;
+    size_t n = 0;
+    for (char *text; (text = hear(fd, &first, &n)); free(text))
+        if (first == 0x88 && n >= 2)
+            got = (unsigned)((uint8_t)text[0] << 8 | (uint8_t)text[1]);
+    assert_int_equal(got, code);
+    close(fd);
+}
+
+/* ---- tests ---- */
+static void echoes_in_order(void **state)
+{
+    (void)state;
+    int fds[N_CLIENTS];
+    for (int i = 0; i < N_CLIENTS; i++)
+        fds[i] = open_at("");
+    for (int i = 0; i < N_CLIENTS; i++) {
+        struct buf b;
+        buf_init(&b, 1 << 20);
+        for (int j = 0; j < N_MESSAGES; j++) { /* all at once */
+            char text[32];
+            snprintf(text, sizeof text, "%d of %d", j, i);
+            frame(&b, 0x81, slice_of(text));
+        }
+        put(fds[i], b.ptr, b.len);
+        buf_release(&b);
+    }
+    for (int i = 0; i < N_CLIENTS; i++) {
+        for (int j = 0; j < N_MESSAGES; j++) {
+            char text[32];
+            snprintf(text, sizeof text, "%d of %d", j, i);
+            expect_frame(fds[i], 0x81, slice_of(text));
+        }
+        say(fds[i], 0x88, SLICE_LIT("\x03\xe8"));
+        expect_close(fds[i], CLOSE_NORMAL);
+    }
+    wait_until(&n_freed, N_CLIENTS);
+}
+
+static void takes_what_comes_early_and_slowly(void **state)
+{
+    (void)state;
+    /* Frames right behind the request, before the 101. */
+    struct buf b;
+    buf_init(&b, 1 << 20);
+    buf_printf(&b, ASK UPGRADE, "");
+    frame(&b, 0x81, SLICE_LIT("early"));
+    int fd = dial();
+    put(fd, b.ptr, b.len);
+    assert_non_null(strstr(read_head(fd), " 101 "));
+    expect_frame(fd, 0x81, SLICE_LIT("early"));
+    /* Byte by byte; a ping is answered in the middle of a message. */
+    buf_clear(&b);
+    frame(&b, 0x01, SLICE_LIT("sl"));
+    frame(&b, 0x89, SLICE_LIT("?"));
+    frame(&b, 0x80, SLICE_LIT("ow"));
+    for (size_t i = 0; i < b.len; i++) {
+        put(fd, b.ptr + i, 1);
+        usleep(500);
+    }
+    expect_frame(fd, 0x8a, SLICE_LIT("?"));
+    expect_frame(fd, 0x81, SLICE_LIT("slow"));
+    buf_release(&b);
+    close(fd);
+    wait_until(&n_freed, 1);
+}
+
+static void carries_large_messages(void **state)
+{
+    (void)state;
+    int fd = open_at("");
+    size_t n = OUT_MAX - 100;
+    char *text = malloc(MESSAGE_MAX + 1);
+    memset(text, 'y', MESSAGE_MAX + 1);
+    for (int i = 0; i < 3; i++) {
+        say(fd, 0x81, (struct slice){text, n});
+        expect_frame(fd, 0x81, (struct slice){text, n});
+    }
+    say(fd, 0x81, (struct slice){text, MESSAGE_MAX + 1});
+    expect_close(fd, CLOSE_TOO_BIG);
+    free(text);
+}
+
+static void refuses_bad_frames(void **state)
+{
+    (void)state;
+    int fd = open_at("");
+    put(fd, "\x81\x05Hello", 7);
+    expect_close(fd, CLOSE_PROTOCOL);
+    fd = open_at("");
+    say(fd, 0x82, SLICE_LIT("binary"));
+    expect_close(fd, CLOSE_UNSUPPORTED);
+    fd = open_at("");
+    say(fd, 0x81, SLICE_LIT("\xff"));
+    expect_close(fd, CLOSE_NOT_UTF8);
+}
+
+static void refuses_bad_requests(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *headers, *status;
+    } cases[] = {
+        {"\r\n", " 426 "},
+        {"Upgrade: h2c\r\nConnection: Upgrade\r\n\r\n", " 426 "},
+        {"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\r\n", " 426 "},
+        {"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 8\r\n\r\n", " 426 "},
+        {"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+         "Sec-WebSocket-Key: short\r\n\r\n",
+         " 400 "},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char ask[512];
+        int fd = dial();
+        snprintf(ask, sizeof ask, ASK "%s", "", cases[i].headers);
+        put_text(fd, ask);
+        assert_non_null(strstr(read_head(fd), cases[i].status));
+        close(fd);
+    }
+    assert_int_equal(n_open, 0);
+}
+
+static void closes_when_asked(void **state)
+{
+    (void)state;
+    int fd = open_at("");
+    say_text(fd, "last words");
+    say_text(fd, "bye");
+    say_text(fd, "is anybody there?");
+    expect_frame(fd, 0x81, SLICE_LIT("last words"));
+    uint64_t start_ns = clock_now_ns();
+    expect_close(fd, CLOSE_NORMAL);
+    assert_true(clock_ms_since(start_ns) < WAIT_MS / 2); /* a peer that never answers it */
+    wait_until(&n_freed, 1);
+    assert_int_equal(n_refused_sends, 0);
+}
+
+static void tells_of_a_hang_up_at_work(void **state)
+{
+    (void)state;
+    atomic_store(&is_held, true);
+    int fd = open_at("");
+    say_text(fd, "hold");
+    wait_until(&n_working, 1);
+    uint64_t start_ns = clock_now_ns();
+    close(fd);
+    wait_until(&n_gone, 1);
+    assert_true((double)(atomic_load(&gone_ns) - start_ns) < 200e6);
+    assert_int_equal(n_freed, 0); /* the message is still at work */
+    atomic_store(&is_held, false);
+    wait_until(&n_freed, 1);
+}
+
+static void reads_nothing_while_a_message_is_at_work(void **state)
+{
+    (void)state;
+    atomic_store(&is_held, true);
+    int fd = open_at(""), other = open_at("");
+    say_text(fd, "hold");
+    say_text(fd, "after");
+    wait_until(&n_working, 1);
+    say_text(other, "meanwhile");
+    expect_frame(other, 0x81, SLICE_LIT("meanwhile"));
+    assert_int_equal(n_work_max, 2);
+    atomic_store(&is_held, false);
+    expect_frame(fd, 0x81, SLICE_LIT("after"));
+    close(fd);
+    close(other);
+}
+
+static void cuts_a_peer_that_takes_nothing(void **state)
+{
+    (void)state;
+    int fd = open_at(""), small = 4096;
+    setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
+    say_text(fd, "flood");
+    wait_until(&n_gone, 1);
+    wait_until(&n_refused_sends, 1);
+    wait_until(&n_freed, 1);
+    close(fd);
+}
+
+static void shows_out_who_says_nothing(void **state)
+{
+    (void)state;
+    int fd = open_at("hurry"), other = open_at("hurry");
+    say_text(other, "in");
+    expect_close(fd, CLOSE_POLICY);
+    say_text(other, "still here");
+    expect_frame(other, 0x81, SLICE_LIT("still here"));
+    close(other);
+}
+
+static void pings_the_idle(void **state)
+{
+    (void)state;
+    http_server_stop(server);
+    start(1);
+    int fd = open_at(""), dead = open_at("");
+    expect_frame(dead, 0x89, SLICE_LIT("")); /* and does not answer: three times, then the end */
+    uint64_t start_ns = clock_now_ns();
+    unsigned first;
+    size_t n;
+    while (clock_ms_since(start_ns) < 3500) {
+        struct pollfd p = {.fd = fd, .events = POLLIN};
+        if (poll(&p, 1, 100) == 1) {
+            char *text = hear(fd, &first, &n);
+            assert_non_null(text);
+            assert_int_equal(first, 0x89);
+            free(text);
+            say(fd, 0x8a, SLICE_LIT(""));
+        }
+    }
+    assert_int_equal(n_gone, 1); /* the dead one */
+    say_text(fd, "alive");
+    for (first = 0; first != 0x81;) {
+        char *text = hear(fd, &first, &n);
+        assert_non_null(text);
+        free(text);
+    }
+    close(fd);
+    close(dead);
+}
+
+static void stops_with_open_sockets(void **state)
+{
+    (void)state;
+    int before = count_files(), fds[N_CLIENTS];
+    for (int round = 0; round < 5; round++) {
+        for (int i = 0; i < N_CLIENTS; i++)
+            fds[i] = open_at("");
+        say_text(fds[0], "x");
+        uint64_t start_ns = clock_now_ns();
+        if (round % 2 == 0) { /* with a word of farewell */
+            http_server_drain(server, 2000);
+            for (int i = 1; i < N_CLIENTS; i++)
+                expect_close(fds[i], CLOSE_GOING_AWAY);
+            close(fds[0]);
+            http_server_stop(server);
+        } else {
+            http_server_stop(server);
+            for (int i = 0; i < N_CLIENTS; i++)
+                close(fds[i]);
+        }
+        assert_true(clock_ms_since(start_ns) < WAIT_MS);
+        assert_int_equal(n_freed, N_CLIENTS);
+        start(60);
+    }
+    assert_int_equal(count_files(), before);
+}
+
+/* Sockets that come and go at any moment, some of them in the middle of a frame. */
+static void survives_hang_ups(void **state)
+{
+    (void)state;
+    unsigned seed = 7;
+    for (int i = 0; i < 300; i++) {
+        char ask[512];
+        int fd = dial();
+        int n = snprintf(ask, sizeof ask, ASK UPGRADE "\x81\x85\x01\x02\x03\x04xxxxx", "");
+        put(fd, ask, (size_t)(rand_r(&seed) % (n + 1)));
+        if (rand_r(&seed) % 2)
+            usleep((unsigned)rand_r(&seed) % 300);
+        if (rand_r(&seed) % 3 == 0) { /* a reset */
+            struct linger now = {1, 0};
+            setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);
+        }
+        close(fd);
+    }
+    int fd = open_at("");
+    say_text(fd, "well?");
+    expect_frame(fd, 0x81, SLICE_LIT("well?"));
+    close(fd);
+    wait_until(&n_freed, atomic_load(&n_open));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(echoes_in_order, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(takes_what_comes_early_and_slowly, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(carries_large_messages, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(refuses_bad_frames, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(refuses_bad_requests, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(closes_when_asked, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(tells_of_a_hang_up_at_work, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(reads_nothing_while_a_message_is_at_work, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(cuts_a_peer_that_takes_nothing, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(shows_out_who_says_nothing, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(pings_the_idle, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(stops_with_open_sockets, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(survives_hang_ups, set_up, tear_down),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
