@@ -186,13 +186,17 @@ static void on_completed(void *arg, struct MHD_Connection *connection, void **me
     *memory = NULL;
     patience_replied(x);
     watch_remove(x);
+    if (x->is_upgraded) { /* libmicrohttpd holds a lock of its own here: none of ours under it */
+        exchange_unref(x);
+        return;
+    }
     pthread_mutex_lock(&x->mutex);
     if (x->body_counted)
         atomic_fetch_sub(&x->server->bodies_bytes, x->body_counted);
     x->body_counted = 0;
     x->is_suspended = false;
     x->connection = NULL;
-    struct http_socket *abandoned = x->is_upgraded ? NULL : x->socket_of;
+    struct http_socket *abandoned = x->socket_of;
     pthread_mutex_unlock(&x->mutex);
     exchange_gone(x);
     if (abandoned)

@@ -618,6 +618,9 @@ static void upgraded(void *arg, struct MHD_Connection *connection, void *memory,
     CHECK(n_extra <= sizeof s->in);
     watch_forget(s->x); /* the socket thread watches it from now on */
     s->x->is_upgraded = true;
+    pthread_mutex_lock(&s->x->mutex);
+    s->x->connection = NULL;
+    pthread_mutex_unlock(&s->x->mutex);
     s->fd = fd;
     s->upgrade = upgrade;
     s->in_len = n_extra;

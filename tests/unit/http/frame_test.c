@@ -10,34 +10,14 @@
 #include <cmocka.h>
 
 #include "http/frame.h"
+#include "ws_client.h"
 
 #define MESSAGE_MAX 70000u
 #define OUT_MAX     (1u << 20)
 
-/* A masked frame; first: FIN, RSV, opcode. */
-static void add(struct buf *b, unsigned first, struct slice payload)
-{
-    static const uint8_t mask[4] = {0x37, 0xfa, 0x21, 0x3d};
-    buf_add_char(b, (char)first);
-    if (payload.len < 126) {
-        buf_add_char(b, (char)(0x80 | payload.len));
-    } else if (payload.len < 65536) {
-        buf_add_char(b, (char)(0x80 | 126));
-        buf_add_char(b, (char)(payload.len >> 8));
-        buf_add_char(b, (char)payload.len);
-    } else {
-        buf_add_char(b, (char)(0x80 | 127));
-        for (int i = 7; i >= 0; i--)
-            buf_add_char(b, (char)((uint64_t)payload.len >> 8 * i));
-    }
-    buf_add(b, mask, 4);
-    for (size_t i = 0; i < payload.len; i++)
-        buf_add_char(b, (char)((uint8_t)payload.ptr[i] ^ mask[i & 3]));
-}
-
 static void add_text(struct buf *b, unsigned first, const char *text)
 {
-    add(b, first, slice_of(text));
+    ws_frame(b, first, slice_of(text));
 }
 
 /* Events as "text:…;" "ping:…;" "close 1000:…;" "broken 1002;" */
@@ -125,16 +105,16 @@ static void reads_every_length(void **state)
     memset(text, 'x', MESSAGE_MAX + 1);
     for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++) {
         struct buf b = fresh(), expected = fresh();
-        add(&b, 0x81, (struct slice){text, lengths[i]});
+        ws_frame(&b, 0x81, (struct slice){text, lengths[i]});
         buf_printf(&expected, "text:%.*s;", (int)lengths[i], text);
         expect(&b, expected.ptr);
         buf_release(&expected);
     }
     struct buf b = fresh();
-    add(&b, 0x81, (struct slice){text, MESSAGE_MAX + 1});
+    ws_frame(&b, 0x81, (struct slice){text, MESSAGE_MAX + 1});
     expect(&b, "broken 1009;");
     b = fresh(); /* as pieces, too */
-    add(&b, 0x01, (struct slice){text, MESSAGE_MAX});
+    ws_frame(&b, 0x01, (struct slice){text, MESSAGE_MAX});
     add_text(&b, 0x80, "x");
     expect(&b, "broken 1009;");
     b = fresh(); /* a length that no memory has */
@@ -236,7 +216,7 @@ static void gives_memory_back(void **state)
     char *text = malloc(MESSAGE_MAX);
     memset(text, 'x', MESSAGE_MAX);
     frame_reader_init(&r, MESSAGE_MAX);
-    add(&b, 0x81, (struct slice){text, MESSAGE_MAX});
+    ws_frame(&b, 0x81, (struct slice){text, MESSAGE_MAX});
     struct slice bytes = buf_slice(&b);
     assert_int_equal(frame_read(&r, &bytes).payload.len, MESSAGE_MAX);
     assert_true(r.message.cap >= MESSAGE_MAX);

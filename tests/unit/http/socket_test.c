@@ -3,22 +3,19 @@
  * a hang-up is told at once, also while a message is at work; who sends too much, takes too little
  * or says nothing in time is shown out with a reason; stopping closes all and waits for nobody.
  * Method: a server on a free port; clients are plain sockets that write their frames by hand. */
-#include <arpa/inet.h>
 #include <dirent.h>
-#include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include <cmocka.h>
 
 #include "base/check.h"
 #include "http/socket.h"
 #include "os/clock.h"
+#include "ws_client.h"
 
 #define MESSAGE_MAX (1u << 20)
 #define OUT_MAX     (256u << 10)
@@ -150,131 +147,34 @@ static void wait_until(atomic_int *value, int wanted)
 /* ---- a client ---- */
 static int dial(void)
 {
-    struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(http_server_port(server))};
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    assert_int_equal(connect(fd, (struct sockaddr *)&a, sizeof a), 0);
+    int fd = ws_dial(http_server_port(server));
+    assert_true(fd >= 0);
     return fd;
 }
-
-static void put(int fd, const void *bytes, size_t n)
-{
-    for (size_t at = 0; at < n;) {
-        ssize_t m = send(fd, (const char *)bytes + at, n - at, MSG_NOSIGNAL);
-        if (m <= 0)
-            return; /* the server has seen enough */
-        at += (size_t)m;
-    }
-}
-
-static void put_text(int fd, const char *text)
-{
-    put(fd, text, strlen(text));
-}
-
-/* False: the end, or nothing came in time. */
-static bool get(int fd, void *bytes, size_t n)
-{
-    for (size_t at = 0; at < n;) {
-        struct pollfd p = {.fd = fd, .events = POLLIN};
-        ssize_t m = poll(&p, 1, WAIT_MS) == 1 ? recv(fd, (char *)bytes + at, n - at, 0) : 0;
-        if (m <= 0)
-            return false;
-        at += (size_t)m;
-    }
-    return true;
-}
-
-static const char *read_head(int fd)
-{
-    static char head[4096];
-    size_t n = 0;
-    while (n < sizeof head - 1 && get(fd, head + n, 1)) {
-        head[++n] = '\0';
-        if (n >= 4 && memcmp(head + n - 4, "\r\n\r\n", 4) == 0)
-            break;
-    }
-    return head;
-}
-
-#define ASK "GET /%s HTTP/1.1\r\nHost: localhost\r\n"
-#define UPGRADE                                                                              \
-    "Upgrade: websocket\r\nConnection: keep-alive, Upgrade\r\nSec-WebSocket-Version: 13\r\n" \
-    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
 
 static int open_at(const char *path)
 {
     char ask[512];
     int fd = dial();
-    snprintf(ask, sizeof ask, ASK UPGRADE, path);
-    put_text(fd, ask);
-    const char *head = read_head(fd);
+    snprintf(ask, sizeof ask, WS_ASK WS_UPGRADE, path);
+    ws_put(fd, ask, strlen(ask));
+    const char *head = ws_read_head(fd);
     assert_non_null(strstr(head, "HTTP/1.1 101 "));
-    assert_non_null(strstr(head, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
+    assert_non_null(strstr(head, WS_ACCEPT));
     assert_non_null(strstr(head, "Upgrade: websocket"));
     return fd;
 }
 
-static void frame(struct buf *b, unsigned first, struct slice payload)
-{
-    static const uint8_t mask[4] = {1, 2, 3, 4};
-    buf_add_char(b, (char)first);
-    if (payload.len < 126) {
-        buf_add_char(b, (char)(0x80 | payload.len));
-    } else {
-        buf_add_char(b, (char)(0x80 | 127));
-        for (int i = 7; i >= 0; i--)
-            buf_add_char(b, (char)((uint64_t)payload.len >> 8 * i));
-    }
-    buf_add(b, mask, 4);
-    for (size_t i = 0; i < payload.len; i++)
-        buf_add_char(b, (char)((uint8_t)payload.ptr[i] ^ mask[i & 3]));
-}
-
-static void say(int fd, unsigned first, struct slice payload)
-{
-    struct buf b;
-    buf_init(&b, 4 * MESSAGE_MAX);
-    frame(&b, first, payload);
-    put(fd, b.ptr, b.len);
-    buf_release(&b);
-}
-
 static void say_text(int fd, const char *text)
 {
-    say(fd, 0x81, slice_of(text));
-}
-
-/* The next frame's payload, NUL-terminated; NULL: the connection has ended. */
-static char *hear(int fd, unsigned *first, size_t *n)
-{
-    uint8_t head[10];
-    if (!get(fd, head, 2))
-        return NULL;
-    uint64_t len = head[1];
-    size_t n_more = len == 126 ? 2 : len == 127 ? 8 : 0;
-    if (!get(fd, head + 2, n_more))
-        return NULL;
-    if (n_more)
-        len = 0;
-    for (size_t i = 0; i < n_more; i++)
-        len = len << 8 | head[2 + i];
-    char *text = malloc(len + 1);
-    if (!get(fd, text, len)) {
-        free(text);
-        return NULL;
-    }
-    text[len] = '\0';
-    *first = head[0];
-    *n = len;
-    return text;
+    ws_say(fd, WS_TEXT, slice_of(text));
 }
 
 static void expect_frame(int fd, unsigned first, struct slice expected)
 {
     unsigned got = 0;
     size_t n = 0;
-    char *text = hear(fd, &got, &n);
+    char *text = ws_hear(fd, &got, &n);
     assert_non_null(text);
     assert_int_equal(got, first);
     assert_int_equal(n, expected.len);
@@ -285,13 +185,7 @@ static void expect_frame(int fd, unsigned first, struct slice expected)
 /* What was sent before it, then a close frame, then the end. */
 static void expect_close(int fd, unsigned code)
 {
-    unsigned first = 0, got = 0;
-    size_t n = 0;
-    for (char *text; (text = hear(fd, &first, &n)); free(text))
-        if (first == 0x88 && n >= 2)
-            got = (unsigned)((uint8_t)text[0] << 8 | (uint8_t)text[1]);
-    assert_int_equal(got, code);
-    close(fd);
+    assert_int_equal(ws_end(fd), code);
 }
 
 /* ---- tests ---- */
@@ -307,18 +201,18 @@ static void echoes_in_order(void **state)
         for (int j = 0; j < N_MESSAGES; j++) { /* all at once */
             char text[32];
             snprintf(text, sizeof text, "%d of %d", j, i);
-            frame(&b, 0x81, slice_of(text));
+            ws_frame(&b, WS_TEXT, slice_of(text));
         }
-        put(fds[i], b.ptr, b.len);
+        ws_put(fds[i], b.ptr, b.len);
         buf_release(&b);
     }
     for (int i = 0; i < N_CLIENTS; i++) {
         for (int j = 0; j < N_MESSAGES; j++) {
             char text[32];
             snprintf(text, sizeof text, "%d of %d", j, i);
-            expect_frame(fds[i], 0x81, slice_of(text));
+            expect_frame(fds[i], WS_TEXT, slice_of(text));
         }
-        say(fds[i], 0x88, SLICE_LIT("\x03\xe8"));
+        ws_say(fds[i], WS_CLOSE, SLICE_LIT("\x03\xe8"));
         expect_close(fds[i], CLOSE_NORMAL);
     }
     wait_until(&n_freed, N_CLIENTS);
@@ -330,23 +224,23 @@ static void takes_what_comes_early_and_slowly(void **state)
     /* Frames right behind the request, before the 101. */
     struct buf b;
     buf_init(&b, 1 << 20);
-    buf_printf(&b, ASK UPGRADE, "");
-    frame(&b, 0x81, SLICE_LIT("early"));
+    buf_printf(&b, WS_ASK WS_UPGRADE, "");
+    ws_frame(&b, WS_TEXT, SLICE_LIT("early"));
     int fd = dial();
-    put(fd, b.ptr, b.len);
-    assert_non_null(strstr(read_head(fd), " 101 "));
-    expect_frame(fd, 0x81, SLICE_LIT("early"));
+    ws_put(fd, b.ptr, b.len);
+    assert_non_null(strstr(ws_read_head(fd), " 101 "));
+    expect_frame(fd, WS_TEXT, SLICE_LIT("early"));
     /* Byte by byte; a ping is answered in the middle of a message. */
     buf_clear(&b);
-    frame(&b, 0x01, SLICE_LIT("sl"));
-    frame(&b, 0x89, SLICE_LIT("?"));
-    frame(&b, 0x80, SLICE_LIT("ow"));
+    ws_frame(&b, 0x01, SLICE_LIT("sl"));
+    ws_frame(&b, 0x89, SLICE_LIT("?"));
+    ws_frame(&b, 0x80, SLICE_LIT("ow"));
     for (size_t i = 0; i < b.len; i++) {
-        put(fd, b.ptr + i, 1);
+        ws_put(fd, b.ptr + i, 1);
         usleep(500);
     }
     expect_frame(fd, 0x8a, SLICE_LIT("?"));
-    expect_frame(fd, 0x81, SLICE_LIT("slow"));
+    expect_frame(fd, WS_TEXT, SLICE_LIT("slow"));
     buf_release(&b);
     close(fd);
     wait_until(&n_freed, 1);
@@ -360,10 +254,10 @@ static void carries_large_messages(void **state)
     char *text = malloc(MESSAGE_MAX + 1);
     memset(text, 'y', MESSAGE_MAX + 1);
     for (int i = 0; i < 3; i++) {
-        say(fd, 0x81, (struct slice){text, n});
-        expect_frame(fd, 0x81, (struct slice){text, n});
+        ws_say(fd, WS_TEXT, (struct slice){text, n});
+        expect_frame(fd, WS_TEXT, (struct slice){text, n});
     }
-    say(fd, 0x81, (struct slice){text, MESSAGE_MAX + 1});
+    ws_say(fd, WS_TEXT, (struct slice){text, MESSAGE_MAX + 1});
     expect_close(fd, CLOSE_TOO_BIG);
     free(text);
 }
@@ -372,13 +266,13 @@ static void refuses_bad_frames(void **state)
 {
     (void)state;
     int fd = open_at("");
-    put(fd, "\x81\x05Hello", 7);
+    ws_put(fd, "\x81\x05Hello", 7);
     expect_close(fd, CLOSE_PROTOCOL);
     fd = open_at("");
-    say(fd, 0x82, SLICE_LIT("binary"));
+    ws_say(fd, 0x82, SLICE_LIT("binary"));
     expect_close(fd, CLOSE_UNSUPPORTED);
     fd = open_at("");
-    say(fd, 0x81, SLICE_LIT("\xff"));
+    ws_say(fd, WS_TEXT, SLICE_LIT("\xff"));
     expect_close(fd, CLOSE_NOT_UTF8);
 }
 
@@ -399,9 +293,9 @@ static void refuses_bad_requests(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char ask[512];
         int fd = dial();
-        snprintf(ask, sizeof ask, ASK "%s", "", cases[i].headers);
-        put_text(fd, ask);
-        assert_non_null(strstr(read_head(fd), cases[i].status));
+        snprintf(ask, sizeof ask, WS_ASK "%s", "", cases[i].headers);
+        ws_put(fd, ask, strlen(ask));
+        assert_non_null(strstr(ws_read_head(fd), cases[i].status));
         close(fd);
     }
     assert_int_equal(n_open, 0);
@@ -414,7 +308,7 @@ static void closes_when_asked(void **state)
     say_text(fd, "last words");
     say_text(fd, "bye");
     say_text(fd, "is anybody there?");
-    expect_frame(fd, 0x81, SLICE_LIT("last words"));
+    expect_frame(fd, WS_TEXT, SLICE_LIT("last words"));
     uint64_t start_ns = clock_now_ns();
     expect_close(fd, CLOSE_NORMAL);
     assert_true(clock_ms_since(start_ns) < WAIT_MS / 2); /* a peer that never answers it */
@@ -447,10 +341,10 @@ static void reads_nothing_while_a_message_is_at_work(void **state)
     say_text(fd, "after");
     wait_until(&n_working, 1);
     say_text(other, "meanwhile");
-    expect_frame(other, 0x81, SLICE_LIT("meanwhile"));
+    expect_frame(other, WS_TEXT, SLICE_LIT("meanwhile"));
     assert_int_equal(n_work_max, 2);
     atomic_store(&is_held, false);
-    expect_frame(fd, 0x81, SLICE_LIT("after"));
+    expect_frame(fd, WS_TEXT, SLICE_LIT("after"));
     close(fd);
     close(other);
 }
@@ -474,7 +368,7 @@ static void shows_out_who_says_nothing(void **state)
     say_text(other, "in");
     expect_close(fd, CLOSE_POLICY);
     say_text(other, "still here");
-    expect_frame(other, 0x81, SLICE_LIT("still here"));
+    expect_frame(other, WS_TEXT, SLICE_LIT("still here"));
     close(other);
 }
 
@@ -491,17 +385,17 @@ static void pings_the_idle(void **state)
     while (clock_ms_since(start_ns) < 3500) {
         struct pollfd p = {.fd = fd, .events = POLLIN};
         if (poll(&p, 1, 100) == 1) {
-            char *text = hear(fd, &first, &n);
+            char *text = ws_hear(fd, &first, &n);
             assert_non_null(text);
             assert_int_equal(first, 0x89);
             free(text);
-            say(fd, 0x8a, SLICE_LIT(""));
+            ws_say(fd, 0x8a, SLICE_LIT(""));
         }
     }
     assert_int_equal(n_gone, 1); /* the dead one */
     say_text(fd, "alive");
-    for (first = 0; first != 0x81;) {
-        char *text = hear(fd, &first, &n);
+    for (first = 0; first != WS_TEXT;) {
+        char *text = ws_hear(fd, &first, &n);
         assert_non_null(text);
         free(text);
     }
@@ -544,8 +438,8 @@ static void survives_hang_ups(void **state)
     for (int i = 0; i < 300; i++) {
         char ask[512];
         int fd = dial();
-        int n = snprintf(ask, sizeof ask, ASK UPGRADE "\x81\x85\x01\x02\x03\x04xxxxx", "");
-        put(fd, ask, (size_t)(rand_r(&seed) % (n + 1)));
+        int n = snprintf(ask, sizeof ask, WS_ASK WS_UPGRADE "\x81\x85\x01\x02\x03\x04xxxxx", "");
+        ws_put(fd, ask, (size_t)(rand_r(&seed) % (n + 1)));
         if (rand_r(&seed) % 2)
             usleep((unsigned)rand_r(&seed) % 300);
         if (rand_r(&seed) % 3 == 0) { /* a reset */
@@ -556,7 +450,7 @@ static void survives_hang_ups(void **state)
     }
     int fd = open_at("");
     say_text(fd, "well?");
-    expect_frame(fd, 0x81, SLICE_LIT("well?"));
+    expect_frame(fd, WS_TEXT, SLICE_LIT("well?"));
     close(fd);
     wait_until(&n_freed, atomic_load(&n_open));
 }
