@@ -34,7 +34,7 @@ static void count_family(struct metrics *m, const char *family, enum outcome out
     for (size_t i = 0; i < METRICS_FAMILIES_MAX; i++) {
         const char *none = NULL;
         if (atomic_compare_exchange_strong(&m->families[i].family, &none, family) ||
-            none == family) {
+            strcmp(none, family) == 0) { /* one name may lie at several places */
             atomic_fetch_add_explicit(&m->families[i].outcomes[outcome], 1, memory_order_relaxed);
             return;
         }
