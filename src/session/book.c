@@ -226,6 +226,7 @@ static enum status load_all(struct sessions *b, struct err *e)
     struct book_load load = {.b = b, .e = e};
     uint64_t start = clock_now_ns();
     forget_all(b);
+    (void)store_has_news(b->store, &b->seen); /* what comes from now on is news */
     enum status st = lines_load(b, e);
     b->is_loading_names = st == OK && !b->is_loaded;
     if (st == OK)
@@ -274,7 +275,7 @@ static void loader(void *arg)
 static enum status enter_loaded(struct sessions *b, struct err *e)
 {
     bool is_old = b->is_read_only && clock_ms_since(b->loaded_ns) > RELOAD_MS;
-    if (is_old && !store_has_news(b->store)) {
+    if (is_old && !store_has_news(b->store, &b->seen)) {
         b->loaded_ns = clock_now_ns();
         is_old = false;
     }

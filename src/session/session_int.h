@@ -102,6 +102,7 @@ struct sessions {
     enum status load_status;
     struct err load_err;
     uint64_t loaded_ns;
+    uint64_t seen; /* of a reader: what the store had when it was loaded */
     struct tenant *tenants[TENANTS_MAX];
     uint32_t n_tenants;
     struct origin *origins[ORIGINS_MAX];

@@ -126,13 +126,11 @@ static void let_go_of_reclaimed(struct store *s)
     }
 }
 
-bool store_has_news(struct store *s)
+bool store_has_news(struct store *s, uint64_t *seen)
 {
-    if (!s->is_read_only || !s->index)
-        return false;
-    pthread_mutex_lock(&s->lock);
-    bool has = index_version(s->index) != s->seen_version;
-    pthread_mutex_unlock(&s->lock);
+    uint64_t version = s->is_read_only && s->index ? index_version(s->index) : 0;
+    bool has = version != *seen;
+    *seen = version;
     return has;
 }
 

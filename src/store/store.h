@@ -184,8 +184,9 @@ NODISCARD enum status store_each(struct store *s, enum record_kind kind,
                                  bool (*each)(const struct store_pin *pin, void *arg), void *arg,
                                  struct err *e);
 
-/* Read-only: has the writer written since the last list of a kind (store_each)? */
-bool store_has_news(struct store *s);
+/* Read-only: has the writer written since *seen was set by this?  Ask before a list of a kind
+ * (store_each): what is written while it is made is news the next time. */
+bool store_has_news(struct store *s, uint64_t *seen);
 
 /* ---- looking after it ---- */
 struct store_stat {
