@@ -487,6 +487,18 @@ static void flush_if_many(struct store *s)
         commit_changes(s);
 }
 
+/* One that does not win, or has its twin elsewhere: it lies there all the same, and a tombstone
+ * must outlive it. */
+static bool settle_loser(struct store *s, const struct map *tombs, const struct index_row *row)
+{
+    bool is_dead = is_killed(s, tombs, row);
+    if (!is_dead && !is_known(s, row))
+        return false;
+    if (row->kind != RECORD_TOMBSTONE && (is_dead || !kind_is_kv(row->kind)))
+        note_dead(s, row);
+    return true;
+}
+
 static enum status settle(struct store *s, struct tails *t, enum tail *tails, struct err *e)
 {
     struct map tombs = {0};
@@ -496,19 +508,15 @@ static enum status settle(struct store *s, struct tails *t, enum tail *tails, st
         const struct finding *f = &t->found[i];
         if (!f->is_durable)
             continue;
-        bool is_tomb = f->row.kind == RECORD_TOMBSTONE;
-        if (!is_tomb && (is_killed(s, &tombs, &f->row) || is_known(s, &f->row))) {
-            if (!kind_is_kv(f->row.kind) || is_killed(s, &tombs, &f->row))
-                note_dead(s, &f->row);
+        if (f->row.kind != RECORD_TOMBSTONE && settle_loser(s, &tombs, &f->row))
             continue;
-        }
         index_in_place(s, f);
         n_in_place++;
         flush_if_many(s);
     }
     for (size_t i = 0; i < t->n && st == OK && !s->is_read_only; i++) {
         const struct finding *f = &t->found[i];
-        if (f->is_durable || is_known(s, &f->row) || is_killed(s, &tombs, &f->row))
+        if (f->is_durable || settle_loser(s, &tombs, &f->row))
             continue;
         if (!copy_finding(s, f, &s->stat.recovered_bytes))
             tails[f->slot] =
