@@ -133,18 +133,34 @@ enum status engine_explain_json(struct engine *g, uint32_t tenant, const struct 
     return st;
 }
 
-/* By the model that the request names, else by the first. */
+/* Its general.name, or its file's name with or without .gguf. */
+static bool is_called(const struct engine *g, struct slice name)
+{
+    const char *slash = strrchr(g->info.model_path, '/');
+    struct slice file = slice_of(slash ? slash + 1 : g->info.model_path);
+    struct slice stem = file;
+    if (stem.len > 5 && memcmp(stem.ptr + stem.len - 5, ".gguf", 5) == 0)
+        stem.len -= 5;
+    return slice_is(name, g->info.model_name) || slice_equal(name, file) || slice_equal(name, stem);
+}
+
+/* By the model that the request names; where it names none, or there is one only, by the first. */
 static enum status explain(struct home *h, uint32_t tenant, const struct json *request,
                            struct buf *answer, struct err *e)
 {
     const struct json *model = json_get(request, "model");
     struct engine *engines[HOME_ENGINES_MAX];
     uint32_t n = home_borrow(h, engines), which = 0;
-    for (uint32_t i = 0; i < n && model && model->kind == JSON_STRING; i++)
-        if (slice_is(model->text, engines[i]->info.model_name))
-            which = i;
-    enum status st = n ? engine_explain_json(engines[which], tenant, request, answer, e)
-                       : err_set(e, E_CANCELLED, "the server is shutting down");
+    enum status st = n ? OK : err_set(e, E_CANCELLED, "the server is shutting down");
+    if (n > 0 && h->options.has_many && model && model->kind == JSON_STRING && model->text.len) {
+        while (which < n && !is_called(engines[which], model->text))
+            which++;
+        if (which == n)
+            st = err_set(e, E_NOT_FOUND, "no model called " SLICE_FMT " is loaded",
+                         SLICE_ARG(model->text));
+    }
+    if (st == OK)
+        st = engine_explain_json(engines[which], tenant, request, answer, e);
     home_return(h, engines, n);
     return st;
 }

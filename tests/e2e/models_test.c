@@ -169,6 +169,17 @@ static void what_a_model_computed_outlives_its_going(void **state)
     check_resumed(&a, &a2, "A, B, A");
     ask(&s, B, &b2);
     check_resumed(&b, &b2, "B, A, B");
+    /* The command asks the server, which asks the model that is meant. */
+    struct child_result c;
+    e2e_run(&c, "{\"model\":\"" B "\",\"prompt\":\"a\"}", "store", "explain", "--store",
+            e2e_path("store"), NULL);
+    assert_int_equal(c.code, 0);
+    child_result_release(&c);
+    e2e_run(&c, "{\"model\":\"" A "\",\"prompt\":\"a\"}", "store", "explain", "--store",
+            e2e_path("store"), NULL);
+    assert_int_equal(c.code, 1);
+    assert_non_null(strstr(c.err.ptr, "no model called " A " is loaded"));
+    child_result_release(&c);
     print_message("swap and answer: %.1f ms for %lld tokens\n", a2.total_ms,
                   (long long)a2.prompt_tokens);
     MUST(serve_wait_durable(&s, PATIENCE_MS, e));
