@@ -65,9 +65,15 @@ start one
 if [ "$node" = yes ]; then
     ln -s "$modules/node_modules" "$work/node_modules" # imports are looked up from their folder on
     cp "$here"/*.mjs "$work"
-    for test in clients ai mcp lmstudio; do
+    for test in clients ai mcp lmstudio schema; do
         timeout 60 node "$work/$test.mjs" "$url" "$url2" || status=1
     done
+fi
+# After all that traffic; Debian has it in the package prometheus.
+if command -v promtool >/dev/null; then
+    curl -fsS "$url/metrics" | promtool check metrics || status=1
+else
+    echo "no promtool here: unit_server_server checks the metrics' text alone"
 fi
 if [ "$python" = yes ]; then
     timeout 60 "$cache/python/bin/python" "$here/clients.py" "$url" || status=1
