@@ -6,7 +6,10 @@
 #include "api/lmstudio_ws.h"
 #include "api/messages.h"
 
-/* lmstudio_ws.c */
+/* lmstudio_ws_models.c */
+/* A member that is a string, else NULL. */
+const struct json *lms_text(const struct json *v, const char *key);
+const struct json *lms_specifier_of(const struct json *parameter);
 /* What there is to tell of a model, loaded or not. */
 struct lms_model {
     const char *name, *title, *arch, *quantization;
@@ -16,10 +19,21 @@ struct lms_model {
     const struct engine_info *info; /* NULL: not loaded */
 };
 struct lms_model lms_model_loaded(const struct engine_info *info, const char *name);
+struct lms_model lms_model_listed(const struct fleet_entry *m); /* it has a card */
+bool lms_is_loaded(const struct fleet_entry *m);                /* NULL: false */
+const char *lms_type_of(enum api_ws_space space);
+/* The loaded model that f's specifier means; NULL: none is, or f has failed. */
+const struct fleet_entry *lms_find_loaded(struct fields *f, const struct fleet_list *l);
+void lms_not_found(struct fields *f);
+void lms_want_loaded(struct fields *f, struct fleet *fleet, struct api_ws_want *want);
+void lms_want_load(struct fields *f, const struct api_ws_message *m, struct fleet *fleet,
+                   struct api_ws_want *want);
 /* type: "llm" or "embedding".  is_instance: of one that is loaded. */
 void lms_write_info(struct json_writer *w, const struct lms_model *m, const char *type,
                     bool is_instance);
 void lms_write_load_config(struct json_writer *w, const struct engine_info *info);
+
+/* lmstudio_ws.c */
 /* "title", "rootTitle", "errorData" of the open object. */
 void lms_write_error(struct json_writer *w, const struct api_error *error);
 
