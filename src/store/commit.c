@@ -612,7 +612,7 @@ static void publish_record(struct store *s, struct item *item)
     pthread_mutex_unlock(&s->lock);
     if (c.has_old && c.record.old.sequence > r->sequence)
         return; /* a copy of what was replaced meanwhile */
-    if (c.has_old && !kind_is_kv(c.record.old.kind))
+    if (c.has_old)
         change_dead(s, &r->key, c.record.old.segment);
     if (c.has_old && !item->is_copy)
         forget_sibling(s, &c.record.old, old_slot);

@@ -472,8 +472,7 @@ static bool copy_finding(struct store *s, const struct finding *f, uint64_t *byt
     if (item.state == ITEM_SYNCED) {
         s->stat.recovered_records++;
         *bytes += item.r.bytes;
-        if (!kind_is_kv(item.r.kind))
-            note_dead(s, &f->row); /* the source is a copy that a deletion would have to kill */
+        note_dead(s, &f->row); /* the source is a copy that a deletion would have to kill */
     } else if (item.e.code != E_CORRUPT) {
         log_warn("store", "unsynced record not recovered: %s", item.e.msg);
     }
@@ -494,7 +493,7 @@ static bool settle_loser(struct store *s, const struct map *tombs, const struct 
     bool is_dead = is_killed(s, tombs, row);
     if (!is_dead && !is_known(s, row))
         return false;
-    if (row->kind != RECORD_TOMBSTONE && (is_dead || !kind_is_kv(row->kind)))
+    if (row->kind != RECORD_TOMBSTONE)
         note_dead(s, row);
     return true;
 }
