@@ -363,6 +363,12 @@ static void load(struct client *c, const struct api_ws_message *m, const struct 
     struct server *s = c->visit.server;
     struct api_ws_message again;
     struct err e;
+    struct api_error error;
+    if (atomic_load(&s->is_draining)) {
+        api_error_http(&error, 503, "draining", "the server is stopping");
+        write_error(c, m, &error);
+        return;
+    }
     struct channel *ch = open_channel(c, m);
     struct loading *l = ch ? mem_try_new(1, sizeof *l) : NULL;
     if (!ch)
@@ -376,7 +382,6 @@ static void load(struct client *c, const struct api_ws_message *m, const struct 
         }
     }
     if (!l) {
-        struct api_error error;
         api_error_set(&error, E_NOMEM, NULL, "out of memory");
         fail(ch, NULL, &error);
         return;

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""clients.py URL — PyPI's openai, anthropic and ollama against a running server."""
+"""clients.py URL — PyPI's openai, anthropic, lmstudio and ollama against a running server."""
 import json
 import sys
 import time
 import traceback
 
 import anthropic
+import lmstudio
 import ollama
 import openai
 
@@ -134,6 +135,43 @@ def ollama_structured_output_and_errors():
     stream = oll.chat(MODEL, MESSAGES, stream=True)
     next(stream)
     stream.close()
+
+
+LMS = {"temperature": 0, "maxTokens": 24}
+
+
+@check
+def lmstudio_chat_is_its_stream():
+    with lmstudio.Client(url.removeprefix("http://")) as lms:
+        assert [m.identifier for m in lms.llm.list_loaded()] == [MODEL]
+        model = lms.llm.model(MODEL)
+        assert model.get_info().context_length == model.get_context_length() > 1000
+        assert model.count_tokens("who are you?") == len(model.tokenize("who are you?"))
+        whole = model.respond("who are you?", config=LMS)
+        text = "".join(f.content for f in model.respond_stream("who are you?", config=LMS))
+        assert text == whole.content and whole.stats.prompt_tokens_count > 0
+        assert len(lms.embedding.model(MODEL).embed("a cat")) > 8
+
+
+@check
+def lmstudio_tools_structured_output_and_errors():
+    def lookup(key: str) -> str:
+        """Look a key up"""
+        return "4716"
+
+    with lmstudio.Client(url.removeprefix("http://")) as lms:
+        model = lms.llm.model(MODEL)
+        asked = model.act("Use the lookup tool: gate code of Velmora", [lookup], config={**LMS, "maxTokens": 100}, max_prediction_rounds=3)
+        assert asked.rounds >= 2
+        r = model.respond("a code", response_format=SCHEMA, config={"maxTokens": 400})
+        assert set(r.parsed) == {"code", "n"}
+        raises(lmstudio.LMStudioServerError, lambda: lms.llm.model("nothing"))
+        raises(lmstudio.LMStudioServerError, lambda: model.unload())
+        stream = model.respond_stream("a code", response_format={"type": "string", "minLength": 1500})
+        for n, _ in enumerate(stream):
+            if n == 2:
+                stream.cancel()
+        assert stream.result().stats.stop_reason == "userStopped"
 
 
 failed = 0

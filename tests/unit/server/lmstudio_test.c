@@ -338,6 +338,44 @@ static void asks_for_keys(void **state)
     assert_int_equal(fake_n_submitted, 0);
 }
 
+static void write_keys(const char *path, const char *text)
+{
+    FILE *f = fopen(path, "wb");
+    assert_non_null(f);
+    assert_int_equal(fwrite(text, 1, strlen(text), f), strlen(text));
+    assert_int_equal(fclose(f), 0);
+}
+
+/* A key that is taken away closes what it opened, at the next message. */
+static void forgets_keys(void **state)
+{
+    (void)state;
+    struct err e = {0};
+    struct server_options o = server_defaults();
+    char path[] = "/tmp/kvasir-keys-XXXXXX";
+    int file = mkstemp(path);
+    assert_true(file >= 0);
+    close(file);
+    server_stop(server, 0);
+    write_keys(path, "stays\ngoes\n");
+    o.port = 0;
+    o.api_key_file = path;
+    assert_int_equal(server_start(&o, engine, &server, &e), OK);
+    port = (uint16_t)strtoul(strrchr(server_url(server), ':') + 1, NULL, 10);
+    int stays = dial("system", "", " 101 "), goes = dial("system", "", " 101 ");
+    say(stays, AUTH("stays"));
+    say(goes, AUTH("goes"));
+    assert_true(is_in(stays) && is_in(goes));
+    write_keys(path, "stays\n");
+    assert_int_equal(server_reload(server, &o, &e), OK);
+    say(goes, VERSION);
+    assert_int_equal(ws_end(goes), 1008);
+    say(stays, VERSION);
+    assert_string_equal(text_at(hear(stays), "type"), "rpcResult");
+    close(stays);
+    unlink(path);
+}
+
 static void refuses_strangers(void **state)
 {
     (void)state;
@@ -460,6 +498,7 @@ int main(void)
         T(a_hang_up_cancels),
         T(bounds_channels),
         cmocka_unit_test_setup_teardown(asks_for_keys, set_up_keys, tear_down),
+        T(forgets_keys),
         T(refuses_strangers),
         T(shows_out_who_talks_nonsense),
         T(drains),
