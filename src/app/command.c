@@ -20,6 +20,7 @@ const struct command commands[COMMAND_COUNT] = {
          "  kvasir serve                              the embedded model skald\n"
          "  kvasir serve -m model.gguf -c 32768       another model, its context limited\n"
          "  kvasir serve -m model.gguf --store /fast/disk/kvasir --store-max-bytes 50G\n"
+         "  kvasir serve --models-dir ~/models --model-ttl 600    several, loaded when asked for\n"
          "  curl -s http://127.0.0.1:8080/v1/chat/completions \\\n"
          "      -d '{\"messages\":[{\"role\":\"user\",\"content\":\"who are you?\"}]}'\n",
          command_serve},
