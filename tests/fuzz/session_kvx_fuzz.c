@@ -120,7 +120,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct bytes b = {copy, size - 1};
     static const struct digest any;
     struct kvx_import o = {.as = SLICE_LIT("x"),
-                           .root = &any,
+                           .roots = &any,
+                           .n_roots = 1,
                            .tokens_only = (data[0] & 2) != 0,
                            .read = read_bytes,
                            .arg = &b};
