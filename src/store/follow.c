@@ -100,6 +100,12 @@ static enum status skip_segment(const struct index_segment *row, void *arg)
     return OK;
 }
 
+static void reload_soon(const struct index_row *row, void *arg)
+{
+    const struct store *s = arg;
+    table_prefetch(&s->table, &row->key);
+}
+
 static enum status reload_record(const struct index_row *row, void *arg)
 {
     (void)place_fresh(arg, row); /* reclaimed while we read: a miss */
@@ -142,7 +148,7 @@ void follow_refresh(struct store *s)
     pthread_mutex_lock(&s->lock);
     uint64_t version = index_version(s->index);
     if (version != s->seen_version) {
-        struct index_load load = {skip_segment, reload_record, s};
+        struct index_load load = {skip_segment, reload_record, reload_soon, s};
         follow_clear(s);
         if (index_load(s->index, &load, &why) == OK) {
             s->seen_version = version;

@@ -391,6 +391,8 @@ enum status index_facts(struct index *ix, struct index_facts *out, struct err *e
     return st == E_NOT_FOUND ? err_set(e, E_CORRUPT, "index.db: meta is not complete") : st;
 }
 
+#define ROWS_AHEAD 8u /* of a million rows each would wait for memory that its key leads to */
+
 static enum status load_rows(struct index *ix, const struct index_load *load, struct err *e)
 {
     sqlite3_stmt *s = ix->statements[S_SEGMENTS];
@@ -410,14 +412,20 @@ static enum status load_rows(struct index *ix, const struct index_load *load, st
 
     s = ix->statements[S_RECORDS];
     uint64_t sum, total = 0, wanted = 0;
+    struct index_row rows[ROWS_AHEAD];
+    uint32_t n_read = 0, n_given = 0;
     while (st == OK && (rc = sqlite3_step(s)) == SQLITE_ROW) {
-        struct index_row row;
-        st = read_row(s, &row, &sum, e);
-        if (st == OK) {
-            total += sum;
-            st = load->record(&row, load->arg);
-        }
+        struct index_row *row = &rows[n_read++ % ROWS_AHEAD];
+        st = read_row(s, row, &sum, e);
+        if (st != OK)
+            break;
+        total += sum;
+        load->soon(row, load->arg);
+        if (n_read - n_given == ROWS_AHEAD)
+            st = load->record(&rows[n_given++ % ROWS_AHEAD], load->arg);
     }
+    while (st == OK && n_given < n_read)
+        st = load->record(&rows[n_given++ % ROWS_AHEAD], load->arg);
     if (st == OK && rc != SQLITE_DONE)
         st = db_error(ix->db, rc, e);
     sqlite3_reset(s);

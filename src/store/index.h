@@ -75,6 +75,7 @@ NODISCARD enum status index_facts(struct index *ix, struct index_facts *out, str
 struct index_load {
     enum status (*segment)(const struct index_segment *row, void *arg);
     enum status (*record)(const struct index_row *row, void *arg);
+    void (*soon)(const struct index_row *row, void *arg); /* this one comes some rows later */
     void *arg;
 };
 NODISCARD enum status index_load(struct index *ix, const struct index_load *load, struct err *e);

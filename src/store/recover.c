@@ -239,6 +239,12 @@ static enum status load_record(const struct index_row *row, void *arg)
     return OK;
 }
 
+static void load_soon(const struct index_row *row, void *arg)
+{
+    const struct loading *l = arg;
+    table_prefetch(&l->s->table, &row->key);
+}
+
 static void forget_load(struct loading *l)
 {
     struct store *s = l->s;
@@ -293,7 +299,7 @@ static enum status try_index(struct store *s, struct loading *l, struct err *e)
             s->max_bytes = facts.budget_bytes;
         s->day = facts.day;
         s->day_bytes = facts.day_bytes;
-        struct index_load load = {load_segment, load_record, l};
+        struct index_load load = {load_segment, load_record, load_soon, l};
         s->seen_version = index_version(s->index);
         st = index_load(s->index, &load, e);
     }

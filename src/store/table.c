@@ -56,6 +56,12 @@ uint32_t table_find(const struct table *t, const struct digest *key)
     }
 }
 
+void table_prefetch(const struct table *t, const struct digest *key)
+{
+    if (t->count > 0)
+        __builtin_prefetch(&t->slots[hash_of(key) & (t->n_slots - 1)]);
+}
+
 static void link_id(struct table *t, uint32_t id)
 {
     const struct digest *key = &table_at(t, id)->key;

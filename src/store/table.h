@@ -40,6 +40,8 @@ struct table {
 void table_release(struct table *t);
 struct entry *table_at(const struct table *t, uint32_t id); /* id < n_used; kind 0 if free */
 uint32_t table_find(const struct table *t, const struct digest *key); /* TABLE_NONE: not there */
+/* A hint: the key is looked up soon. */
+void table_prefetch(const struct table *t, const struct digest *key);
 /* Adds an entry for a key that is not there, zeroed but for the key; the caller sets kind.
  * TABLE_NONE: out of memory, nothing changed. */
 NODISCARD uint32_t table_add(struct table *t, const struct digest *key);
