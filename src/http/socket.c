@@ -48,8 +48,8 @@ struct http_socket {
     char in[HTTP_CONNECTION_MEMORY_BYTES]; /* the first may be what libmicrohttpd had read */
     size_t in_at, in_len;
     uint64_t heard_ns, pinged_ns, linger_ns; /* linger_ns: when closing began, or 0 */
-    bool has_peer_closed, is_shut; /* is_shut: nothing is sent any more */
-    uint64_t counted; /* of server->bodies_bytes */
+    bool has_peer_closed, is_shut;           /* is_shut: nothing is sent any more */
+    uint64_t counted;                        /* of server->bodies_bytes */
 
     pthread_mutex_t mutex; /* guards all below, but for the last two */
     enum socket_state state;
@@ -185,7 +185,7 @@ enum status http_socket_open(struct http_exchange *x, const struct http_socket_u
     s->deadline_ns = user->deadline_ms ? clock_now_ns() + user->deadline_ms * 1000000ull : 0;
     s->fd = -1;
     frame_reader_init(&s->reader, x->server->options.body_bytes_max);
-    buf_init(&s->out, x->server->options.stream_bytes_max);
+    buf_init(&s->out, x->server->options.stream_bytes_max + HTTP_SOCKET_MESSAGE_MAX);
     pthread_mutex_init(&s->mutex, NULL);
     http_add_header(x, "Upgrade", "websocket");
     http_add_header(x, "Sec-WebSocket-Accept", accept);
@@ -195,7 +195,7 @@ enum status http_socket_open(struct http_exchange *x, const struct http_socket_u
     x->phase = PHASE_UPGRADING;
     x->socket_of = s;
     x->status = 101;
-    x->is_answered = true; /* the answer is the socket; it tells its user by itself */
+    x->is_answered = true;         /* the answer is the socket; it tells its user by itself */
     bool is_late = !x->connection; /* the client has left already */
     exchange_resume(x);
     pthread_mutex_unlock(&x->mutex);
@@ -225,20 +225,28 @@ static bool is_alive(const struct http_socket *s)
     return s->state != SOCKET_CLOSED && !s->is_closing && !s->is_cut;
 }
 
+/* s->mutex held. */
+static enum status append(struct http_socket *s, struct slice text)
+{
+    if (s->out_at == s->out.len || s->out_at > COMPACT_BYTES) {
+        buf_consume(&s->out, s->out_at);
+        s->out_at = 0;
+    }
+    /* What waits is bounded, not the one message that comes to it. */
+    if (s->out.len - s->out_at > s->server->options.stream_bytes_max)
+        s->is_cut = true;
+    else
+        frame_write_text(&s->out, text);
+    s->is_cut = s->is_cut || s->out.failed;
+    return s->is_cut ? E_LIMIT : OK;
+}
+
 enum status http_socket_send(struct http_socket *s, struct slice text)
 {
-    enum status st = OK;
+    enum status st = E_CANCELLED;
     pthread_mutex_lock(&s->mutex);
-    if (!is_alive(s)) {
-        st = E_CANCELLED;
-    } else {
-        if (s->out_at == s->out.len || s->out_at > COMPACT_BYTES) {
-            buf_consume(&s->out, s->out_at);
-            s->out_at = 0;
-        }
-        frame_write_text(&s->out, text);
-        s->is_cut = s->out.failed;
-        st = s->is_cut ? E_LIMIT : OK;
+    if (is_alive(s)) {
+        st = append(s, text);
         look_at_soon(s);
     }
     pthread_mutex_unlock(&s->mutex);
@@ -340,6 +348,10 @@ static bool flush(struct http_socket *s)
         s->out_at += n > 0 ? (size_t)n : 0;
     }
     ok = ok && !s->is_cut;
+    if (ok && s->out_at == s->out.len && s->out.cap > COMPACT_BYTES) {
+        buf_release(&s->out); /* what a large message took */
+        s->out_at = 0;
+    }
     pthread_mutex_unlock(&s->mutex);
     return ok;
 }

@@ -7,13 +7,16 @@
  * Life:    http_socket_open takes the exchange.  The socket, and its user, live until it is closed
  *          and every reference was given back; sending to one that is closed is harmless.
  * Guards:  frame.h's; messages over body_bytes_max → 1009; a peer that does not take what is sent
- *          (stream_bytes_max) is cut; one that answers no ping for three idle times (idle_s) too.
+ *          (stream_bytes_max, and a last message) is cut, and one that answers no ping for three
+ *          idle times (idle_s).
  */
 #ifndef KVASIR_HTTP_SOCKET_H
 #define KVASIR_HTTP_SOCKET_H
 
 #include "http/frame.h"
 #include "http/http.h"
+
+#define HTTP_SOCKET_MESSAGE_MAX (256u << 20) /* to send */
 
 struct http_socket;
 
