@@ -232,6 +232,7 @@ static void read_rpc(struct fields *f, const struct api_context *context, struct
     (void)context;
     read_rules(f, c, r);
     c->channel = id ? id->integer : 0;
+    c->keep_s = FLEET_KEEP_AS_IS;
     if (f->status == OK && !is_string(json_get(inner.object, "inputString")))
         field_fail(&inner, E_INVALID, "inputString", "must be a string");
     read_texts(&inner, "inputString", c, r);

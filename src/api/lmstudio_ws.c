@@ -550,6 +550,7 @@ static void read_prediction(struct fields *f, const struct api_context *context,
 {
     struct fields inner = {.object = field(f, "creationParameter"), .error = f->error};
     c->is_stream = c->wants_progress = true;
+    c->keep_s = FLEET_KEEP_AS_IS; /* what was said when it was loaded holds */
     lms_read_prediction(&inner, context, c, r);
     f->status = inner.status;
 }

@@ -215,7 +215,7 @@ void lms_want_load(struct fields *f, const struct api_ws_message *m, struct flee
     if (!field_string(f, key, &want->name) || want->name.len == 0)
         field_fail(f, E_INVALID, key, "must be a name");
     want->keep_s = FLEET_KEEP_AS_IS;
-    if (field_int(f, is_get ? "loadTtlMs" : "ttlMs", 1, INT64_MAX, &ttl_ms))
+    if (field_int(f, is_get ? "loadTtlMs" : "ttlMs", 1, INT32_MAX * 1000ll, &ttl_ms))
         want->keep_s = (ttl_ms - 1) / 1000 + 1;
     if (f->status == OK && fleet_list(fleet, &list, &e) != OK)
         answer_fail(f, &e);

@@ -32,7 +32,8 @@ void lms_write_config(struct json_writer *w, const struct json *stack)
         for (size_t j = 0; fields && fields->kind == JSON_ARRAY && j < fields->count; j++) {
             const struct json *key = json_get(&fields->items[j], "key");
             const struct json *value = json_get(&fields->items[j], "value");
-            if (!key || key->kind != JSON_STRING || value != lms_config(stack, key->text.ptr))
+            if (!key || !value || key->kind != JSON_STRING ||
+                value != lms_config(stack, key->text.ptr))
                 continue;
             jw_begin_object(w);
             jw_key(w, "key");

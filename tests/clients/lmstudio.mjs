@@ -126,11 +126,15 @@ await check("lmstudio load on demand, unload", async () => {
   const request = { temperature: 0, maxTokens: 24 };
   const said = (await other.respond(messages, request)).content;
   assert.equal(said, (await model.respond(messages, request)).content); // it is a copy
+  const gone = async () => {
+    while ((await many.llm.listLoaded()).length > 1) await new Promise((done) => setTimeout(done, 20));
+  };
   await other.unload();
-  while ((await many.llm.listLoaded()).length > 1) await new Promise((done) => setTimeout(done, 20));
+  await gone();
   await assert.rejects(other.respond("x"), /already been unloaded/);
-  const again = await many.llm.load("other", { verbose: false });
+  const again = await many.llm.load("other", { verbose: false, ttl: 1 });
   assert.equal((await again.respond(messages, request)).content, said);
+  await gone(); // by itself
   await many[Symbol.asyncDispose]();
 });
 await check("lmstudio errors", async () => {
