@@ -315,6 +315,16 @@ void exchange_ping(struct http_exchange *x, uint64_t now_ns)
 }
 
 /* ---- handing over to libmicrohttpd, on the loop thread ---- */
+/* A stream that breaks off.  libmicrohttpd 0.9.75 takes END_WITH_ERROR from a reader, but then
+ * looks at the connection again only when its idle time-out has passed, and keeps the socket until
+ * then; a write that fails ends it at once.  So the socket is shut, and the client sees no last
+ * chunk. */
+static ssize_t break_off(struct http_exchange *x)
+{
+    (void)shutdown(x->socket, SHUT_RDWR);
+    return MHD_CONTENT_READER_END_OF_STREAM;
+}
+
 static ssize_t read_stream(void *arg, uint64_t at, char *to, size_t max)
 {
     struct http_exchange *x = arg;
@@ -323,7 +333,7 @@ static ssize_t read_stream(void *arg, uint64_t at, char *to, size_t max)
     ssize_t n = 0;
     size_t have = x->out.len - x->out_at;
     if (x->is_gone || x->is_overfull || atomic_load(&x->server->is_stopping)) {
-        n = MHD_CONTENT_READER_END_WITH_ERROR;
+        n = break_off(x);
     } else if (have > 0) {
         n = (ssize_t)(have < max ? have : max);
         memcpy(to, x->out.ptr + x->out_at, (size_t)n);
@@ -331,7 +341,7 @@ static ssize_t read_stream(void *arg, uint64_t at, char *to, size_t max)
     } else if (x->is_answered) {
         n = MHD_CONTENT_READER_END_OF_STREAM;
     } else if (!exchange_suspend(x)) {
-        n = MHD_CONTENT_READER_END_WITH_ERROR;
+        n = break_off(x);
     }
     pthread_mutex_unlock(&x->mutex);
     return n;

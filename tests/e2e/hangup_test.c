@@ -25,9 +25,7 @@
 #define ANSWER_TOKENS  200
 #define TAIL_BYTES     16384u /* holds the last event */
 #define ROUND_MS_MAX   240000.0
-/* Mostly milliseconds.  Under minutes of such traffic some sockets that their clients reset were
- * seen to stay until libmicrohttpd's idle time-out of 60 s. */
-#define COUNT_MS_MAX 75000.0
+#define COUNT_MS_MAX   10000.0 /* mostly milliseconds */
 /* What a second round may add: rows of replayed turns, the tree of known pages. */
 #define GROWN_BYTES(n) (4e6 + (n)*8192.0)
 
