@@ -612,7 +612,8 @@ static void publish_record(struct store *s, struct item *item)
     pthread_mutex_unlock(&s->lock);
     if (c.has_old && c.record.old.sequence > r->sequence)
         return; /* a copy of what was replaced meanwhile */
-    if (c.has_old)
+    /* In one segment the old goes when the new does: what notes the one dead notes both. */
+    if (c.has_old && c.record.old.segment != r->place.segment)
         change_dead(s, &r->key, c.record.old.segment);
     if (c.has_old && !item->is_copy)
         forget_sibling(s, &c.record.old, old_slot);
