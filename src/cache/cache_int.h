@@ -45,14 +45,21 @@ struct page {
     struct store_pin pin;
 };
 
+/* Lists of nodes, oldest first, NULL-terminated. */
+enum node_list {
+    NODES_USED,  /* all, in the order of last use */
+    NODES_IDLE,  /* with a page that could be dropped (pool.c), in the same order */
+    NODES_SPARE, /* with spare pages (pool.c), in the order in which they became so */
+    NODE_LISTS
+};
+
 struct node {
     struct node *parent;
     struct node **children; /* sorted by tokens, a prefix before its extensions */
     uint32_t n_children, cap_children;
-    struct node *older, *newer;           /* use order; NULL-terminated */
-    struct node *idle_older, *idle_newer; /* of those that have a page to give, in the same order */
-    struct node *spare_older,
-        *spare_newer; /* of those with spare pages, in the order they became so */
+    struct {
+        struct node *older, *newer;
+    } in[NODE_LISTS];
     uint64_t spare_bytes;
     bool is_idle;
     struct digest chain;
@@ -91,9 +98,9 @@ struct cache {
     bool has_public;
     struct digest public_owner; /* whose pages everybody may use, and hang private ones under */
     struct node root;
-    struct node *oldest, *newest;
-    struct node *idle_oldest, *idle_newest; /* nodes with a page that could be dropped (pool.c) */
-    struct node *spare_oldest, *spare_newest;
+    struct {
+        struct node *oldest, *newest;
+    } lists[NODE_LISTS];
     uint64_t spare_bytes;
     struct digester digester;
     struct head heads[HEADS_MAX];
@@ -166,6 +173,10 @@ void node_touch(struct cache *c,
                 struct node *n); /* n, then its ancestors: parents stay more recent */
 void node_trim(struct cache *c); /* NODES_MAX */
 void node_free_all(struct cache *c);
+
+/* tree.c: n is not in the list yet; n is in it */
+void node_list_append(struct cache *c, struct node *n, enum node_list list);
+void node_list_remove(struct cache *c, struct node *n, enum node_list list);
 
 /* pool.c */
 NODISCARD enum status pool_take(struct cache *c, uint32_t group, void **data, struct err *e);

@@ -76,21 +76,6 @@ static bool is_spare(const struct cache *c, const struct node *n, uint32_t group
            is_droppable(p);
 }
 
-static void spare_remove(struct cache *c, struct node *n)
-{
-    *(n->spare_older ? &n->spare_older->spare_newer : &c->spare_oldest) = n->spare_newer;
-    *(n->spare_newer ? &n->spare_newer->spare_older : &c->spare_newest) = n->spare_older;
-    n->spare_older = n->spare_newer = NULL;
-}
-
-static void spare_append(struct cache *c, struct node *n)
-{
-    n->spare_older = c->spare_newest;
-    n->spare_newer = NULL;
-    *(c->spare_newest ? &c->spare_newest->spare_newer : &c->spare_oldest) = n;
-    c->spare_newest = n;
-}
-
 static void update_spare(struct cache *c, struct node *n)
 {
     uint64_t bytes = 0;
@@ -99,9 +84,9 @@ static void update_spare(struct cache *c, struct node *n)
     if (bytes == n->spare_bytes)
         return;
     if (n->spare_bytes)
-        spare_remove(c, n);
+        node_list_remove(c, n, NODES_SPARE);
     if (bytes)
-        spare_append(c, n);
+        node_list_append(c, n, NODES_SPARE);
     c->spare_bytes += bytes - n->spare_bytes;
     n->spare_bytes = bytes;
 }
@@ -109,7 +94,7 @@ static void update_spare(struct cache *c, struct node *n)
 static void trim_spare(struct cache *c)
 {
     while (c->spare_bytes > c->options.spare_max_bytes) {
-        struct node *n = c->spare_oldest;
+        struct node *n = c->lists[NODES_SPARE].oldest;
         for (uint32_t g = 0; g < c->options.n_groups; g++)
             if (is_spare(c, n, g))
                 page_drop(c, n, g);
@@ -135,25 +120,8 @@ void page_unref(struct cache *c, struct node *n, uint32_t group)
 }
 
 /* ---- pages that could be dropped ----
- * A list of the nodes that have one, in the order of last use, so that a full memory costs a step a
- * page, however many nodes there are. */
-
-static void idle_remove(struct cache *c, struct node *n)
-{
-    *(n->idle_older ? &n->idle_older->idle_newer : &c->idle_oldest) = n->idle_newer;
-    *(n->idle_newer ? &n->idle_newer->idle_older : &c->idle_newest) = n->idle_older;
-    n->idle_older = n->idle_newer = NULL;
-    n->is_idle = false;
-}
-
-static void idle_append(struct cache *c, struct node *n)
-{
-    n->idle_older = c->idle_newest;
-    n->idle_newer = NULL;
-    *(c->idle_newest ? &c->idle_newest->idle_newer : &c->idle_oldest) = n;
-    c->idle_newest = n;
-    n->is_idle = true;
-}
+ * The nodes that have one are a list, in the order of last use, so that a full memory costs a step
+ * a page, however many nodes there are. */
 
 void node_update_idle(struct cache *c, struct node *n)
 {
@@ -162,22 +130,23 @@ void node_update_idle(struct cache *c, struct node *n)
     for (uint32_t g = 0; g < c->options.n_groups; g++)
         is_idle = is_idle || is_droppable(&n->pages[g]);
     if (is_idle && !n->is_idle)
-        idle_append(c, n);
+        node_list_append(c, n, NODES_IDLE);
     else if (!is_idle && n->is_idle)
-        idle_remove(c, n);
+        node_list_remove(c, n, NODES_IDLE);
+    n->is_idle = is_idle;
 }
 
 void node_touch_idle(struct cache *c, struct node *n)
 {
     if (!n->is_idle)
         return;
-    idle_remove(c, n);
-    idle_append(c, n);
+    node_list_remove(c, n, NODES_IDLE);
+    node_list_append(c, n, NODES_IDLE);
 }
 
 static bool drop_oldest(struct cache *c)
 {
-    struct node *n = c->idle_oldest;
+    struct node *n = c->lists[NODES_IDLE].oldest;
     if (!n)
         return false;
     uint32_t g = 0;

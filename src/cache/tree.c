@@ -94,19 +94,21 @@ struct node *node_find_child(const struct node *n, const struct digest *owner,
     return compare_child(child, owner, tokens, n_tokens) == 0 ? child : NULL;
 }
 
-static void order_remove(struct cache *c, struct node *n)
+void node_list_remove(struct cache *c, struct node *n, enum node_list list)
 {
-    *(n->older ? &n->older->newer : &c->oldest) = n->newer;
-    *(n->newer ? &n->newer->older : &c->newest) = n->older;
-    n->older = n->newer = NULL;
+    struct node *older = n->in[list].older, *newer = n->in[list].newer;
+    *(older ? &older->in[list].newer : &c->lists[list].oldest) = newer;
+    *(newer ? &newer->in[list].older : &c->lists[list].newest) = older;
+    n->in[list].older = n->in[list].newer = NULL;
 }
 
-static void order_append(struct cache *c, struct node *n)
+void node_list_append(struct cache *c, struct node *n, enum node_list list)
 {
-    n->older = c->newest;
-    n->newer = NULL;
-    *(c->newest ? &c->newest->newer : &c->oldest) = n;
-    c->newest = n;
+    struct node *last = c->lists[list].newest;
+    n->in[list].older = last;
+    n->in[list].newer = NULL;
+    *(last ? &last->in[list].newer : &c->lists[list].oldest) = n;
+    c->lists[list].newest = n;
 }
 
 struct node *node_add_child(struct cache *c, struct node *parent, const struct digest *owner,
@@ -135,7 +137,7 @@ struct node *node_add_child(struct cache *c, struct node *parent, const struct d
             (parent->n_children - at) * sizeof(struct node *));
     parent->children[at] = n;
     parent->n_children++;
-    order_append(c, n);
+    node_list_append(c, n, NODES_USED);
     c->stats.n_nodes++;
     return n;
 }
@@ -143,8 +145,8 @@ struct node *node_add_child(struct cache *c, struct node *parent, const struct d
 void node_touch(struct cache *c, struct node *n)
 {
     for (; n && n != &c->root; n = n->parent) {
-        order_remove(c, n);
-        order_append(c, n);
+        node_list_remove(c, n, NODES_USED);
+        node_list_append(c, n, NODES_USED);
         node_touch_idle(c, n);
     }
 }
@@ -169,7 +171,7 @@ static void node_free(struct cache *c, struct node *n)
     parent->n_children--;
     memmove(parent->children + at, parent->children + at + 1,
             (parent->n_children - at) * sizeof(struct node *));
-    order_remove(c, n);
+    node_list_remove(c, n, NODES_USED);
     c->stats.n_nodes--;
     mem_free(n->children);
     mem_free(n);
@@ -177,9 +179,9 @@ static void node_free(struct cache *c, struct node *n)
 
 void node_trim(struct cache *c)
 {
-    struct node *n = c->oldest;
+    struct node *n = c->lists[NODES_USED].oldest;
     while (n && c->stats.n_nodes > NODES_MAX) {
-        struct node *next = n->newer;
+        struct node *next = n->in[NODES_USED].newer;
         if (is_removable(c, n))
             node_free(c, n);
         n = next;
@@ -189,10 +191,10 @@ void node_trim(struct cache *c)
 void node_free_all(struct cache *c)
 {
     /* Oldest first meets parents before children; so walk until nothing is left. */
-    while (c->newest) {
-        struct node *n = c->oldest;
+    while (c->lists[NODES_USED].newest) {
+        struct node *n = c->lists[NODES_USED].oldest;
         while (n) {
-            struct node *next = n->newer;
+            struct node *next = n->in[NODES_USED].newer;
             if (n->n_children == 0)
                 node_free(c, n);
             n = next;
