@@ -151,6 +151,8 @@ uint32_t groups_of(const struct results *r,
                    struct group *groups); /* [GROUPS_MAX], in order of run */
 bool summary_of(const struct results *r, const struct group *g, uint32_t system,
                 struct summary *out); /* false: it has no sample there */
+/* Taken while others used the machine. */
+uint32_t n_busy_samples(const struct results *r);
 /* The sample failed, hung or was caught, and none before it of its system and case did so. */
 bool is_first_trouble(const struct results *r, uint32_t sample);
 double quantile(const double *ascending, uint32_t n, double q);

@@ -180,9 +180,6 @@ static void head_part(struct document *d)
 {
     const struct results *r = d->r;
     char text[800];
-    uint32_t n_busy = 0;
-    for (uint32_t i = 0; i < r->n_samples; i++)
-        n_busy += (r->samples[i].flags & FLAG_BUSY) != 0;
     headline(r, text, sizeof text);
     buf_printf(d->out, "%s\n\n", text);
     buf_printf(d->out, "%s on %s, %u processors, %.0f GiB, %u threads each.", r->started,
@@ -193,7 +190,7 @@ static void head_part(struct document *d)
     buf_printf(d->out,
                " %u samples, %u of them taken while others used the machine. Median, in brackets "
                "least and 95th percentile; then prompt tokens that came from a cache.\n",
-               r->n_samples, n_busy);
+               r->n_samples, n_busy_samples(r));
 }
 
 void markdown_write(const struct results *r, struct buf *out)

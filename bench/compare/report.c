@@ -573,9 +573,6 @@ static void head(struct page *p)
 {
     const struct results *r = p->r;
     char text[800];
-    uint32_t n_busy = 0;
-    for (uint32_t i = 0; i < r->n_samples; i++)
-        n_busy += (r->samples[i].flags & FLAG_BUSY) != 0;
     headline(r, text, sizeof text);
     buf_add_text(p->out, "<h1>kvasir bench: the same work, on one machine, timed on the wire</h1>\n"
                          "<p class=\"headline\">");
@@ -593,7 +590,7 @@ static void head(struct page *p)
     if (r->repeats)
         buf_printf(p->out, "<li>%u repeats, order rotated</li>", r->repeats);
     buf_printf(p->out, "<li>%u samples, %u left out because others used the machine</li>",
-               r->n_samples, n_busy);
+               r->n_samples, n_busy_samples(r));
     if (r->is_interrupted)
         buf_add_text(p->out, "<li class=\"bad\">interrupted: incomplete</li>");
     buf_add_text(

@@ -93,6 +93,14 @@ void sort_numbers(double *v, uint32_t n)
     qsort(v, n, sizeof v[0], number_order);
 }
 
+uint32_t n_busy_samples(const struct results *r)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < r->n_samples; i++)
+        n += (r->samples[i].flags & FLAG_BUSY) != 0;
+    return n;
+}
+
 static bool is_bad(const struct sample *s)
 {
     return s->outcome == OUTCOME_FAILED || s->outcome == OUTCOME_HUNG ||

@@ -496,8 +496,7 @@ static void flush_if_many(struct store *s)
  * must outlive it. */
 static bool settle_loser(struct store *s, const struct map *tombs, const struct index_row *row)
 {
-    bool is_dead = is_killed(s, tombs, row);
-    if (!is_dead && !is_known(s, row))
+    if (!is_killed(s, tombs, row) && !is_known(s, row))
         return false;
     if (row->kind != RECORD_TOMBSTONE)
         note_dead(s, row);
