@@ -14,9 +14,9 @@
 
 #include "api/api.h"
 #include "fake_engine.h"
+#include "golden.h"
 
 #define FOLDER             "tests/golden/api/"
-#define CASES_MAX          (1 << 20)
 #define EVENTS_MAX         64
 #define PROMPT_TOKENS_READ 4
 
@@ -38,25 +38,6 @@ static const struct engine_usage usage = {.prompt_tokens = 100,
                                           .prefill_ms = 8,
                                           .decode_ms = 14,
                                           .seed = 42};
-
-static struct slice read_file(const char *path)
-{
-    static char text[CASES_MAX];
-    FILE *f = fopen(path, "rb");
-    if (!f)
-        return (struct slice){NULL, 0};
-    size_t n = fread(text, 1, sizeof text - 1, f);
-    fclose(f);
-    char *copy = arena_text(&arena, text, n);
-    assert_non_null(copy);
-    return (struct slice){copy, n};
-}
-
-static struct slice text_of(const struct json *v, const char *key)
-{
-    const struct json *text = json_get(v, key);
-    return text ? text->text : (struct slice){"", 0};
-}
 
 static void play_event(struct api_call *call, struct engine_event ev, struct buf *out)
 {
@@ -101,13 +82,13 @@ static void play(const struct json *c, bool is_cut, struct api_call *call,
                  const struct engine_request *r, struct buf *out)
 {
     const struct json *pieces = json_get(c, "pieces");
-    bool is_length = slice_is(text_of(c, "finish"), "length");
+    bool is_length = slice_is(golden_text(c, "finish"), "length");
     struct engine_usage started = usage;
     if (r->wants_prompt_logprobs)
         started.prompt_tokens = PROMPT_TOKENS_READ;
     play_event(call,
                (struct engine_event){
-                   .kind = EVENT_STARTED, .usage = &started, .text = text_of(c, "prompt_tail")},
+                   .kind = EVENT_STARTED, .usage = &started, .text = golden_text(c, "prompt_tail")},
                out);
     if (r->wants_prompt_logprobs)
         play_prompt(call, out);
@@ -137,7 +118,7 @@ static void play(const struct json *c, bool is_cut, struct api_call *call,
                                          .choice = i,
                                          .text = {"", 0},
                                          .token = TOKEN_NONE,
-                                         .stop = text_of(c, "stop"),
+                                         .stop = golden_text(c, "stop"),
                                          .finish = is_length ? FINISH_LENGTH : FINISH_STOP},
                    out);
     play_event(call, (struct engine_event){.kind = EVENT_DONE, .usage = &usage}, out);
@@ -163,7 +144,7 @@ static void run_case(const struct json *c, bool is_cut, struct buf *out)
                                   .info = engine_info(engine),
                                   .keeps = true,
                                   .cleans = true,
-                                  .template_source = text_of(c, "template"),
+                                  .template_source = golden_text(c, "template"),
                                   .tokenizer = engine_tokenizer(engine),
                                   .now_unix_s = 1700000000};
     const struct json *body = json_get(c, "body");
@@ -176,8 +157,8 @@ static void run_case(const struct json *c, bool is_cut, struct buf *out)
     buf_init(&text, 1 << 20);
     if (body)
         json_write(&text, body, (struct json_style){0});
-    struct slice method = json_get(c, "method") ? text_of(c, "method") : SLICE_LIT("POST");
-    const struct api_endpoint *at = api_endpoint_find(method, text_of(c, "path"), &id, &allow);
+    struct slice method = json_get(c, "method") ? golden_text(c, "method") : SLICE_LIT("POST");
+    const struct api_endpoint *at = api_endpoint_find(method, golden_text(c, "path"), &id, &allow);
     assert_non_null(at);
     was_stream = false;
     fake_script.has_fill = json_get(c, "has_fill") != NULL;
@@ -221,19 +202,8 @@ static void run_case(const struct json *c, bool is_cut, struct buf *out)
 static void compare(const struct json *c, struct slice got)
 {
     char path[256];
-    snprintf(path, sizeof path, FOLDER "%.*s.txt", SLICE_ARG(text_of(c, "name")));
-    if (is_writing) {
-        FILE *f = fopen(path, "wb");
-        assert_non_null(f);
-        assert_int_equal(fwrite(got.ptr, 1, got.len, f), got.len);
-        assert_int_equal(fclose(f), 0);
-        return;
-    }
-    struct slice expected = read_file(path);
-    if (!expected.ptr)
-        fail_msg("%s is missing", path);
-    if (!slice_equal(expected, got))
-        fail_msg("%s: got\n%.*s\nexpected\n%.*s", path, SLICE_ARG(got), SLICE_ARG(expected));
+    snprintf(path, sizeof path, FOLDER "%.*s.txt", SLICE_ARG(golden_text(c, "name")));
+    golden_compare(&arena, path, got, is_writing);
 }
 
 /* It counts tokens of reasoning, which are others when the text is cut otherwise. */
@@ -250,7 +220,7 @@ static struct slice without_usage(const struct buf *b)
 static void replies_are_the_golden_ones(void **state)
 {
     (void)state;
-    struct slice all = read_file(FOLDER "cases.jsonl");
+    struct slice all = golden_read(&arena, FOLDER "cases.jsonl");
     size_t n = 0;
     assert_non_null(all.ptr);
     while (all.len > 0) {

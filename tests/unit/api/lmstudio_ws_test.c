@@ -12,9 +12,9 @@
 
 #include "api/lmstudio_ws.h"
 #include "fake_engine.h"
+#include "golden.h"
 
-#define FOLDER    "tests/golden/api/"
-#define CASES_MAX (1 << 20)
+#define FOLDER "tests/golden/api/"
 
 static bool is_writing;
 static struct engine *engine;
@@ -33,25 +33,6 @@ static const struct engine_usage usage = {.prompt_tokens = 100,
                                           .decode_ms = 14,
                                           .seed = 42};
 
-static struct slice read_file(const char *path)
-{
-    static char text[CASES_MAX];
-    FILE *f = fopen(path, "rb");
-    if (!f)
-        return (struct slice){NULL, 0};
-    size_t n = fread(text, 1, sizeof text - 1, f);
-    fclose(f);
-    char *copy = arena_text(&arena, text, n);
-    assert_non_null(copy);
-    return (struct slice){copy, n};
-}
-
-static struct slice text_of(const struct json *v, const char *key)
-{
-    const struct json *text = json_get(v, key);
-    return text ? text->text : (struct slice){"", 0};
-}
-
 static void event(struct api_call *call, struct engine_event ev, struct buf *out)
 {
     assert_int_equal(api_reply_event(call, 0, &ev, out), OK);
@@ -62,13 +43,13 @@ static void play(const struct json *c, struct api_call *call, const struct engin
 {
     static const float vector[] = {3, 0, -4, 0};
     const struct json *pieces = json_get(c, "pieces");
-    struct slice finish = text_of(c, "finish");
+    struct slice finish = golden_text(c, "finish");
     enum finish_reason how = slice_is(finish, "length")      ? FINISH_LENGTH
                              : slice_is(finish, "cancelled") ? FINISH_CANCELLED
                                                              : FINISH_STOP;
     event(call,
           (struct engine_event){
-              .kind = EVENT_STARTED, .usage = &usage, .text = text_of(c, "prompt_tail")},
+              .kind = EVENT_STARTED, .usage = &usage, .text = golden_text(c, "prompt_tail")},
           out);
     event(call,
           (struct engine_event){.kind = EVENT_PROGRESS, .usage = &usage, .done = 92, .total = 100},
@@ -95,7 +76,7 @@ static void play(const struct json *c, struct api_call *call, const struct engin
           (struct engine_event){.kind = EVENT_FINISHED,
                                 .text = {"", 0},
                                 .token = TOKEN_NONE,
-                                .stop = text_of(c, "stop"),
+                                .stop = golden_text(c, "stop"),
                                 .finish = how},
           out);
     event(call, (struct engine_event){.kind = EVENT_DONE, .usage = &usage}, out);
@@ -164,7 +145,7 @@ static void serve(const struct json *c, enum api_ws_space space, const struct ap
                                   .n_vocab = FAKE_VOCAB,
                                   .n_ctx = 2048,
                                   .info = engine_info(engine),
-                                  .template_source = text_of(c, "template"),
+                                  .template_source = golden_text(c, "template"),
                                   .tokenizer = engine_tokenizer(engine),
                                   .now_unix_s = 1700000000};
     struct api_ask ask = {
@@ -201,10 +182,10 @@ static void run_case(const struct json *c, struct buf *out)
     struct api_ws_auth auth;
     struct err e = {0};
     struct buf text;
-    struct slice path = text_of(c, "path");
+    struct slice path = golden_text(c, "path");
     buf_init(&text, 1 << 20);
     if (json_get(c, "raw"))
-        buf_add_slice(&text, text_of(c, "raw"));
+        buf_add_slice(&text, golden_text(c, "raw"));
     else
         json_write(&text, json_get(c, "message"), (struct json_style){.is_compact = true});
     if (slice_is(path, "auth")) {
@@ -237,25 +218,14 @@ static void check_lines(struct slice text)
 static void compare(const struct json *c, struct slice got)
 {
     char path[256];
-    snprintf(path, sizeof path, FOLDER "sdk-%.*s.txt", SLICE_ARG(text_of(c, "name")));
-    if (is_writing) {
-        FILE *f = fopen(path, "wb");
-        assert_non_null(f);
-        assert_int_equal(fwrite(got.ptr, 1, got.len, f), got.len);
-        assert_int_equal(fclose(f), 0);
-        return;
-    }
-    struct slice expected = read_file(path);
-    if (!expected.ptr)
-        fail_msg("%s is missing", path);
-    if (!slice_equal(expected, got))
-        fail_msg("%s: got\n%.*s\nexpected\n%.*s", path, SLICE_ARG(got), SLICE_ARG(expected));
+    snprintf(path, sizeof path, FOLDER "sdk-%.*s.txt", SLICE_ARG(golden_text(c, "name")));
+    golden_compare(&arena, path, got, is_writing);
 }
 
 static void messages_are_the_golden_ones(void **state)
 {
     (void)state;
-    struct slice all = read_file(FOLDER "sdk.jsonl");
+    struct slice all = golden_read(&arena, FOLDER "sdk.jsonl");
     size_t n = 0;
     assert_non_null(all.ptr);
     for (; all.len > 0; n++) {
