@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "base/check.h"
 #include "os/fs.h"
 
 char temp_folder[256];
@@ -44,4 +45,12 @@ const char *temp_path(const char *name)
     char *path = paths[next++ % 4];
     snprintf(path, sizeof paths[0], "%s/%s", temp_folder, name);
     return path;
+}
+
+void temp_put(const char *name, const char *text)
+{
+    FILE *f = fopen(temp_path(name), "we");
+    CHECK(f);
+    CHECK(fputs(text, f) >= 0);
+    CHECK(fclose(f) == 0);
 }

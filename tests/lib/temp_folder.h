@@ -10,5 +10,7 @@ int temp_folder_make(void **state);
 int temp_folder_remove(void **state); /* with all that is in it */
 /* Path of NAME in the folder; from a ring of four. */
 const char *temp_path(const char *name);
+/* A file of this text, in place of what was there. */
+void temp_put(const char *name, const char *text);
 
 #endif

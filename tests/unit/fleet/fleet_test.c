@@ -16,21 +16,12 @@
 #include "fake_engine.h"
 #include "fleet/fleet.h"
 #include "os/clock.h"
+#include "temp_folder.h"
 
 #define PATIENCE_MS 10000
 
-static char dir[64], outside[64];
+static char dir[300]; /* below the test's own, which lies outside of it */
 static struct fleet *fleet;
-
-static void put(const char *name, const char *text)
-{
-    char path[160];
-    snprintf(path, sizeof path, "%s/%s", dir, name);
-    FILE *f = fopen(path, "we");
-    assert_non_null(f);
-    fputs(text, f);
-    fclose(f);
-}
 
 static void open_fleet(uint64_t max_bytes)
 {
@@ -45,30 +36,29 @@ static int set_up(void **state)
 {
     (void)state;
     fake_n_engines = 0;
-    snprintf(dir, sizeof dir, "/tmp/kvasir-fleet-test-XXXXXX");
-    snprintf(outside, sizeof outside, "/tmp/kvasir-fleet-test-XXXXXX");
-    if (!mkdtemp(dir) || !mkdtemp(outside))
+    if (temp_folder_make(NULL) != 0)
         return -1;
-    put("alpha-Q8_0.gguf", "fake Alpha 100");
-    put("beta.gguf", "fake Beta 0");
-    put("gamma.gguf", "fake Gamma 0");
-    put("broken.gguf", "broken");
-    put("fails.gguf", "fails Fails 20");
-    put("notes.txt", "no model");
-    put(".hidden.gguf", "fake Hidden 0");
-    put("split-00001-of-00002.gguf", "fake Split 0");
-    put("split-00002-of-00002.gguf", "fake Split 0");
+    snprintf(dir, sizeof dir, "%s", temp_path("models"));
+    if (mkdir(dir, 0700) != 0)
+        return -1;
+    temp_put("models/alpha-Q8_0.gguf", "fake Alpha 100");
+    temp_put("models/beta.gguf", "fake Beta 0");
+    temp_put("models/gamma.gguf", "fake Gamma 0");
+    temp_put("models/broken.gguf", "broken");
+    temp_put("models/fails.gguf", "fails Fails 20");
+    temp_put("models/notes.txt", "no model");
+    temp_put("models/.hidden.gguf", "fake Hidden 0");
+    temp_put("models/split-00001-of-00002.gguf", "fake Split 0");
+    temp_put("models/split-00002-of-00002.gguf", "fake Split 0");
     return 0;
 }
 
 static int tear_down(void **state)
 {
-    char command[160];
     (void)state;
     fleet_close(fleet);
     fleet = NULL;
-    snprintf(command, sizeof command, "rm -rf '%s' '%s'", dir, outside);
-    return system(command) == 0 && fake_n_engines == 0 ? 0 : -1;
+    return temp_folder_remove(NULL) == 0 && fake_n_engines == 0 ? 0 : -1;
 }
 
 /* ---- waiting for what the fleet's thread says ---- */
@@ -222,9 +212,9 @@ static void the_folder_is_listed_as_it_is(void **state)
         assert_int_equal(l.entries[i].error[0] != 0, strcmp(names[i], "broken") == 0);
     }
     fleet_list_release(&l);
-    put("delta.gguf", "fake Delta 0"); /* it comes while the server runs */
+    temp_put("models/delta.gguf", "fake Delta 0"); /* it comes while the server runs */
     visit("delta", FLEET_KEEP_DEFAULT);
-    put("beta.gguf", "fake Beta2 0"); /* it becomes another */
+    temp_put("models/beta.gguf", "fake Beta2 0"); /* it becomes another */
     struct fleet_model *m = take("Beta2");
     assert_string_equal(fleet_name(m), "beta");
     assert_string_equal(engine_info(fleet_engine(m))->model_name, "Beta2");
@@ -278,7 +268,7 @@ static void a_load_that_fails_is_told_and_tried_again(void **state)
     assert_non_null(strstr(a.e.msg, "can't be loaded"));
     fleet_counts(fleet, &c);
     assert_int_equal(c.n_failed, 2);
-    put("fails.gguf", "fake Mended 0");
+    temp_put("models/fails.gguf", "fake Mended 0");
     assert_int_equal(try_take("fails"), OK);
 }
 
@@ -286,7 +276,7 @@ static void a_wait_can_be_given_up(void **state)
 {
     struct waiter a, b;
     (void)state;
-    put("alpha-Q8_0.gguf", "fake Alpha 600");
+    temp_put("models/alpha-Q8_0.gguf", "fake Alpha 600");
     open_fleet(0);
     begin(&a, "alpha-Q8_0");
     begin(&b, "alpha-Q8_0");
@@ -368,21 +358,15 @@ static bool exists(const char *folder, const char *name)
 
 static void files_change_inside_the_folder_alone(void **state)
 {
-    char from[160], to[160];
     struct err e;
     (void)state;
     open_fleet(0);
-    snprintf(from, sizeof from, "%s/kept.gguf", outside);
-    snprintf(to, sizeof to, "%s/linked.gguf", dir);
-    FILE *f = fopen(from, "we");
-    assert_non_null(f);
-    fputs("fake Kept 0", f);
-    fclose(f);
-    assert_int_equal(symlink(from, to), 0);
+    temp_put("kept.gguf", "fake Kept 0");
+    assert_int_equal(symlink(temp_path("kept.gguf"), temp_path("models/linked.gguf")), 0);
     assert_int_equal(try_take("linked"), OK);
     assert_int_equal(fleet_remove(fleet, SLICE_LIT("linked"), &e), OK);
     assert_false(exists(dir, "linked.gguf"));
-    assert_true(exists(outside, "kept.gguf"));
+    assert_true(exists(temp_folder, "kept.gguf"));
     static const char *const escapes[] = {"../kept", "/etc/passwd", "..", ".", "a/b", "", ".x"};
     for (size_t i = 0; i < sizeof escapes / sizeof *escapes; i++)
         assert_int_equal(fleet_copy(fleet, SLICE_LIT("beta"), slice_of(escapes[i]), &e), E_INVALID);
@@ -488,7 +472,7 @@ static void many_threads_lose_nothing(void **state)
     pthread_t threads[8];
     struct fleet_counts c;
     (void)state;
-    put("alpha-Q8_0.gguf", "fake Alpha 1");
+    temp_put("models/alpha-Q8_0.gguf", "fake Alpha 1");
     open_fleet(3 * FAKE_MODEL_BYTES);
     for (size_t i = 0; i < 8; i++)
         assert_int_equal(pthread_create(&threads[i], NULL, hammer, (void *)(uintptr_t)(i + 1)), 0);

@@ -3,17 +3,13 @@
  * arrive whole, a hang-up is told at once also while nothing is being sent, and stopping waits for
  * nobody.  Method: a server on a free port whose handler does what the path says; requests by the
  * client of this room, or byte for byte over a socket where they are malformed. */
-#include <arpa/inet.h>
 #include <errno.h>
-#include <poll.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -22,6 +18,7 @@
 #include "http/sse.h"
 #include "os/clock.h"
 #include "os/team.h"
+#include "tcp_client.h"
 
 #define BODY_MAX   (1u << 20)
 #define STREAM_MAX (256u << 10)
@@ -196,22 +193,19 @@ static struct http_answer call(const char *path, const char *method, struct slic
     return a;
 }
 
-static int connect_raw(void)
+static int dial(void)
 {
-    struct sockaddr_in to = {.sin_family = AF_INET,
-                             .sin_port = htons(http_server_port(server)),
-                             .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    int fd = socket(AF_INET, SOCK_STREAM, 0);
-    assert_int_equal(connect(fd, (struct sockaddr *)&to, sizeof to), 0);
+    int fd = tcp_dial(http_server_port(server));
+    assert_true(fd >= 0);
     return fd;
 }
 
 /* Sends, reads until the server closes or for quiet_ms; returns the status of the first reply. */
 static int raw_status(const char *bytes, size_t len, char *reply, size_t size)
 {
-    int fd = connect_raw();
+    int fd = dial();
     size_t n = 0;
-    assert_int_equal(send(fd, bytes, len, MSG_NOSIGNAL), (ssize_t)len);
+    tcp_put(fd, bytes, len);
     struct pollfd p = {.fd = fd, .events = POLLIN};
     while (n + 1 < size && poll(&p, 1, 700) > 0) {
         ssize_t got = recv(fd, reply + n, size - 1 - n, 0);
@@ -433,9 +427,9 @@ static void sees_a_hang_up_while_suspended(void **state)
     static const char *const paths[] = {"/hold", "/hold-stream"};
     for (int i = 0; i < 2; i++) {
         char request[128];
-        int fd = connect_raw();
+        int fd = dial();
         snprintf(request, sizeof request, "GET %s HTTP/1.1\r\nHost: a\r\n\r\n", paths[i]);
-        assert_true(send(fd, request, strlen(request), 0) > 0);
+        tcp_put(fd, request, strlen(request));
         struct http_exchange *x = take_held();
         usleep(20000); /* let it fall asleep */
         assert_int_equal(atomic_load(&n_gone), i);
@@ -460,9 +454,9 @@ static void sees_a_hang_up_while_suspended(void **state)
 static void keeps_idle_streams_alive(void **state)
 {
     (void)state;
-    int fd = connect_raw();
+    int fd = dial();
     static const char request[] = "GET /hold-stream HTTP/1.1\r\nHost: a\r\n\r\n";
-    assert_true(send(fd, request, sizeof request - 1, 0) > 0);
+    tcp_put(fd, request, sizeof request - 1);
     struct http_exchange *x = take_held();
     char reply[4096];
     size_t n = 0;
@@ -492,9 +486,9 @@ static void keeps_idle_streams_alive(void **state)
 static void cuts_readers_that_do_not_read(void **state)
 {
     (void)state;
-    int fd = connect_raw();
+    int fd = dial();
     static const char request[] = "GET /stream?-1 HTTP/1.1\r\nHost: a\r\n\r\n";
-    assert_true(send(fd, request, sizeof request - 1, 0) > 0);
+    tcp_put(fd, request, sizeof request - 1);
     wait_for(&n_limit, 1); /* the writer was told to stop, and gave the exchange back */
     wait_for(&n_freed, 1); /* the connection does not wait for its reader */
     close(fd);
@@ -517,8 +511,8 @@ static void hurries_slow_senders(void **state)
     char reply[sizeof cases / sizeof *cases][1024] = {{0}};
     size_t n_closed = 0, n = sizeof cases / sizeof *cases, got[sizeof cases / sizeof *cases] = {0};
     for (size_t i = 0; i < n; i++) {
-        fds[i] = connect_raw();
-        assert_true(send(fds[i], cases[i].begin, strlen(cases[i].begin), MSG_NOSIGNAL) > 0);
+        fds[i] = dial();
+        tcp_put(fds[i], cases[i].begin, strlen(cases[i].begin));
     }
     uint64_t start = clock_now_ns();
     while (n_closed < n) {
@@ -553,8 +547,8 @@ static void survives_clients_that_come_and_go(void **state)
     (void)state;
     for (int i = 0; i < 300; i++) {
         static const char request[] = "GET /stream?20 HTTP/1.1\r\nHost: a\r\n\r\n";
-        int fd = connect_raw();
-        assert_true(send(fd, request, sizeof request - 1, MSG_NOSIGNAL) > 0);
+        int fd = dial();
+        tcp_put(fd, request, sizeof request - 1);
         if (i % 3)
             usleep((useconds_t)(i * 37 % 3000));
         close(fd);
@@ -591,10 +585,10 @@ static void stops_with_streams_open(void **state)
     struct http_exchange *open[8];
     for (int i = 0; i < 8; i++) {
         char request[128];
-        fds[i] = connect_raw();
+        fds[i] = dial();
         snprintf(request, sizeof request, "GET %s HTTP/1.1\r\nHost: a\r\n\r\n",
                  i % 2 ? "/hold" : "/hold-stream");
-        assert_true(send(fds[i], request, strlen(request), 0) > 0);
+        tcp_put(fds[i], request, strlen(request));
         open[i] = take_held();
     }
     http_server_stop(server);

@@ -147,7 +147,7 @@ static void wait_until(atomic_int *value, int wanted)
 /* ---- a client ---- */
 static int dial(void)
 {
-    int fd = ws_dial(http_server_port(server));
+    int fd = tcp_dial(http_server_port(server));
     assert_true(fd >= 0);
     return fd;
 }
@@ -157,8 +157,8 @@ static int open_at(const char *path)
     char ask[512];
     int fd = dial();
     snprintf(ask, sizeof ask, WS_ASK WS_UPGRADE, path);
-    ws_put(fd, ask, strlen(ask));
-    const char *head = ws_read_head(fd);
+    tcp_put(fd, ask, strlen(ask));
+    const char *head = tcp_read_head(fd);
     assert_non_null(strstr(head, "HTTP/1.1 101 "));
     assert_non_null(strstr(head, WS_ACCEPT));
     assert_non_null(strstr(head, "Upgrade: websocket"));
@@ -203,7 +203,7 @@ static void echoes_in_order(void **state)
             snprintf(text, sizeof text, "%d of %d", j, i);
             ws_frame(&b, WS_TEXT, slice_of(text));
         }
-        ws_put(fds[i], b.ptr, b.len);
+        tcp_put(fds[i], b.ptr, b.len);
         buf_release(&b);
     }
     for (int i = 0; i < N_CLIENTS; i++) {
@@ -227,8 +227,8 @@ static void takes_what_comes_early_and_slowly(void **state)
     buf_printf(&b, WS_ASK WS_UPGRADE, "");
     ws_frame(&b, WS_TEXT, SLICE_LIT("early"));
     int fd = dial();
-    ws_put(fd, b.ptr, b.len);
-    assert_non_null(strstr(ws_read_head(fd), " 101 "));
+    tcp_put(fd, b.ptr, b.len);
+    assert_non_null(strstr(tcp_read_head(fd), " 101 "));
     expect_frame(fd, WS_TEXT, SLICE_LIT("early"));
     /* Byte by byte; a ping is answered in the middle of a message. */
     buf_clear(&b);
@@ -236,7 +236,7 @@ static void takes_what_comes_early_and_slowly(void **state)
     ws_frame(&b, 0x89, SLICE_LIT("?"));
     ws_frame(&b, 0x80, SLICE_LIT("ow"));
     for (size_t i = 0; i < b.len; i++) {
-        ws_put(fd, b.ptr + i, 1);
+        tcp_put(fd, b.ptr + i, 1);
         usleep(500);
     }
     expect_frame(fd, 0x8a, SLICE_LIT("?"));
@@ -266,7 +266,7 @@ static void refuses_bad_frames(void **state)
 {
     (void)state;
     int fd = open_at("");
-    ws_put(fd, "\x81\x05Hello", 7);
+    tcp_put(fd, "\x81\x05Hello", 7);
     expect_close(fd, CLOSE_PROTOCOL);
     fd = open_at("");
     ws_say(fd, 0x82, SLICE_LIT("binary"));
@@ -294,8 +294,8 @@ static void refuses_bad_requests(void **state)
         char ask[512];
         int fd = dial();
         snprintf(ask, sizeof ask, WS_ASK "%s", "", cases[i].headers);
-        ws_put(fd, ask, strlen(ask));
-        assert_non_null(strstr(ws_read_head(fd), cases[i].status));
+        tcp_put(fd, ask, strlen(ask));
+        assert_non_null(strstr(tcp_read_head(fd), cases[i].status));
         close(fd);
     }
     assert_int_equal(n_open, 0);
@@ -439,7 +439,7 @@ static void survives_hang_ups(void **state)
         char ask[512];
         int fd = dial();
         int n = snprintf(ask, sizeof ask, WS_ASK WS_UPGRADE "\x81\x85\x01\x02\x03\x04xxxxx", "");
-        ws_put(fd, ask, (size_t)(rand_r(&seed) % (n + 1)));
+        tcp_put(fd, ask, (size_t)(rand_r(&seed) % (n + 1)));
         if (rand_r(&seed) % 2)
             usleep((unsigned)rand_r(&seed) % 300);
         if (rand_r(&seed) % 3 == 0) { /* a reset */

@@ -13,6 +13,7 @@
 #include "engine/card.h"
 
 #define IDS_MAX 65536u
+#define POLL_US 2000u /* dozens of these threads wait at once */
 
 struct fake_script fake_script;
 struct fake_seen fake_seen;
@@ -412,7 +413,7 @@ static void play_started(const struct run *run)
                       .kind = EVENT_PROMPT, .token = i % 10, .sampled = i ? &s : NULL});
     }
     while (run->script.waits_after_start && !atomic_load(&is_cancelled[run->id % IDS_MAX]))
-        usleep(500);
+        usleep(POLL_US);
     bool is_whole = run->request->wants_vector ? send_vector(run) : send_pieces(run, &n);
     if (!is_whole)
         atomic_fetch_add(&fake_n_cancelled, 1);
@@ -429,7 +430,7 @@ static void play_started(const struct run *run)
 static void play(struct run *run)
 {
     while (run->script.waits_before_start && !atomic_load(&is_cancelled[run->id % IDS_MAX]))
-        usleep(500);
+        usleep(POLL_US);
     if (run->script.waits_before_start) {
         atomic_fetch_add(&fake_n_cancelled, 1);
         send_error(run, E_CANCELLED, "cancelled while waiting", 0, 0);

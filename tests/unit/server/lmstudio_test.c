@@ -14,6 +14,7 @@
 #include "fake_engine.h"
 #include "os/clock.h"
 #include "server/server.h"
+#include "temp_folder.h"
 #include "text/json.h"
 #include "ws_client.h"
 
@@ -31,7 +32,6 @@ static struct engine *engine;
 static struct server *server;
 static struct arena arena;
 static const char *const keys[] = {"sesame", "open barley"};
-static uint16_t port;
 
 static int set_up_with(uint32_t n_keys)
 {
@@ -46,7 +46,6 @@ static int set_up_with(uint32_t n_keys)
     arena_init(&arena, 256u << 20);
     if (server_start(&o, engine, &server, &e) != OK)
         return -1;
-    port = (uint16_t)strtoul(strrchr(server_url(server), ':') + 1, NULL, 10);
     return 0;
 }
 
@@ -83,7 +82,7 @@ static void begin_again(void)
 static void wait_until(atomic_int *value, int wanted)
 {
     uint64_t start_ns = clock_now_ns();
-    while (atomic_load(value) != wanted && clock_ms_since(start_ns) < WS_WAIT_MS)
+    while (atomic_load(value) != wanted && clock_ms_since(start_ns) < TCP_WAIT_MS)
         clock_sleep_ms(1);
     assert_int_equal(atomic_load(value), wanted);
 }
@@ -93,11 +92,11 @@ static void wait_until(atomic_int *value, int wanted)
 static int dial(const char *path, const char *headers, const char *status)
 {
     char ask[1024];
-    int fd = ws_dial(port);
+    int fd = tcp_dial_url(server_url(server));
     assert_true(fd >= 0);
     snprintf(ask, sizeof ask, WS_ASK "%s" WS_UPGRADE, path, headers);
-    ws_put(fd, ask, strlen(ask));
-    if (!strstr(ws_read_head(fd), status))
+    tcp_put(fd, ask, strlen(ask));
+    if (!strstr(tcp_read_head(fd), status))
         fail_msg("/%s: not %s", path, status);
     return fd;
 }
@@ -338,42 +337,30 @@ static void asks_for_keys(void **state)
     assert_int_equal(fake_n_submitted, 0);
 }
 
-static void write_keys(const char *path, const char *text)
-{
-    FILE *f = fopen(path, "wb");
-    assert_non_null(f);
-    assert_int_equal(fwrite(text, 1, strlen(text), f), strlen(text));
-    assert_int_equal(fclose(f), 0);
-}
-
 /* A key that is taken away closes what it opened, at the next message. */
 static void forgets_keys(void **state)
 {
     (void)state;
     struct err e = {0};
     struct server_options o = server_defaults();
-    char path[] = "/tmp/kvasir-keys-XXXXXX";
-    int file = mkstemp(path);
-    assert_true(file >= 0);
-    close(file);
+    char path[512];
+    snprintf(path, sizeof path, "%s", temp_path("keys"));
     server_stop(server, 0);
-    write_keys(path, "stays\ngoes\n");
+    temp_put("keys", "stays\ngoes\n");
     o.port = 0;
     o.api_key_file = path;
     assert_int_equal(server_start(&o, engine, &server, &e), OK);
-    port = (uint16_t)strtoul(strrchr(server_url(server), ':') + 1, NULL, 10);
     int stays = dial("system", "", " 101 "), goes = dial("system", "", " 101 ");
     say(stays, AUTH("stays"));
     say(goes, AUTH("goes"));
     assert_true(is_in(stays) && is_in(goes));
-    write_keys(path, "stays\n");
+    temp_put("keys", "stays\n");
     assert_int_equal(server_reload(server, &o, &e), OK);
     say(goes, VERSION);
     assert_int_equal(ws_end(goes), 1008);
     say(stays, VERSION);
     assert_string_equal(text_at(hear(stays), "type"), "rpcResult");
     close(stays);
-    unlink(path);
 }
 
 static void refuses_strangers(void **state)
@@ -381,20 +368,21 @@ static void refuses_strangers(void **state)
     (void)state;
     close(dial("llm", "Origin: http://evil.example\r\n", " 403 "));
     close(dial("llm", "Origin: http://localhost:3000\r\n", " 101 "));
-    int fd = ws_dial(port);
+    int fd = tcp_dial_url(server_url(server));
     static const char rebound[] = "GET /llm HTTP/1.1\r\nHost: evil.example\r\n" WS_UPGRADE;
-    ws_put(fd, rebound, sizeof rebound - 1);
-    assert_non_null(strstr(ws_read_head(fd), " 403 "));
+    tcp_put(fd, rebound, sizeof rebound - 1);
+    assert_non_null(strstr(tcp_read_head(fd), " 403 "));
     close(fd);
-    fd = ws_dial(port);
+    fd = tcp_dial_url(server_url(server));
     static const char plain[] = "GET /llm HTTP/1.1\r\nHost: localhost\r\n\r\n";
-    ws_put(fd, plain, sizeof plain - 1);
-    assert_non_null(strstr(ws_read_head(fd), " 426 "));
+    tcp_put(fd, plain, sizeof plain - 1);
+    assert_non_null(strstr(tcp_read_head(fd), " 426 "));
     close(fd);
-    fd = ws_dial(port); /* nothing but sockets is served at these, and sockets nowhere else */
+    fd = tcp_dial_url(
+        server_url(server)); /* nothing but sockets is served at these, and sockets nowhere else */
     static const char other[] = "GET /v1/models HTTP/1.1\r\nHost: localhost\r\n" WS_UPGRADE;
-    ws_put(fd, other, sizeof other - 1);
-    assert_non_null(strstr(ws_read_head(fd), " 200 "));
+    tcp_put(fd, other, sizeof other - 1);
+    assert_non_null(strstr(tcp_read_head(fd), " 200 "));
     close(fd);
 }
 
@@ -474,7 +462,7 @@ static void survives_clients_that_come_and_go(void **state)
         ws_frame(&b, WS_TEXT, slice_of(AUTH("any")));
         snprintf(text, sizeof text, PREDICT, i % 3);
         ws_frame(&b, WS_TEXT, slice_of(text));
-        ws_put(fd, b.ptr, i % 2 ? b.len : (size_t)rand_r(&seed) % b.len);
+        tcp_put(fd, b.ptr, i % 2 ? b.len : (size_t)rand_r(&seed) % b.len);
         usleep((unsigned)rand_r(&seed) % 2000);
         close(fd);
         buf_release(&b);
@@ -505,5 +493,5 @@ int main(void)
         T(says_so_when_it_stops_at_once),
         T(survives_clients_that_come_and_go),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, temp_folder_make, temp_folder_remove);
 }

@@ -3,14 +3,11 @@
  * nobody's but the model's; one whose client leaves, or whose server stops, ends at once; requests
  * that run keep their model.  Method: the server over a folder of the fake engine's models, over
  * real sockets. */
-#include <arpa/inet.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -19,6 +16,8 @@
 #include "http/http_client.h"
 #include "os/clock.h"
 #include "server/server.h"
+#include "tcp_client.h"
+#include "temp_folder.h"
 
 #define LOAD_MS     1500
 #define PATIENCE_MS 20000
@@ -26,19 +25,8 @@
     "{\"model\":\"%s\",\"stream\":%s,\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]," \
     "\"ttl\":%d}"
 
-static char dir[64];
 static struct fleet *fleet;
 static struct server *server;
-
-static void put(const char *name, const char *text)
-{
-    char path[160];
-    snprintf(path, sizeof path, "%s/%s", dir, name);
-    FILE *f = fopen(path, "we");
-    assert_non_null(f);
-    fputs(text, f);
-    fclose(f);
-}
 
 static int set_up(void **state)
 {
@@ -49,14 +37,13 @@ static int set_up(void **state)
     (void)state;
     fake_script = (struct fake_script){.pieces = {"Hel", "lo"}, .n_pieces = 2};
     fake_n_submitted = fake_n_cancelled = fake_n_engines = 0;
-    snprintf(dir, sizeof dir, "/tmp/kvasir-models-test-XXXXXX");
-    if (!mkdtemp(dir))
+    if (temp_folder_make(NULL) != 0)
         return -1;
     snprintf(text, sizeof text, "fake Slow %d", LOAD_MS);
-    put("slow.gguf", text);
-    put("quick.gguf", "fake Quick 0");
-    put("fails.gguf", "fails Fails 100");
-    struct fleet_options f = {.engine = &engine, .dir = dir, .ttl_s = 60};
+    temp_put("slow.gguf", text);
+    temp_put("quick.gguf", "fake Quick 0");
+    temp_put("fails.gguf", "fails Fails 100");
+    struct fleet_options f = {.engine = &engine, .dir = temp_folder, .ttl_s = 60};
     if (fleet_open(&f, &fleet, &e) != OK)
         return -1;
     o.port = 0;
@@ -66,13 +53,11 @@ static int set_up(void **state)
 
 static int tear_down(void **state)
 {
-    char command[160];
     (void)state;
     server_stop(server, 0);
     server = NULL;
     fleet_close(fleet);
-    snprintf(command, sizeof command, "rm -rf '%s'", dir);
-    return system(command) == 0 && fake_n_engines == 0 ? 0 : -1;
+    return temp_folder_remove(NULL) == 0 && fake_n_engines == 0 ? 0 : -1;
 }
 
 /* ---- calls beside the test ---- */
@@ -121,19 +106,14 @@ static void end(struct task *t, int status)
 static int open_and_send(const char *model)
 {
     char body[256], request[1024];
-    unsigned port = 0;
-    sscanf(strrchr(server_url(server), ':') + 1, "%u", &port);
-    struct sockaddr_in to = {.sin_family = AF_INET,
-                             .sin_port = htons((uint16_t)port),
-                             .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    int fd = socket(AF_INET, SOCK_STREAM, 0);
-    assert_int_equal(connect(fd, (struct sockaddr *)&to, sizeof to), 0);
+    int fd = tcp_dial_url(server_url(server));
+    assert_true(fd >= 0);
     snprintf(body, sizeof body, BODY, model, "true", 60);
     int n = snprintf(request, sizeof request,
                      "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"
                      "Content-Length: %zu\r\n\r\n%s",
                      strlen(body), body);
-    assert_int_equal(send(fd, request, (size_t)n, MSG_NOSIGNAL), n);
+    tcp_put(fd, request, (size_t)n);
     return fd;
 }
 
@@ -221,14 +201,6 @@ static void a_stop_ends_those_that_wait(void **state)
     assert_int_equal(fake_n_engines, 0);
 }
 
-static int tear_down_stopped(void **state)
-{
-    char command[160];
-    (void)state;
-    snprintf(command, sizeof command, "rm -rf '%s'", dir);
-    return system(command);
-}
-
 static void a_request_keeps_its_model(void **state)
 {
     struct task t;
@@ -266,7 +238,7 @@ static void clients_that_leave_leave_nothing(void **state)
 {
     pthread_t threads[6];
     (void)state;
-    put("slow.gguf", "fake Slow 40");
+    temp_put("slow.gguf", "fake Slow 40");
     for (size_t i = 0; i < 6; i++)
         assert_int_equal(
             pthread_create(&threads[i], NULL, visit_and_leave, (void *)(uintptr_t)(i + 1)), 0);
@@ -297,7 +269,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(who_waits_holds_up_nobody, set_up, tear_down),
         cmocka_unit_test_setup_teardown(who_leaves_does_not_wait_on, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_model_that_fails_is_an_error, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(a_stop_ends_those_that_wait, set_up, tear_down_stopped),
+        cmocka_unit_test_setup_teardown(a_stop_ends_those_that_wait, set_up, temp_folder_remove),
         cmocka_unit_test_setup_teardown(a_request_keeps_its_model, set_up, tear_down),
         cmocka_unit_test_setup_teardown(clients_that_leave_leave_nothing, set_up, tear_down),
     };

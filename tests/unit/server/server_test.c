@@ -3,14 +3,11 @@
  * clients that leave or don't read cancel their request, errors have their status, strangers stay
  * outside, and stopping loses nobody.  Method: the server over a scripted engine, over real
  * sockets. */
-#include <arpa/inet.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -19,6 +16,8 @@
 #include "http/sse.h"
 #include "os/clock.h"
 #include "server/server.h"
+#include "tcp_client.h"
+#include "temp_folder.h"
 #include "text/json.h"
 
 #define CHAT  "/v1/chat/completions"
@@ -198,18 +197,13 @@ static void wait_for(atomic_int *counter, int value)
 static int connect_and_send_with(const char *body, const char *headers)
 {
     char request[1024];
-    unsigned port = 0;
-    sscanf(strrchr(server_url(server), ':') + 1, "%u", &port);
-    struct sockaddr_in to = {.sin_family = AF_INET,
-                             .sin_port = htons((uint16_t)port),
-                             .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    int fd = socket(AF_INET, SOCK_STREAM, 0);
-    assert_int_equal(connect(fd, (struct sockaddr *)&to, sizeof to), 0);
+    int fd = tcp_dial_url(server_url(server));
+    assert_true(fd >= 0);
     int n =
         snprintf(request, sizeof request,
                  "POST " CHAT " HTTP/1.1\r\nHost: localhost:1\r\n%sContent-Length: %zu\r\n\r\n%s",
                  headers, strlen(body), body);
-    assert_int_equal(send(fd, request, (size_t)n, MSG_NOSIGNAL), n);
+    tcp_put(fd, request, (size_t)n);
     return fd;
 }
 
@@ -529,20 +523,25 @@ static void asks_for_keys(void **state)
     expect_error("/nowhere", NULL, NULL, 401, "invalid_api_key");
 }
 
+static char keys_path[512];
+
+static int make_folder(void **state)
+{
+    int rc = temp_folder_make(state);
+    snprintf(keys_path, sizeof keys_path, "%s", temp_path("keys"));
+    return rc;
+}
+
 /* Who comes with which key is another one to the engine. */
 static void keys_have_tenants(void **state)
 {
     (void)state;
     struct err e = {0};
     struct server *second = NULL;
-    char path[] = "/tmp/kvasir-given-XXXXXX";
-    int fd = mkstemp(path);
-    FILE *f = fdopen(fd, "w");
-    fputs("alpha red\nbeta\tblue\ngamma red\ndelta\n", f);
-    fclose(f);
+    temp_put("keys", "alpha red\nbeta\tblue\ngamma red\ndelta\n");
     struct server_options o = server_defaults();
     o.port = 0;
-    o.api_key_file = path;
+    o.api_key_file = keys_path;
     assert_int_equal(server_start(&o, engine, &second, &e), OK);
     struct server *first = server;
     server = second;
@@ -567,12 +566,9 @@ static void keys_have_tenants(void **state)
     server_stop(second, 0);
     static const char *const wrong[] = {"alpha red\nalpha blue\n", "alpha two words\n"};
     for (size_t i = 0; i < 2; i++) {
-        f = fopen(path, "w");
-        fputs(wrong[i], f);
-        fclose(f);
+        temp_put("keys", wrong[i]);
         assert_int_equal(server_start(&o, engine, &second, &e), E_INVALID);
     }
-    unlink(path);
 }
 
 /* ---- operations ---- */
@@ -679,14 +675,6 @@ static void answers_carry_the_request_s_id(void **state)
     http_answer_release(&a);
 }
 
-static void write_keys(const char *path, const char *text)
-{
-    FILE *f = fopen(path, "w");
-    assert_non_null(f);
-    fputs(text, f);
-    fclose(f);
-}
-
 static int status_with(const char *path, const char *body, const char *header, char retry[16])
 {
     const char *headers[] = {header, NULL};
@@ -703,12 +691,11 @@ static void keys_have_limits_and_are_read_again(void **state)
     (void)state;
     struct err e = {0};
     struct server *first = server, *second = NULL;
-    char path[] = "/tmp/kvasir-limits-XXXXXX", retry[16];
-    close(mkstemp(path));
-    write_keys(path, "boss admin\nslow red requests=2\nfew requests=600 tokens=30\nplain\n");
+    char retry[16];
+    temp_put("keys", "boss admin\nslow red requests=2\nfew requests=600 tokens=30\nplain\n");
     struct server_options o = server_defaults();
     o.port = 0;
-    o.api_key_file = path;
+    o.api_key_file = keys_path;
     assert_int_equal(server_start(&o, engine, &second, &e), OK);
     server = second;
     static const char slow[] = "x-api-key: slow", few[] = "x-api-key: few",
@@ -729,7 +716,7 @@ static void keys_have_limits_and_are_read_again(void **state)
     assert_int_equal(status_with("/v1/cache/stats", NULL, plain, retry), 403);
     assert_int_equal(status_with("/metrics", NULL, boss, retry), 200);
     /* Read again: one key went, one came, one got other limits; what it used up is forgotten. */
-    write_keys(path, "boss admin\nslow red requests=5\nnew\n");
+    temp_put("keys", "boss admin\nslow red requests=5\nnew\n");
     assert_int_equal(server_reload(second, &o, &e), OK);
     assert_int_equal(status_with(CHAT, HELLO "}", plain, retry), 401);
     assert_int_equal(status_with(CHAT, HELLO "}", slow, retry), 200);
@@ -742,13 +729,12 @@ static void keys_have_limits_and_are_read_again(void **state)
                                         "a requests=5 blue\n",
                                         "a concurrent=99999999999\n"};
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
-        write_keys(path, wrong[i]);
+        temp_put("keys", wrong[i]);
         assert_int_equal(server_reload(second, &o, &e), E_INVALID);
         assert_int_equal(status_with("/metrics", NULL, boss, retry), 200);
     }
     server = first;
     server_stop(second, 0);
-    unlink(path);
 }
 
 static void keys_have_a_ceiling_of_open_requests(void **state)
@@ -756,12 +742,11 @@ static void keys_have_a_ceiling_of_open_requests(void **state)
     (void)state;
     struct err e = {0};
     struct server *first = server, *second = NULL;
-    char path[] = "/tmp/kvasir-open-XXXXXX", retry[16];
-    close(mkstemp(path));
-    write_keys(path, "two concurrent=2\n");
+    char retry[16];
+    temp_put("keys", "two concurrent=2\n");
     struct server_options o = server_defaults();
     o.port = 0;
-    o.api_key_file = path;
+    o.api_key_file = keys_path;
     assert_int_equal(server_start(&o, engine, &second, &e), OK);
     server = second;
     fake_script.waits_after_start = true;
@@ -782,7 +767,6 @@ static void keys_have_a_ceiling_of_open_requests(void **state)
     assert_int_equal(status, 200);
     server = first;
     server_stop(second, 0);
-    unlink(path);
 }
 
 static void reads_keys_from_a_file(void **state)
@@ -790,14 +774,10 @@ static void reads_keys_from_a_file(void **state)
     (void)state;
     struct err e = {0};
     struct server *second = NULL;
-    char path[] = "/tmp/kvasir-keys-XXXXXX";
-    int fd = mkstemp(path);
-    FILE *f = fdopen(fd, "w");
-    fputs("# the team\n\nalpha\r\nbeta  \n", f);
-    fclose(f);
+    temp_put("keys", "# the team\n\nalpha\r\nbeta  \n");
     struct server_options o = server_defaults();
     o.port = 0;
-    o.api_key_file = path;
+    o.api_key_file = keys_path;
     assert_int_equal(server_start(&o, engine, &second, &e), OK);
     struct server *first = server;
     server = second;
@@ -809,11 +789,9 @@ static void reads_keys_from_a_file(void **state)
     expect_error("/v1/models", NULL, bad, 401, "invalid_api_key");
     server = first;
     server_stop(second, 0);
-    f = fopen(path, "w");
-    fputs("# nothing\n", f);
-    fclose(f);
+    temp_put("keys", "# nothing\n");
     assert_int_equal(server_start(&o, engine, &second, &e), E_INVALID);
-    unlink(path);
+    unlink(keys_path);
     assert_int_equal(server_start(&o, engine, &second, &e), E_NOT_FOUND);
 }
 
@@ -922,5 +900,5 @@ int main(void)
         T(drains),
         T(says_so_when_it_stops_at_once),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, make_folder, temp_folder_remove);
 }
