@@ -135,6 +135,7 @@ struct summary {
     double min, median, p95;              /* of key_ms */
     double first_median;                  /* of first_ms; -1: none */
     double ready_median;                  /* -1: none */
+    double decode_median;                 /* tokens a second after the first; -1: none */
     int64_t prompt_tokens, cached_tokens; /* of the median sample */
     double odds_off;                      /* the worst */
     const char *note;                     /* the first one that says anything */
@@ -159,6 +160,7 @@ double quantile(const double *ascending, uint32_t n, double q);
 void sort_numbers(double *v, uint32_t n);
 
 void show_ms(double ms, char *text, size_t size);
+void show_rate(double rate, char *text, size_t size);
 void show_case(const struct results *r, const struct group *g, char *text, size_t size);
 void show_flags(unsigned flags, char *text, size_t size);
 bool show_answers(const struct results *r, uint32_t system, char *text, size_t size);

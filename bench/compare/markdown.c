@@ -13,6 +13,29 @@ struct document {
     uint32_t n_groups;
 };
 
+static bool is_left_alone(const char *kase)
+{
+    return strcmp(kase, "not tried") == 0;
+}
+
+/* Of a conversation's turns and a loop's steps the first two and the last: the page has them all.
+ */
+static bool is_shown(const struct document *d, const struct group *g)
+{
+    if (is_left_alone(g->kase))
+        return false;
+    if (strcmp(g->kase, "turn") != 0 && strcmp(g->kase, "step") != 0)
+        return true;
+    double last = 0;
+    for (uint32_t i = 0; i < d->n_groups; i++) {
+        const struct group *o = &d->groups[i];
+        if (o->model == g->model && o->scenario == g->scenario && strcmp(o->kase, g->kase) == 0 &&
+            o->x > last)
+            last = o->x;
+    }
+    return g->x <= 2 || g->x >= last;
+}
+
 /* "|" would end the cell. */
 static void add_cell(struct buf *out, const char *text)
 {
@@ -52,13 +75,14 @@ static void figure_of(const struct summary *s, char *text, size_t size)
         snprintf(text + at, size - at, " **%s**", flags);
 }
 
-/* Systems that have a sample in this model's scenario. */
+/* Systems that have a sample in this model's scenario; one that was left alone has its line among
+ * what did not work. */
 static unsigned systems_of(const struct document *d, uint32_t model, enum scenario_id id)
 {
     unsigned there = 0;
     for (uint32_t i = 0; i < d->r->n_samples; i++) {
         const struct sample *s = &d->r->samples[i];
-        if (s->model == model && s->scenario == id)
+        if (s->model == model && s->scenario == id && !is_left_alone(s->kase))
             there |= 1u << s->system;
     }
     return there;
@@ -77,7 +101,7 @@ static void add_row(struct document *d, const struct group *g, unsigned there)
         if (!(there & (1u << i)))
             continue;
         bool is_there = summary_of(d->r, g, i, &s);
-        text[0] = '\0';
+        snprintf(text, sizeof text, "%s", d->r->is_interrupted ? "not reached" : "");
         if (is_there)
             figure_of(&s, text, sizeof text);
         add_cell(d->out, text);
@@ -110,7 +134,8 @@ static void scenario_part(struct document *d, uint32_t model, enum scenario_id i
         buf_add_text(d->out, "---|");
     buf_add_text(d->out, "\n");
     for (uint32_t i = 0; i < d->n_groups; i++)
-        if (d->groups[i].model == model && d->groups[i].scenario == id)
+        if (d->groups[i].model == model && d->groups[i].scenario == id &&
+            is_shown(d, &d->groups[i]))
             add_row(d, &d->groups[i], there);
 }
 
@@ -202,7 +227,7 @@ void markdown_write(const struct results *r, struct buf *out)
     head_part(&d);
     for (uint32_t m = 0; m < r->n_models; m++) {
         buf_printf(out, "\n## %s\n", r->models[m].name);
-        for (int id = 0; id < SCENARIO_COUNT; id++)
+        for (int id = SCENARIO_WARM_UP + 1; id < SCENARIO_COUNT; id++)
             scenario_part(&d, m, (enum scenario_id)id);
         streams_part(&d, m);
     }

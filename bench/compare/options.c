@@ -414,7 +414,7 @@ void compare_help(FILE *out)
           "usage: kvasir bench [options]\n\n"
           "Starts each system, asks the same questions, and says how long the first token took. "
           "Figures are\nlabelled measured, simulated or computed. The method is in "
-          "docs/benchmark.md.\n\n"
+          "docs/benchmark-method.md.\n\n"
           "  kvasir bench --quick\n"
           "  kvasir bench --models model.gguf --system kvasir --system llama-server=PATH "
           "--scenario resume,context\n"

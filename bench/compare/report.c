@@ -334,13 +334,13 @@ static void table_row(struct page *p, const struct group *g, uint32_t system,
                       const struct summary *ours)
 {
     struct summary v;
-    char min[24], median[24], p95[24], first[24], flags[120];
+    char min[24], median[24], p95[24], first[24], decode[24], flags[120];
     if (!summary_of(p->r, g, system, &v))
         return;
     buf_add_text(p->out, "<tr><td>");
     html_text(p->out, p->r->systems[system].name);
     if (v.n == 0) {
-        buf_printf(p->out, "</td><td class=\"note bad\" colspan=\"8\">%s",
+        buf_printf(p->out, "</td><td class=\"note bad\" colspan=\"9\">%s",
                    v.n_no                    ? "no"
                    : v.worst == OUTCOME_HUNG ? "hung"
                                              : outcome_names[v.worst]);
@@ -361,8 +361,9 @@ static void table_row(struct page *p, const struct group *g, uint32_t system,
         buf_printf(p->out, "<span class=\"tag bad\">%s</span>", flags);
     if (v.odds_off >= 0)
         buf_printf(p->out, "<span class=\"tag\">off by %.3f nat</span>", v.odds_off);
-    buf_printf(p->out, "</td><td>%s</td><td><b>%s</b></td><td>%s</td><td>%s</td>", min, median, p95,
-               first);
+    show_rate(v.decode_median, decode, sizeof decode);
+    buf_printf(p->out, "</td><td>%s</td><td><b>%s</b></td><td>%s</td><td>%s</td><td>%s</td>", min,
+               median, p95, first, decode);
     if (system && ours && ours->n && ours->median > 0)
         buf_printf(p->out, "<td>%.1f×</td>", v.median / ours->median);
     else
@@ -381,7 +382,7 @@ static void table_row(struct page *p, const struct group *g, uint32_t system,
         buf_printf(p->out, " <span class=\"bad\">+%u failed</span>", v.n_bad);
     buf_add_text(p->out, "</td></tr>\n");
     if (v.note && (v.flags & (FLAG_NOT_REUSED | FLAG_MISCONFIGURED | FLAG_OTHER_ODDS))) {
-        buf_add_text(p->out, "<tr><td></td><td class=\"note bad\" colspan=\"8\">");
+        buf_add_text(p->out, "<tr><td></td><td class=\"note bad\" colspan=\"9\">");
         html_text(p->out, v.note);
         buf_add_text(p->out, "</td></tr>\n");
     }
@@ -399,14 +400,15 @@ static void scenario_table(struct page *p, uint32_t model, enum scenario_id id)
         if (!has_head) {
             buf_printf(
                 p->out,
-                "<details%s><summary>All figures of %s: %s</summary><div class=\"wide\">"
+                "<details><summary>All figures of %s: %s</summary><div class=\"wide\">"
                 "<table><tr><th></th><th>least</th><th>median</th><th>p95</th><th>first token"
-                "</th><th>÷ ours</th><th>cached / prompt</th><th>n</th><th></th></tr>\n",
-                id == SCENARIO_WARM_UP ? "" : "", scenarios[id].name, scenarios[id].key);
+                "</th><th>then, tok/s</th><th>÷ ours</th><th>cached / "
+                "prompt</th><th>n</th><th></th></tr>\n",
+                scenarios[id].name, scenarios[id].key);
             has_head = true;
         }
         show_case(p->r, g, name, sizeof name);
-        buf_add_text(p->out, "<tr><td class=\"case\" colspan=\"9\">");
+        buf_add_text(p->out, "<tr><td class=\"case\" colspan=\"10\">");
         html_text(p->out, name);
         buf_add_text(p->out, "</td></tr>\n");
         bool has_ours = summary_of(p->r, g, 0, &ours);

@@ -114,9 +114,12 @@ bool is_first_trouble(const struct results *r, uint32_t sample)
     bool is_told = !is_bad(s);
     for (uint32_t k = 0; !is_told && k < sample; k++) {
         const struct sample *o = &r->samples[k];
-        is_told = is_bad(o) && o->system == s->system && o->model == s->model &&
-                  o->scenario == s->scenario && strcmp(o->kase, s->kase) == 0 &&
-                  o->outcome == s->outcome;
+        if (!is_bad(o) || o->system != s->system || o->model != s->model ||
+            o->outcome != s->outcome || strcmp(o->kase, s->kase) != 0)
+            continue;
+        /* One that is left alone is so for one reason in all scenarios. */
+        is_told = o->scenario == s->scenario ||
+                  (s->outcome == OUTCOME_SKIPPED && strcmp(o->note, s->note) == 0);
     }
     return !is_told;
 }
@@ -177,6 +180,14 @@ static double ready_of(const struct sample *s)
 {
     return s->ready_ms;
 }
+/* Once the first token is there; servers that answer in one piece have none. */
+static double decode_of(const struct sample *s)
+{
+    double ms = s->total_ms - s->first_ms;
+    return s->first_ms >= 0 && s->output_tokens > 1 && s->gap_p50_ms >= 0 && ms > 0
+               ? (double)(s->output_tokens - 1) / ms * 1000
+               : -1;
+}
 static double prompt_of(const struct sample *s)
 {
     return (double)s->prompt_tokens;
@@ -189,7 +200,8 @@ static double cached_of(const struct sample *s)
 bool summary_of(const struct results *r, const struct group *g, uint32_t system,
                 struct summary *out)
 {
-    *out = (struct summary){.odds_off = -1, .min = -1, .median = -1, .p95 = -1};
+    *out =
+        (struct summary){.odds_off = -1, .min = -1, .median = -1, .p95 = -1, .decode_median = -1};
     bool is_there = false;
     uint32_t n_done = 0, n;
     for (uint32_t i = 0; i < r->n_samples; i++) {
@@ -221,6 +233,7 @@ bool summary_of(const struct results *r, const struct group *g, uint32_t system,
     bool with_busy = out->is_all_busy;
     out->first_median = median_of(r, g, system, with_busy, first_of, all, &n);
     out->ready_median = median_of(r, g, system, with_busy, ready_of, all, &n);
+    out->decode_median = median_of(r, g, system, with_busy, decode_of, all, &n);
     out->prompt_tokens = (int64_t)median_of(r, g, system, with_busy, prompt_of, all, &n);
     out->cached_tokens = (int64_t)median_of(r, g, system, with_busy, cached_of, all, &n);
     out->median = median_of(r, g, system, with_busy, key_of, all, &out->n);

@@ -64,8 +64,7 @@ void http_swarm_free(struct http_swarm *s); /* what is under way is dropped, wit
  * descriptor is left. */
 NODISCARD enum status http_swarm_start(struct http_swarm *s, const struct http_call *call,
                                        struct http_answer *answer,
-                                       void (*done)(void *arg, enum status st,
-                                                    const struct err *e),
+                                       void (*done)(void *arg, enum status st, const struct err *e),
                                        void *arg, struct err *e);
 uint32_t http_swarm_count(const struct http_swarm *s); /* under way */
 /* Carries all of them on until then (clock_now_ns), or until none is left under way. */

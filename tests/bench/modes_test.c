@@ -378,7 +378,8 @@ static void draws_goals_and_impact_from_what_was_measured(void **state)
         "its cold prefill ÷ our new turn: 400.0× (at least 300×: met)",
         "its restore + new turn ÷ ours: 2.8× (at least 3×: MISSED)",
         "its restore + repeat ÷ ours: 20.2× (at least 20×: met)",
-        "20000 tokens at 400 tokens a second, the cold rate of rival | one, are 50.0 s a session",
+        "20000 tokens at 400 tokens a second, the cold rate of rival | one with m, are 50.0 s a "
+        "session",
         "5 sessions a day make 4.2 minutes a day, 25 hours a year"};
     for (size_t i = 0; i < ARRAY_COUNT(parts); i++)
         must_say(out_text(&r), parts[i]);
@@ -389,8 +390,8 @@ static void draws_goals_and_impact_from_what_was_measured(void **state)
     snprintf(path, sizeof path, "%s/out/report.md", place);
     buf_init(&text, 1u << 20);
     MUST(place_read(path, &text, e));
-    must_say(text.ptr, "| 8000 tokens, new turn after restart | 50 ms, 0 of 8000 | 140 ms, 0 of "
-                       "8000 | 2.8 |");
+    must_say(text.ptr, "| 8000 tokens, new turn after restart, pages dropped | 50 ms, 0 of 8000 | "
+                       "140 ms, 0 of 8000 | 2.8 |");
     must_say(text.ptr, "rival \\| one");
     must_say(text.ptr, " 2.8× | 3× | **missed** |");
     buf_release(&text);
