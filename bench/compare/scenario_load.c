@@ -130,6 +130,8 @@ static bool loop(struct run *r, struct system *s, enum scenario_id id, uint32_t 
             whole.output_tokens += c.output_tokens > 0 ? c.output_tokens : 0;
             sum += c.total_ms;
             n_done++;
+        } else if (atomic_load(&is_interrupted)) {
+            continue; /* what ^C cut off is no failure of the system's */
         } else {
             c.outcome = q->answer.outcome;
             snprintf(c.note, sizeof c.note, "%s", q->answer.error);

@@ -181,6 +181,10 @@ enum status system_stop(struct system *s, struct err *e)
     enum status st = OK;
     if (!s->is_running)
         return OK;
+    if (atomic_load(&is_interrupted) && s->child.pid > 0) {
+        system_kill(s);
+        return err_set(e, E_CANCELLED, "interrupted");
+    }
     if (s->driver->stop) {
         st = s->driver->stop(s, e);
     } else if (s->child.pid > 0) {

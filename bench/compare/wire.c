@@ -362,6 +362,7 @@ enum status wire_begin(const struct system *s, const struct ask *ask, struct ans
     x->call = (struct http_call){.url = x->url,
                                  .body = buf_slice(&x->body),
                                  .total_ms_max = ask->ms_max,
+                                 .is_cancelled = &is_interrupted,
                                  .chunk = on_bytes,
                                  .arg = x};
     *out = x;

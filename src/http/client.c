@@ -262,6 +262,13 @@ enum status transfer_end(struct transfer *t, CURLcode rc, struct err *e)
     return rc == CURLE_OK ? OK : explain(t, rc, e);
 }
 
+static bool is_cancelled(struct transfer *t)
+{
+    if (t->call->is_cancelled && atomic_load(t->call->is_cancelled))
+        t->is_refused = true;
+    return t->is_refused;
+}
+
 /* One step at a time, so that transfer_look() comes between the wait and the reading. */
 static CURLcode perform(struct http_client *c)
 {
@@ -273,6 +280,8 @@ static CURLcode perform(struct http_client *c)
     while (step == CURLM_OK && running) {
         step = curl_multi_poll(c->multi, NULL, 0, WAIT_MS, NULL);
         transfer_look(&c->transfer);
+        if (is_cancelled(&c->transfer))
+            break;
         if (step == CURLM_OK)
             step = curl_multi_perform(c->multi, &running);
     }

@@ -5,6 +5,8 @@
 #ifndef KVASIR_HTTP_HTTP_CLIENT_H
 #define KVASIR_HTTP_HTTP_CLIENT_H
 
+#include <stdatomic.h>
+
 #include "base/buf.h"
 #include "base/slice.h"
 #include "base/status.h"
@@ -27,6 +29,8 @@ struct http_call {
     uint64_t reply_bytes_max;   /* 0: HTTP_CLIENT_REPLY_MAX; of a reply that is collected */
     uint32_t idle_s_max;        /* no byte for so long is E_LIMIT; 0: none */
     uint32_t redirects_max;     /* followed; an Authorization header stays with the first host */
+    /* http_client_call looks at it ten times a second: true hangs up, whatever is awaited. */
+    const atomic_bool *is_cancelled;
     bool uses_proxy;            /* of the environment; else straight to the host, as one measures */
     /* Called for each piece of a body as it arrives, at_ms after the call began; false hangs up.
      * NULL: the body is collected. */
@@ -48,8 +52,8 @@ void http_answer_release(struct http_answer *a); /* a zeroed one is fine */
 /* Value of the last header of that name, into text; false when absent. */
 bool http_answer_header(const struct http_answer *a, const char *name, char *text, size_t size);
 
-/* OK for any HTTP status.  E_IO: no connection, or it broke; E_CANCELLED: chunk said so; E_LIMIT:
- * time or size; E_INVALID: the URL.  answer is filled as far as it came, release it in any case. */
+/* OK for any HTTP status.  E_IO: no connection, or it broke; E_CANCELLED: chunk or
+ * is_cancelled said so; E_LIMIT: time or size; E_INVALID: the URL.  answer is filled as far as it came, release it in any case. */
 NODISCARD enum status http_client_call(struct http_client *c, const struct http_call *call,
                                        struct http_answer *answer, struct err *e);
 

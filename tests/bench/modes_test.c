@@ -280,6 +280,71 @@ static void keeps_what_was_measured_at_an_interrupt(void **state)
     child_release(&s.child);
 }
 
+/* Nothing is awaited any more, and a signal that comes twice, as timeout(1) sends it to a process
+ * and then to its group, is one. */
+static void ends_at_once_at_an_interrupt(void **state)
+{
+    struct stub s = {0};
+    struct child c = {0};
+    struct outcome o = {0};
+    char system[80], out[PLACE_PATH_BYTES + 8];
+    int code = -1;
+    (void)state;
+    start_stub(&s, (const char *[]){"--dialect", "openai", "--hang-every", "5", NULL});
+    snprintf(system, sizeof system, "openai=http://127.0.0.1:%u", s.port);
+    snprintf(out, sizeof out, "%s/out", place);
+    place_remove(out);
+    const char *argv[] = {program, "bench", "--system", system, "--scenario",
+                          "chat",  "--out", out,        NULL};
+    MUST(child_start(&c, argv, NULL, e));
+    for (unsigned i = 0; i < 6000 && n_chats(&s) < 4; i++)
+        clock_sleep_ms(5);
+    clock_sleep_ms(300); /* the fifth is under way, and never answered */
+    child_signal(&c, SIGINT);
+    clock_sleep_ms(20);
+    child_signal(&c, SIGINT);
+    MUST(child_wait(&c, 5000, &code, e));
+    assert_int_equal(code, 1);
+    read_results(&o);
+    const struct json *v = json_get(json_get(o.json, "run"), "is_interrupted");
+    assert_true(v && v->boolean);
+    assert_non_null(sample(&o, "chat", "turn", 1));
+    assert_null(sample(&o, "chat", "turn", 2));
+    release(&o);
+    child_release(&c);
+    child_release(&s.child);
+}
+
+/* Requests of an open loop that ^C cut off are no failures either. */
+static void cuts_off_streams_at_an_interrupt(void **state)
+{
+    struct stub s = {0};
+    struct child c = {0};
+    struct outcome o = {0};
+    char system[80], out[PLACE_PATH_BYTES + 8];
+    int code = -1;
+    (void)state;
+    start_stub(&s, (const char *[]){"--dialect", "openai", "--delay-ms", "400", NULL});
+    snprintf(system, sizeof system, "openai=http://127.0.0.1:%u", s.port);
+    snprintf(out, sizeof out, "%s/out", place);
+    place_remove(out);
+    const char *argv[] = {program,       "bench",     "--system", system,  "--scenario",
+                          "concurrency", "--streams", "4",        "--out", out,
+                          NULL};
+    MUST(child_start(&c, argv, NULL, e));
+    for (unsigned i = 0; i < 6000 && n_chats(&s) < 6; i++)
+        clock_sleep_ms(5);
+    child_signal(&c, SIGINT);
+    child_release(&s.child); /* as a server of its own group ends with it */
+    MUST(child_wait(&c, 5000, &code, e));
+    read_results(&o);
+    const struct json *list = json_get(o.json, "samples");
+    for (size_t i = 0; i < list->count; i++)
+        assert_true(text_is(&list->items[i], "outcome", "done"));
+    release(&o);
+    child_release(&c);
+}
+
 static void cuts_off_a_rival_that_never_gets_ready(void **state)
 {
     struct outcome o;
@@ -600,6 +665,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(simulates_nothing_from_nothing),
         cmocka_unit_test(plans_and_runs_nothing),
         cmocka_unit_test(keeps_what_was_measured_at_an_interrupt),
+        cmocka_unit_test(ends_at_once_at_an_interrupt),
+        cmocka_unit_test(cuts_off_streams_at_an_interrupt),
         cmocka_unit_test(cuts_off_a_rival_that_never_gets_ready),
         cmocka_unit_test(merges_runs),
         cmocka_unit_test(draws_goals_and_impact_from_what_was_measured),
