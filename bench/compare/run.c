@@ -174,14 +174,23 @@ static void guard(struct run *r)
 }
 
 /* ---- rule 3: the same bytes in, and what came out ---- */
-static const struct sample *first_of_cell(const struct results *r, const struct sample *s)
+static bool is_same_cell(const struct sample *a, const struct sample *b)
 {
+    return a->model == b->model && a->scenario == b->scenario && a->repeat == b->repeat &&
+           a->x >= b->x && a->x <= b->x && strcmp(a->kase, b->kase) == 0;
+}
+
+/* The first system's answer to the same prompt.  A cell of several requests (streams, agents) has
+ * them in one order for all systems. */
+static const struct sample *first_system_of(const struct results *r, const struct sample *s)
+{
+    uint32_t before = 0;
+    for (const struct sample *o = r->samples; o < s; o++)
+        before += o->system == s->system && is_same_cell(o, s);
     for (uint32_t i = 0; i < r->n_samples; i++) {
         const struct sample *o = &r->samples[i];
-        if (o->model == s->model && o->scenario == s->scenario && o->repeat == s->repeat &&
-            o->x >= s->x && o->x <= s->x && o->outcome == OUTCOME_DONE && o->system == 0 &&
-            strcmp(o->kase, s->kase) == 0)
-            return o;
+        if (o->system == 0 && is_same_cell(o, s) && before-- == 0)
+            return o->outcome == OUTCOME_DONE ? o : NULL;
     }
     return NULL;
 }
@@ -190,7 +199,7 @@ static void compare_answers(struct results *r)
 {
     for (uint32_t i = 0; i < r->n_samples; i++) {
         struct sample *s = &r->samples[i];
-        const struct sample *o = s->system ? first_of_cell(r, s) : NULL;
+        const struct sample *o = s->system ? first_system_of(r, s) : NULL;
         if (!o || s->outcome != OUTCOME_DONE)
             continue;
         if (o->prompt_tokens > 0 && s->prompt_tokens > 0 &&

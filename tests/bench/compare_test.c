@@ -177,6 +177,35 @@ static void catches_other_odds_after_a_branch(void **state)
     child_release(&s.child);
 }
 
+/* Many requests in one cell, each with words of its own: an answer is compared with the other
+ * system's answer to the same words, and to no others. */
+static void compares_answers_to_the_same_words(void **state)
+{
+    struct stub a = {0}, b = {0};
+    struct outcome o;
+    char second[80];
+    unsigned n = 0;
+    (void)state;
+    start_stub(&a, (const char *[]){"--dialect", "openai", "--echo", NULL});
+    start_stub(&b, (const char *[]){"--dialect", "openai", "--echo", NULL});
+    snprintf(second, sizeof second, "openai=http://127.0.0.1:%u,name=second", b.port);
+    bench(&o, "openai=http://127.0.0.1:PORT,name=first", a.port, "--system", second, "--scenario",
+          "agents,concurrency", "--streams", "2", "--agents", "3", "--steps", "6", "--prompt", "128",
+          "--repeat", "2", "--answer", "3", NULL);
+    const struct json *list = json_get(o.json, "samples");
+    for (size_t i = 0; i < list->count; i++) {
+        const struct json *s = &list->items[i];
+        n += number(s, "system") > 0;
+        if (has_flag(s, "other answer") || has_flag(s, "other prompt"))
+            fail_msg("sample %zu: %s", i, json_get(s, "note")->text.ptr);
+    }
+    assert_true(n > 40);
+    assert_non_null(strstr(o.result.out.ptr, " answers are first's to the byte"));
+    release(&o);
+    child_release(&a.child);
+    child_release(&b.child);
+}
+
 static void names_errors_and_goes_on(void **state)
 {
     static const char *const systems[][2] = {
@@ -384,6 +413,7 @@ int main(int argc, char **argv)
     static const struct CMUnitTest vice_tests[] = {
         cmocka_unit_test(catches_a_restore_that_lies),
         cmocka_unit_test(catches_other_odds_after_a_branch),
+        cmocka_unit_test(compares_answers_to_the_same_words),
         cmocka_unit_test(names_errors_and_goes_on),
         cmocka_unit_test(cuts_off_what_hangs),
         cmocka_unit_test(notes_a_stream_that_breaks),

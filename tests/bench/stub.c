@@ -10,7 +10,7 @@
  * [--delay-ms N] [--gap-ms N]
  *              [--slow-start-ms N] [--error-every N] [--hang-every N] [--cut-every N]
  *              [--lie restore|odds] [--stall-after N --stall-ms N] [--port N]
- *              [--slot-save-path DIR/]
+ *              [--slot-save-path DIR/] [--echo]: an OpenAI answer ends with the prompt's digest
  * Started with llama-server's flags (-fa among them) it is one, whose slots are kept in files; with
  * --version it tells one.  Prints "stub: listening on PORT". */
 #include <arpa/inet.h>
@@ -42,7 +42,7 @@ static struct {
     enum dialect dialect;
     long token_us, delay_ms, gap_ms, slow_start_ms, error_every, hang_every, cut_every;
     long stall_after, stall_ms;
-    bool lies_restore, lies_odds;
+    bool lies_restore, lies_odds, echoes;
 } options;
 
 /* The one slot: the text it holds, and whether that came from a file. */
@@ -150,6 +150,7 @@ struct chat {
     long prompt, cached, n_tokens;
     uint64_t first_ns, gap_ns;
     bool is_cut, wants_odds, is_branch;
+    uint64_t digest;
 };
 
 static void stream_openai(struct connection *c, const struct chat *t)
@@ -166,9 +167,12 @@ static void stream_openai(struct connection *c, const struct chat *t)
             odds_text(odds, sizeof odds, t->is_branch);
         else
             odds[0] = '\0';
+        char word[24] = "more";
+        if (options.echoes && i + 1 == t->n_tokens)
+            snprintf(word, sizeof word, "%016llx", (unsigned long long)t->digest);
         snprintf(text, sizeof text,
                  "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\" %s\"}%s}]}\n\n",
-                 i ? "more" : "one", odds);
+                 i ? word : "one", odds);
         plan_chunk(c, t->first_ns + (uint64_t)i * t->gap_ns, text);
     }
     uint64_t end = t->first_ns + (uint64_t)(t->n_tokens - 1) * t->gap_ns;
@@ -267,7 +271,9 @@ static void answer_chat(struct connection *c, const struct json *body, bool is_v
         c->digest = (c->digest ^ (unsigned char)text.ptr[i]) * 0x100000001b3u;
     if (options.stall_after && n_requests == options.stall_after)
         clock_sleep_ms((uint32_t)options.stall_ms); /* the whole server stands still */
-    struct chat t = {.prompt = tokens_of(text.len), .n_tokens = tokens_wanted(body)};
+    struct chat t = {.prompt = tokens_of(text.len),
+                     .n_tokens = tokens_wanted(body),
+                     .digest = c->digest};
     size_t same = common(&slot, buf_slice(&text));
     t.is_branch = same < slot.len;
     t.cached = options.token_us ? (long)(same / BYTES_A_TOKEN) : 0;
@@ -678,6 +684,7 @@ int main(int argc, char **argv)
     options.lies_odds = strcmp(lie, "odds") == 0;
     slot_folder = word_after(argc, argv, "--slot-save-path");
     for (int i = 1; i < argc; i++) {
+        options.echoes |= strcmp(argv[i], "--echo") == 0;
         if (strcmp(argv[i], "--version") == 0) {
             printf("stub 1\n");
             return 0;
