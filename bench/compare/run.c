@@ -336,8 +336,8 @@ static enum status run_model(struct run *r, struct err *e)
         if (!(r->options->scenarios & (1u << id)))
             continue;
         for (r->repeat = 0; st == OK && r->repeat < r->options->repeats; r->repeat++) {
-            for (uint32_t i = 0;
-                 st == OK && i < r->n_systems && !atomic_load(&is_interrupted); i++) {
+            for (uint32_t i = 0; st == OK && i < r->n_systems && !atomic_load(&is_interrupted);
+                 i++) {
                 one(r, &r->systems[(i + r->repeat) % r->n_systems], (enum scenario_id)id);
                 st = keep(r, e);
             }

@@ -31,7 +31,7 @@ struct http_call {
     uint32_t redirects_max;     /* followed; an Authorization header stays with the first host */
     /* http_client_call looks at it ten times a second: true hangs up, whatever is awaited. */
     const atomic_bool *is_cancelled;
-    bool uses_proxy;            /* of the environment; else straight to the host, as one measures */
+    bool uses_proxy; /* of the environment; else straight to the host, as one measures */
     /* Called for each piece of a body as it arrives, at_ms after the call began; false hangs up.
      * NULL: the body is collected. */
     bool (*chunk)(void *arg, struct slice bytes, double at_ms);
@@ -53,7 +53,8 @@ void http_answer_release(struct http_answer *a); /* a zeroed one is fine */
 bool http_answer_header(const struct http_answer *a, const char *name, char *text, size_t size);
 
 /* OK for any HTTP status.  E_IO: no connection, or it broke; E_CANCELLED: chunk or
- * is_cancelled said so; E_LIMIT: time or size; E_INVALID: the URL.  answer is filled as far as it came, release it in any case. */
+ * is_cancelled said so; E_LIMIT: time or size; E_INVALID: the URL.  answer is filled as far as it
+ * came, release it in any case. */
 NODISCARD enum status http_client_call(struct http_client *c, const struct http_call *call,
                                        struct http_answer *answer, struct err *e);
 

@@ -190,8 +190,8 @@ static void compares_answers_to_the_same_words(void **state)
     start_stub(&b, (const char *[]){"--dialect", "openai", "--echo", NULL});
     snprintf(second, sizeof second, "openai=http://127.0.0.1:%u,name=second", b.port);
     bench(&o, "openai=http://127.0.0.1:PORT,name=first", a.port, "--system", second, "--scenario",
-          "agents,concurrency", "--streams", "2", "--agents", "3", "--steps", "6", "--prompt", "128",
-          "--repeat", "2", "--answer", "3", NULL);
+          "agents,concurrency", "--streams", "2", "--agents", "3", "--steps", "6", "--prompt",
+          "128", "--repeat", "2", "--answer", "3", NULL);
     const struct json *list = json_get(o.json, "samples");
     for (size_t i = 0; i < list->count; i++) {
         const struct json *s = &list->items[i];

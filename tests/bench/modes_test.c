@@ -328,9 +328,8 @@ static void cuts_off_streams_at_an_interrupt(void **state)
     snprintf(system, sizeof system, "openai=http://127.0.0.1:%u", s.port);
     snprintf(out, sizeof out, "%s/out", place);
     place_remove(out);
-    const char *argv[] = {program,       "bench",     "--system", system,  "--scenario",
-                          "concurrency", "--streams", "4",        "--out", out,
-                          NULL};
+    const char *argv[] = {program,     "bench", "--system", system, "--scenario", "concurrency",
+                          "--streams", "4",     "--out",    out,    NULL};
     MUST(child_start(&c, argv, NULL, e));
     for (unsigned i = 0; i < 6000 && n_chats(&s) < 6; i++)
         clock_sleep_ms(5);

@@ -271,9 +271,8 @@ static void answer_chat(struct connection *c, const struct json *body, bool is_v
         c->digest = (c->digest ^ (unsigned char)text.ptr[i]) * 0x100000001b3u;
     if (options.stall_after && n_requests == options.stall_after)
         clock_sleep_ms((uint32_t)options.stall_ms); /* the whole server stands still */
-    struct chat t = {.prompt = tokens_of(text.len),
-                     .n_tokens = tokens_wanted(body),
-                     .digest = c->digest};
+    struct chat t = {
+        .prompt = tokens_of(text.len), .n_tokens = tokens_wanted(body), .digest = c->digest};
     size_t same = common(&slot, buf_slice(&text));
     t.is_branch = same < slot.len;
     t.cached = options.token_us ? (long)(same / BYTES_A_TOKEN) : 0;
