@@ -309,11 +309,12 @@ static void ask_before_layer(struct step *s, uint32_t layer, uint32_t worker)
 /* ---- (4) ---- */
 struct attention_task {
     const struct tile *tile;
-    uint32_t kv_head;
+    uint32_t unit; /* of the plan's: query heads [unit × unit_heads, + unit_heads) */
 };
 
-/* One partition of one tile and KV head.  The page pointers of a partition fit the stack. */
-static void attend_partition(const struct step *s, uint32_t layer, uint32_t window,
+/* One partition of one tile and unit, which to the kernel is all of a model with one KV head.  The
+ * page pointers of a partition fit the stack. */
+static void attend_partition(const struct step *s, uint32_t layer, const struct attention_plan *p,
                              struct attention_task task, uint32_t partition, float *state,
                              float *scratch)
 {
@@ -322,6 +323,10 @@ static void attend_partition(const struct step *s, uint32_t layer, uint32_t wind
     const struct kv_layout *layout = &s->layouts[l->group];
     const struct kv_pages *pages = &s->batch->sequences[task.tile->sequence].groups[l->group];
     const void *k[PAGES_PER_PARTITION], *v[PAGES_PER_PARTITION];
+    const uint32_t head = task.unit * p->unit_heads;
+    const uint32_t kv_head = head / (spec->n_heads / spec->n_kv_heads);
+    const size_t k_at = kv_head * kv_head_bytes(layout->type, false, spec->head_dim);
+    const size_t v_at = layout->v_at + kv_head * kv_head_bytes(layout->type, true, spec->head_dim);
     uint32_t first = partition * PAGES_PER_PARTITION, end = first + PAGES_PER_PARTITION;
     if (first < pages->first_page)
         first = pages->first_page;
@@ -329,42 +334,42 @@ static void attend_partition(const struct step *s, uint32_t layer, uint32_t wind
         end = pages->first_page + pages->n_pages;
     for (uint32_t page = first; page < end; page++) {
         const uint8_t *base = pages->pages[page - pages->first_page];
-        k[page - first] = base + 2 * l->slot * layout->chunk_bytes;
-        v[page - first] = base + 2 * l->slot * layout->chunk_bytes + layout->v_at;
+        k[page - first] = base + 2 * l->slot * layout->chunk_bytes + k_at;
+        v[page - first] = base + 2 * l->slot * layout->chunk_bytes + v_at;
     }
     const uint32_t n_q = spec->n_heads * spec->head_dim;
     const struct attention_kv kv = {
         .type = layout->type,
-        .n_kv_heads = spec->n_kv_heads,
+        .n_kv_heads = 1,
         .head_dim = spec->head_dim,
         .k = k,
         .v = v,
         .first_page = first,
     };
     const struct attention_queries queries = {
-        .q = s->w->q + (size_t)task.tile->q_row * n_q,
+        .q = s->w->q + (size_t)task.tile->q_row * n_q + (size_t)head * spec->head_dim,
         .q_stride = n_q,
-        .n_heads = spec->n_heads,
+        .n_heads = p->unit_heads,
         .first_position = task.tile->first_position,
-        .window = window,
+        .window = p->window,
     };
-    const struct attention_tile tile = {.kv_head = task.kv_head, .n_tokens = task.tile->n_tokens};
+    const struct attention_tile tile = {.n_tokens = task.tile->n_tokens};
     s->kernels->attention_partial(state, &queries, &kv, tile, partition, scratch);
 }
 
-static void finish_tile(const struct step *s, struct attention_task task, const float *state)
+static void finish_tile(const struct step *s, const struct attention_plan *p,
+                        struct attention_task task, const float *state)
 {
     const struct model_spec *spec = &s->m->spec;
     const uint32_t n_q = spec->n_heads * spec->head_dim;
-    const struct attention_tile tile = {.kv_head = task.kv_head, .n_tokens = task.tile->n_tokens};
-    const uint32_t group = spec->n_heads / spec->n_kv_heads;
-    float *out = s->w->attended + (size_t)task.tile->out_row * n_q;
-    s->kernels->attention_finish(out, n_q, state, tile, group, spec->head_dim);
+    const struct attention_tile tile = {.n_tokens = task.tile->n_tokens};
+    float *heads = s->w->attended + (size_t)task.tile->out_row * n_q +
+                   (size_t)task.unit * p->unit_heads * spec->head_dim;
+    s->kernels->attention_finish(heads, n_q, state, tile, p->unit_heads, spec->head_dim);
     if (!kv_is_quantized(s->batch->kv_type))
         return;
-    float *heads = out + (size_t)task.kv_head * group * spec->head_dim;
     for (uint32_t t = 0; t < tile.n_tokens; t++) /* V was rotated: back */
-        s->kernels->rotate(heads + t * (size_t)n_q, group, spec->head_dim);
+        s->kernels->rotate(heads + t * (size_t)n_q, p->unit_heads, spec->head_dim);
 }
 
 static void attend_whole(const struct step *s, uint32_t layer, const struct attention_plan *p,
@@ -373,28 +378,27 @@ static void attend_whole(const struct step *s, uint32_t layer, const struct atte
     const struct model_spec *spec = &s->m->spec;
     /* The last tiles see most: they are claimed first. */
     struct attention_task task = {
-        .tile = &p->tiles[p->n_tiles - 1 - index / spec->n_kv_heads],
-        .kv_head = index % spec->n_kv_heads,
+        .tile = &p->tiles[p->n_tiles - 1 - index / p->n_units],
+        .unit = index % p->n_units,
     };
     float *state = scratch, *later = state + s->w->state_floats;
     float *inner = later + s->w->state_floats;
-    uint32_t n_states = task.tile->n_tokens * (spec->n_heads / spec->n_kv_heads);
     for (uint32_t i = 0; i < task.tile->n_partitions; i++) {
-        attend_partition(s, layer, p->window, task, task.tile->first_partition + i,
-                         i == 0 ? state : later, inner);
+        attend_partition(s, layer, p, task, task.tile->first_partition + i, i == 0 ? state : later,
+                         inner);
         if (i > 0)
-            s->kernels->attention_fold(state, later, n_states, spec->head_dim);
+            s->kernels->attention_fold(state, later, task.tile->n_tokens * p->unit_heads,
+                                       spec->head_dim);
     }
-    finish_tile(s, task, state);
+    finish_tile(s, p, task, state);
 }
 
-static float *partial_of(const struct step *s, struct attention_task task, uint32_t i)
+static float *partial_of(const struct step *s, const struct attention_plan *p,
+                         struct attention_task task, uint32_t i)
 {
-    const struct model_spec *spec = &s->m->spec;
-    size_t floats = attention_state_floats(task.tile->n_tokens, spec->n_heads / spec->n_kv_heads,
-                                           spec->head_dim);
+    size_t floats = attention_state_floats(task.tile->n_tokens, p->unit_heads, s->m->spec.head_dim);
     return s->w->partials + task.tile->first_state +
-           ((size_t)task.kv_head * task.tile->n_partitions + i) * floats;
+           ((size_t)task.unit * task.tile->n_partitions + i) * floats;
 }
 
 static void attend_split(const struct step *s, uint32_t layer, const struct attention_plan *p,
@@ -406,26 +410,24 @@ static void attend_split(const struct step *s, uint32_t layer, const struct atte
     uint32_t within = index - p->tiles[tile].first_task;
     struct attention_task task = {
         .tile = &p->tiles[tile],
-        .kv_head = within / p->tiles[tile].n_partitions,
+        .unit = within % p->n_units, /* those that read the same keys at the same time */
     };
-    uint32_t i = within % task.tile->n_partitions;
-    attend_partition(s, layer, p->window, task, task.tile->first_partition + i,
-                     partial_of(s, task, i), scratch);
+    uint32_t i = within / p->n_units;
+    attend_partition(s, layer, p, task, task.tile->first_partition + i, partial_of(s, p, task, i),
+                     scratch);
 }
 
 static void fold_split(const struct step *s, const struct attention_plan *p, struct range tasks)
 {
-    const struct model_spec *spec = &s->m->spec;
     for (uint32_t index = tasks.begin; index < tasks.end; index++) {
         struct attention_task task = {
-            .tile = &p->tiles[index / spec->n_kv_heads],
-            .kv_head = index % spec->n_kv_heads,
+            .tile = &p->tiles[index / p->n_units],
+            .unit = index % p->n_units,
         };
-        uint32_t n_states = task.tile->n_tokens * (spec->n_heads / spec->n_kv_heads);
         for (uint32_t i = 1; i < task.tile->n_partitions; i++)
-            s->kernels->attention_fold(partial_of(s, task, 0), partial_of(s, task, i), n_states,
-                                       spec->head_dim);
-        finish_tile(s, task, partial_of(s, task, 0));
+            s->kernels->attention_fold(partial_of(s, p, task, 0), partial_of(s, p, task, i),
+                                       task.tile->n_tokens * p->unit_heads, s->m->spec.head_dim);
+        finish_tile(s, p, task, partial_of(s, p, task, 0));
     }
 }
 
@@ -441,7 +443,7 @@ static void attend(struct step *s, uint32_t layer, const struct attention_plan *
     meet(s, worker, STAGE_ATTENTION);
     if (!p->is_split)
         return;
-    fold_split(s, p, share(p->n_tiles * s->m->spec.n_kv_heads, worker, s->n_workers));
+    fold_split(s, p, share(p->n_tiles * p->n_units, worker, s->n_workers));
     meet(s, worker, STAGE_FOLD);
 }
 

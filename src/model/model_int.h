@@ -158,16 +158,18 @@ struct tile {
     uint32_t n_tokens;       /* 1..ATTENTION_TILE_TOKENS_MAX */
     uint32_t first_position;
     uint32_t first_partition, n_partitions; /* that any of its tokens sees */
-    uint32_t first_task;     /* split plans: partitions × KV heads of the tiles before it */
+    uint32_t first_task;     /* split plans: partitions × units of the tiles before it */
     size_t first_state;      /* split plans: floats into the partial states */
 };
 
-/* How the attention of a layer is cut into tasks.  The cut never changes a bit of the result:
- * partitions are the same and fold in ascending order either way.
- *   whole: task = (tile, KV head), which walks its partitions
- *   split: task = (tile, KV head, partition) into partial states; then one fold per (tile, KV head) */
+/* How the attention of a layer is cut into tasks.  The cut never changes a bit of the result: query
+ * heads know nothing of each other, partitions are the same and fold in ascending order either way.
+ *   unit:  the query heads of a KV head, or an equal part of them where tasks are few
+ *   whole: task = (tile, unit), which walks its partitions
+ *   split: task = (tile, partition, unit) into partial states; then one fold per (tile, unit) */
 struct attention_plan {
     uint32_t window;
+    uint32_t n_units, unit_heads; /* n_units × unit_heads = query heads */
     uint32_t n_tiles;
     uint32_t n_tasks;
     bool is_split;

@@ -12,6 +12,11 @@
 #define PARTIAL_BYTES_MAX (64u << 20)
 /* Fewer tasks than this a worker, and partitions are split too. */
 #define TASKS_PER_WORKER_MIN 4u
+/* Fewer tasks than this a worker with partitions split, and query heads of a KV head are split as
+ * well: two, since the first and the last partition that a window reaches may be short.  Gemma 3
+ * has one KV head: behind a short prompt all its attention was one worker's. */
+#define UNIT_TASKS_PER_WORKER 2u
+#define UNIT_HEADS_MIN        2u
 
 /* ---- workspace ---- */
 struct region {
@@ -152,18 +157,35 @@ static void add_tiles(struct attention_plan *p, const struct model_sequence *s, 
     }
 }
 
+/* A KV head's query heads are cut into ever smaller equal parts until there are enough tasks.  Each
+ * part reads all keys, so that it should have at least two heads to share them. */
+static void choose_units(struct attention_plan *p, const struct model_spec *s, uint32_t n_workers)
+{
+    const uint32_t group = s->n_heads / s->n_kv_heads;
+    uint32_t n_tasks = 0;
+    for (uint32_t i = 0; i < p->n_tiles; i++)
+        n_tasks += p->tiles[i].n_partitions * s->n_kv_heads;
+    p->unit_heads = group;
+    for (uint32_t heads = group / 2; n_workers > 1 && heads >= UNIT_HEADS_MIN; heads--)
+        if (group % heads == 0 &&
+            n_tasks * (group / p->unit_heads) < UNIT_TASKS_PER_WORKER * n_workers)
+            p->unit_heads = heads;
+    p->n_units = s->n_heads / p->unit_heads;
+}
+
 static void choose_split(struct attention_plan *p, const struct model_spec *s,
                          size_t partial_floats, uint32_t n_workers)
 {
-    uint32_t n_whole = p->n_tiles * s->n_kv_heads, n_split = 0;
+    choose_units(p, s, n_workers);
+    uint32_t n_whole = p->n_tiles * p->n_units, n_split = 0;
     size_t floats = 0;
     for (uint32_t i = 0; i < p->n_tiles; i++) {
         struct tile *t = &p->tiles[i];
-        size_t state = attention_state_floats(t->n_tokens, s->n_heads / s->n_kv_heads, s->head_dim);
+        size_t state = attention_state_floats(t->n_tokens, p->unit_heads, s->head_dim);
         t->first_task = n_split;
         t->first_state = floats;
-        n_split += t->n_partitions * s->n_kv_heads;
-        floats += state * t->n_partitions * s->n_kv_heads;
+        n_split += t->n_partitions * p->n_units;
+        floats += state * t->n_partitions * p->n_units;
     }
     p->is_split = n_workers > 1 && n_whole < TASKS_PER_WORKER_MIN * n_workers &&
                   n_split > n_whole && floats <= partial_floats;
