@@ -123,6 +123,7 @@ static enum status start(struct engine *g, struct slice line, struct ask **out, 
         st = line_bool(value, "ignore_eos", true, &r->ignore_eos, e);
     if (st == OK) {
         r->max_tokens = (uint32_t)n;
+        r->is_read_whole = true;
         st = ask_start(g, r, out, e);
     }
     if (st != OK)

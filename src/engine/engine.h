@@ -134,6 +134,7 @@ struct engine_event {
     struct slice text;
     uint32_t token;                   /* EVENT_TEXT, PROMPT: id; TEXT: TOKEN_NONE when text only
                                          was released */
+    uint64_t drawn_ns;                /* EVENT_TEXT with a token: when; it may be told later */
     const struct sampled *sampled;    /* EVENT_TEXT with logprobs asked for; EVENT_PROMPT but for
                                          the first token; else NULL */
     const float *vector;              /* EVENT_VECTOR: [total], not normalized */
@@ -172,6 +173,7 @@ struct engine_request {
     uint32_t n_choices; /* ≥ 1 */
     struct slice stops[ENGINE_STOPS_MAX];
     uint32_t n_stops;
+    bool is_read_whole; /* nobody reads a part of the answer: its tokens may be told some at a time */
     bool show_special; /* control tokens are part of the reply's text */
     bool ignore_eos;   /* not with a schema or grammar, which say where a text may end */
     /* What the answer may be: at most one of the two.  E_INVALID, E_UNSUPPORTED, E_SYNTAX and

@@ -226,7 +226,8 @@ void choice_take(struct engine *g, struct choice *c, const struct sampled *drawn
     c->job->usage.completion_tokens++;
     g->stats.completion_tokens++;
     bool is_stopped;
-    struct engine_event ev = {.kind = EVENT_TEXT, .choice = c->index, .token = drawn->token};
+    struct engine_event ev = {
+        .kind = EVENT_TEXT, .choice = c->index, .token = drawn->token, .drawn_ns = clock_now_ns()};
     ev.text = stream_push(&c->stream, drawn->token, &is_stopped);
     ev.sampled = r->sampling.wants_logprob ? drawn : NULL;
     tell_token(g, c->job, &ev);
@@ -488,7 +489,8 @@ enum status job_prompt_done(struct engine *g, struct job *job, const float *logi
     job->is_prompt_done = true;
     job->decode_ns = clock_now_ns();
     job->usage.prefill_ms = (double)(job->decode_ns - job->begun_ns) * 1e-6;
-    if (job->usage.computed_tokens >= KV_PAGE_TOKENS && !read_wants_rows(job)) /* fewer tell more of the clock */
+    if (job->usage.computed_tokens >= KV_PAGE_TOKENS &&
+        !read_wants_rows(job)) /* fewer tell more of the clock */
         cache_note_pace(g->cache, job->usage.prefill_ms / job->usage.computed_tokens);
     sequence_keep_head(first->sequence, logits);
     for (uint32_t i = 1; i < job->request->n_choices; i++) {

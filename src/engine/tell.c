@@ -5,6 +5,9 @@
  * own calls the request back.  All other events are rare and hold pointers into the job: they are
  * told by the thread that has them, once all that was said before is told (tell_event).  Nobody
  * sees another order or other events.
+ * Waking the teller may take the engine's processor or a worker's.  So the tokens of an answer that
+ * is only read as a whole wait until there are some (Gemma on two busy processors: 0.08 to 0.44 ms
+ * between two steps when woken for each, 0.03 to 0.09 so).
  *
  *   engine thread: step → draw → tell_token ─▶ ring ─▶ teller: request->event
  *                  step → …      tell_event: waits for this job's tokens, then request->event  */
@@ -14,6 +17,7 @@
 /* Whoever hears slowly slows its own stream down, and a cancel is not far behind: more than one
  * step with all its guesses gives. */
 #define UNTOLD_MAX    32u
+#define UNTOLD_WAKE   16u  /* of an answer that is read as a whole */
 #define TOLD_TEXT_MAX 256u /* longer texts (held back for a stop string) are told as others are */
 
 struct telling {
@@ -92,6 +96,8 @@ void tell_event(struct engine *g, struct job *job, const struct engine_event *ev
 {
     struct teller *t = g->teller;
     pthread_mutex_lock(&t->mutex);
+    if (job->n_untold > 0)
+        pthread_cond_signal(&t->posted);
     while (job->n_untold > 0)
         pthread_cond_wait(&t->told, &t->mutex);
     pthread_mutex_unlock(&t->mutex);
@@ -118,6 +124,9 @@ void tell_token(struct engine *g, struct job *job, const struct engine_event *ev
     }
     t->count++;
     job->n_untold++;
-    pthread_cond_signal(&t->posted);
+    const bool may_wait =
+        job->request->is_read_whole && job->n_untold < UNTOLD_WAKE && t->count < TELLINGS_MAX / 2;
     pthread_mutex_unlock(&t->mutex);
+    if (!may_wait)
+        pthread_cond_signal(&t->posted);
 }

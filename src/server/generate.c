@@ -320,7 +320,7 @@ static void time_token(struct part *part, const struct engine_event *ev)
 {
     struct generation *g = part->generation;
     struct metrics *m = &g->server->metrics;
-    uint64_t now = clock_now_ns(), *last = &part->token_ns[ev->choice];
+    uint64_t now = ev->drawn_ns, *last = &part->token_ns[ev->choice];
     if (!g->has_token)
         histogram_add(&m->first_token, now - g->start_ns);
     else if (*last)
@@ -413,6 +413,7 @@ static bool submit_part(struct generation *g, uint32_t index)
     uint64_t id = 0;
     r->event = on_event;
     r->event_arg = part;
+    r->is_read_whole = !api_call_is_stream(g->call);
     r->turn_key = api_call_keeps_turns(g->call) ? on_turn_key : NULL;
     enum status st = engine_submit(g->engine, r, &id, &e);
     if (st != OK) {

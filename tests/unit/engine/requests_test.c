@@ -202,6 +202,7 @@ static void test_cancel(void **state)
 struct order {
     uint32_t slow_us, n_texts, n_events;
     enum engine_event_kind last;
+    uint64_t drawn_ns; /* of the last token */
     uint32_t tokens[ORDER_TOKENS];
     char text[16384];
     size_t len;
@@ -223,6 +224,8 @@ static void order_event(void *arg, const struct engine_event *ev)
         assert_true(o->last == EVENT_TEXT || o->n_texts == 0);
         assert_true(o->n_texts < ORDER_TOKENS);
         assert_true(ev->sampled->token == ev->token);
+        assert_true(ev->drawn_ns >= o->drawn_ns && ev->drawn_ns <= clock_now_ns());
+        o->drawn_ns = ev->drawn_ns;
         o->tokens[o->n_texts++] = ev->token;
         o->text_thread = pthread_self();
         if (o->slow_us)
@@ -236,7 +239,8 @@ static void order_event(void *arg, const struct engine_event *ev)
 }
 
 /* Telling tokens does not hold up the steps, and nobody hears anything else for it: the same events
- * in the same order, whether three listen at once, slowly, or one does alone. */
+ * in the same order, whether three listen at once, slowly, or one does alone, who reads the whole
+ * answer at its end. */
 static void test_tokens_are_told_beside_steps(void **state)
 {
     (void)state;
@@ -252,6 +256,7 @@ static void test_tokens_are_told_beside_steps(void **state)
             o->slow_us = round == 0 ? 150 * i : 0;
             r->event = order_event;
             r->event_arg = o;
+            r->is_read_whole = round == 1;
             assert_int_equal(engine_submit(g, r, &id, &e), OK);
             while (round == 1 && !atomic_load(&o->is_done))
                 clock_sleep_ms(1);
