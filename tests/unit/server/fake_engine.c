@@ -11,6 +11,7 @@
 #include "base/check.h"
 #include "base/mem.h"
 #include "engine/card.h"
+#include "os/clock.h"
 
 #define IDS_MAX 65536u
 #define POLL_US 2000u /* dozens of these threads wait at once */
@@ -382,6 +383,7 @@ static bool send_pieces(const struct run *run, uint32_t *n_sent)
                                             .choice = c,
                                             .text = slice_of(f->pieces[id]),
                                             .token = id,
+                                            .drawn_ns = clock_now_ns(),
                                             .sampled =
                                                 run->request->sampling.wants_logprob ? &s : NULL});
             ++*n_sent;
