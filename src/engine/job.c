@@ -345,6 +345,11 @@ static enum status check_prompt(const struct engine *g, const struct job *job, s
     return OK;
 }
 
+static struct slice piece_of(const void *tokenizer, uint32_t token)
+{
+    return tokenizer_piece(tokenizer, token, true);
+}
+
 static enum status init_choice(struct engine *g, struct job *job, uint32_t index, struct err *e)
 {
     struct choice *c = &job->choices[index];
@@ -352,6 +357,9 @@ static enum status init_choice(struct engine *g, struct job *job, uint32_t index
     struct sampler_params params = r->sampling;
     params.seed = job->usage.seed;
     params.choice = index;
+    params.n_context = g->info.n_ctx;
+    params.piece = piece_of;
+    params.piece_arg = g->tokenizer;
     *c = (struct choice){.job = job, .index = index};
     stream_init(&c->stream, g->tokenizer, r->show_special, r->stops, r->n_stops);
     job->n_choices = index + 1;

@@ -32,7 +32,7 @@ uint32_t filter_min_p(const struct candidate *c, uint32_t n, double min_p)
     return kept;
 }
 
-uint32_t filter_typical(struct candidate *c, uint32_t n, double typical_p,
+uint32_t filter_typical(struct candidate *c, uint32_t n, double typical_p, uint32_t min_keep,
                         struct candidate *scratch)
 {
     float max = c[0].logit;
@@ -58,7 +58,7 @@ uint32_t filter_typical(struct candidate *c, uint32_t n, double typical_p,
         kept[n_kept] = c[nearest[n_kept].token];
         sum += sampler_exp((double)kept[n_kept].logit - max);
         n_kept++;
-    } while (n_kept < n && sum <= typical_p * mass);
+    } while (n_kept < n && (n_kept < min_keep || sum <= typical_p * mass));
     /* Equal logits are equally far from the mean, so the stable sorts keep the lower token first.
      */
     select_sort(kept, c, n_kept);

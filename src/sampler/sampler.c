@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT
- * sampler.c — parameters, penalties, and the draw.
+ * sampler.c — parameters, penalties, filters in the usual order, and the draw.
  * Memory is taken at birth, as much as the parameters can ever need: with top_k ≤ TOP_K_HEAP_MAX
  * some kilobytes, with penalties three counts a token of the vocabulary, with everything off two or
  * four lists of it. */
@@ -13,32 +13,16 @@
 #include "base/prng.h"
 #include "sampler/sampler_int.h"
 
-/* Up to here the bounded heap beats sorting 262,144 logits. */
-#define TOP_K_HEAP_MAX 1024
 /* A logit that far below the best weighs e⁻⁶⁰ = 1e-26 of it: less than the last bit of the sum. */
 #define NEGLIGIBLE  60.0
 #define PENALTY_MAX 100.0f
+/* Bits; the largest vocabulary has 21. */
+#define MIROSTAT_TAU_MAX 100.0f
 
-struct token_count {
-    uint32_t n_generated; /* times generated */
-    uint32_t n_recent;    /* times among the last repeat_last_n */
-    bool is_seen;         /* in the list of seen tokens */
-};
-
-struct sampler {
-    struct sampler_params p;
-    uint32_t n_vocab;
-    const struct kernels *k;
-    float *changed; /* [n_vocab] logits after bias and penalties; NULL: neither is set */
-    struct candidate *candidates, *sorted, *scratch;
-    struct candidate top[SAMPLER_TOP_LOGPROBS_MAX];
-    /* Penalties; NULL when off. */
-    struct token_count *counts; /* [n_vocab] */
-    uint32_t *seen;             /* [n_vocab] tokens accepted so far, each once */
-    uint32_t n_seen;
-    uint32_t *recent; /* [repeat_last_n] ring; NULL when all tokens count */
-    uint32_t recent_at, recent_count;
-};
+static const struct dry_breaker usual_breakers[] = {{.text = SLICE_LIT("\n")},
+                                                    {.text = SLICE_LIT(":")},
+                                                    {.text = SLICE_LIT("\"")},
+                                                    {.text = SLICE_LIT("*")}};
 
 struct sampler_params sampler_defaults(void)
 {
@@ -50,6 +34,17 @@ struct sampler_params sampler_defaults(void)
         .typical_p = 1.0f,
         .repeat_penalty = 1.0f,
         .repeat_last_n = 64,
+        .dynatemp_exponent = 1.0f,
+        .xtc_threshold = 0.1f,
+        .dry_base = 1.75f,
+        .dry_allowed_length = 2,
+        .dry_penalty_last_n = -1,
+        .breakers = usual_breakers,
+        .n_breakers = ARRAY_COUNT(usual_breakers),
+        .mirostat_tau = 5.0f,
+        .mirostat_eta = 0.1f,
+        .adaptive_target = -1.0f,
+        .adaptive_decay = 0.9f,
     };
 }
 
@@ -92,6 +87,21 @@ enum status sampler_check(const struct sampler_params *p, uint32_t n_vocab, stru
         {"frequency_penalty", p->frequency_penalty, -PENALTY_MAX, PENALTY_MAX},
         {"repeat_last_n", (float)p->repeat_last_n, -1, SAMPLER_REPEAT_LAST_MAX},
         {"top_logprobs", (float)p->n_top_logprobs, 0, SAMPLER_TOP_LOGPROBS_MAX},
+        {"top_n_sigma", p->top_n_sigma, -FLT_MAX, FLT_MAX},
+        {"dynatemp_range", p->dynatemp_range, 0, FLT_MAX},
+        {"dynatemp_exponent", p->dynatemp_exponent, 0, FLT_MAX},
+        {"xtc_probability", p->xtc_probability, 0, 1},
+        {"xtc_threshold", p->xtc_threshold, 0, 1},
+        {"dry_multiplier", p->dry_multiplier, 0, PENALTY_MAX},
+        {"dry_base", p->dry_base, 0, PENALTY_MAX},
+        {"dry_allowed_length", (float)p->dry_allowed_length, 0, FLT_MAX},
+        {"dry_penalty_last_n", (float)p->dry_penalty_last_n, -1, FLT_MAX},
+        {"dry_sequence_breakers", (float)p->n_breakers, 0, SAMPLER_BREAKERS_MAX},
+        {"mirostat", (float)p->mirostat, 0, 2},
+        {"mirostat_tau", p->mirostat_tau, 0, MIROSTAT_TAU_MAX},
+        {"mirostat_eta", p->mirostat_eta, 0, 1},
+        {"adaptive_target", p->adaptive_target, -1, 1},
+        {"adaptive_decay", p->adaptive_decay, 0, 1},
     };
     for (size_t i = 0; i < ARRAY_COUNT(ranges); i++) {
         enum status st =
@@ -110,7 +120,7 @@ static bool is_greedy(const struct sampler_params *p)
 
 static bool uses_heap(const struct sampler *s)
 {
-    return s->p.top_k > 0 && s->p.top_k <= TOP_K_HEAP_MAX;
+    return s->p.top_k > 0 && (uint32_t)s->p.top_k <= TOP_K_HEAP_MAX;
 }
 
 static bool has_repeat_penalty(const struct sampler_params *p)
@@ -118,14 +128,14 @@ static bool has_repeat_penalty(const struct sampler_params *p)
     return p->repeat_penalty != 1.0f && p->repeat_last_n != 0;
 }
 
-static bool has_penalty(const struct sampler_params *p)
+bool sampler_has_penalty(const struct sampler_params *p)
 {
     return has_repeat_penalty(p) || p->presence_penalty != 0 || p->frequency_penalty != 0;
 }
 
 static bool take_changed(struct sampler *s)
 {
-    if (s->p.n_bias == 0 && !has_penalty(&s->p))
+    if (s->p.n_bias == 0 && (s->is_chain || !sampler_has_penalty(&s->p)))
         return true;
     s->changed = mem_try_new(s->n_vocab, sizeof *s->changed);
     return s->changed != NULL;
@@ -133,20 +143,22 @@ static bool take_changed(struct sampler *s)
 
 static bool take_candidates(struct sampler *s)
 {
-    if (is_greedy(&s->p))
+    if (!s->is_chain && is_greedy(&s->p))
         return true;
-    uint32_t n = uses_heap(s) ? (uint32_t)s->p.top_k : s->n_vocab;
+    const bool has_list = s->is_chain || !uses_heap(s);
+    const bool has_scratch = s->p.typical_p < 1 || s->p.adaptive_target >= 0;
+    uint32_t n = has_list ? s->n_vocab : (uint32_t)s->p.top_k;
     s->candidates = mem_try_new(n, sizeof *s->candidates);
-    if (!uses_heap(s))
+    if (has_list)
         s->sorted = mem_try_new(n, sizeof *s->sorted);
-    if (s->p.typical_p < 1)
+    if (has_scratch)
         s->scratch = mem_try_new(2 * (size_t)n, sizeof *s->scratch);
-    return s->candidates && (uses_heap(s) || s->sorted) && (s->p.typical_p >= 1 || s->scratch);
+    return s->candidates && (!has_list || s->sorted) && (!has_scratch || s->scratch);
 }
 
 static bool take_counts(struct sampler *s)
 {
-    if (!has_penalty(&s->p))
+    if (!sampler_has_penalty(&s->p))
         return true;
     s->counts = mem_try_new(s->n_vocab, sizeof *s->counts);
     s->seen = mem_try_new(s->n_vocab, sizeof *s->seen);
@@ -168,7 +180,10 @@ enum status sampler_new(const struct sampler_params *p, uint32_t n_vocab, const 
     s->p = *p;
     s->n_vocab = n_vocab;
     s->k = k;
-    if (!take_changed(s) || !take_candidates(s) || !take_counts(s)) {
+    chain_plan(s);
+    steer_init(&s->steer, &s->p);
+    if (!take_changed(s) || !take_candidates(s) || !take_counts(s) ||
+        !dry_new(&s->p, n_vocab, &s->dry)) {
         sampler_free(s);
         return err_set(e, E_NOMEM, "sampler: out of memory for a vocabulary of %u", n_vocab);
     }
@@ -187,6 +202,7 @@ void sampler_free(struct sampler *s)
     mem_free(s->counts);
     mem_free(s->seen);
     mem_free(s->recent);
+    dry_free(s->dry);
     mem_free(s);
 }
 
@@ -204,11 +220,10 @@ static void accept_recent(struct sampler *s, uint32_t token)
     s->recent_at = (s->recent_at + 1) % (uint32_t)s->p.repeat_last_n;
 }
 
-void sampler_accept(struct sampler *s, uint32_t token, bool is_generated)
+static void count(struct sampler *s, uint32_t token, bool is_generated)
 {
-    CHECK(token < s->n_vocab);
     bool counts_recent = has_repeat_penalty(&s->p);
-    if (!s->counts || (!is_generated && !counts_recent))
+    if (!is_generated && !counts_recent)
         return;
     struct token_count *c = &s->counts[token];
     if (!c->is_seen)
@@ -220,6 +235,28 @@ void sampler_accept(struct sampler *s, uint32_t token, bool is_generated)
         accept_recent(s, token);
 }
 
+void sampler_accept(struct sampler *s, uint32_t token, bool is_generated)
+{
+    CHECK(token < s->n_vocab);
+    if (s->counts)
+        count(s, token, is_generated);
+    if (s->dry)
+        dry_accept(s->dry, token);
+    if (is_generated)
+        steer_accept(s);
+}
+
+float sampler_penalized(const struct sampler *s, uint32_t token, float logit)
+{
+    const struct sampler_params *p = &s->p;
+    const struct token_count *c = &s->counts[token];
+    if (c->n_recent > 0)
+        logit = logit > 0 ? logit / p->repeat_penalty : logit * p->repeat_penalty;
+    if (c->n_generated > 0)
+        logit -= (float)c->n_generated * p->frequency_penalty + p->presence_penalty;
+    return logit;
+}
+
 static const float *changed_logits(struct sampler *s, const float *logits)
 {
     const struct sampler_params *p = &s->p;
@@ -229,14 +266,8 @@ static const float *changed_logits(struct sampler *s, const float *logits)
     memcpy(l, logits, s->n_vocab * sizeof *l);
     for (uint32_t i = 0; i < p->n_bias; i++)
         l[p->bias[i].token] += p->bias[i].bias;
-    for (uint32_t i = 0; i < s->n_seen; i++) {
-        uint32_t token = s->seen[i];
-        const struct token_count *c = &s->counts[token];
-        if (c->n_recent > 0)
-            l[token] = l[token] > 0 ? l[token] / p->repeat_penalty : l[token] * p->repeat_penalty;
-        if (c->n_generated > 0)
-            l[token] -= (float)c->n_generated * p->frequency_penalty + p->presence_penalty;
-    }
+    for (uint32_t i = 0; !s->is_chain && i < s->n_seen; i++)
+        l[s->seen[i]] = sampler_penalized(s, s->seen[i], l[s->seen[i]]);
     return l;
 }
 
@@ -287,20 +318,24 @@ static uint32_t candidates_of_all(struct sampler *s, const struct source *from, 
     return p->top_k > 0 && n > (uint32_t)p->top_k ? (uint32_t)p->top_k : n;
 }
 
-static uint32_t draw(struct sampler *s, uint32_t n, uint64_t position)
+uint32_t sampler_draw(struct sampler *s, uint64_t position)
 {
-    const struct candidate *c = s->candidates;
-    double temperature = s->p.temperature, max = c[0].logit, sum = 0;
+    const struct candidate *c = s->from.c;
+    const uint32_t n = s->from.n;
+    double temperature = s->from.temperature, max = c[0].logit, sum = 0;
     for (uint32_t i = 0; i < n; i++)
         sum += sampler_exp(((double)c[i].logit - max) / temperature);
     double target = sum * prng_uniform(s->p.seed, s->p.choice, position, 0);
     double reached = 0;
-    for (uint32_t i = 0; i + 1 < n; i++) {
+    uint32_t i = 0;
+    for (; i + 1 < n; i++) {
         reached += sampler_exp(((double)c[i].logit - max) / temperature);
         if (reached > target)
-            return c[i].token;
+            break;
     }
-    return c[n - 1].token;
+    s->from.sum = sum;
+    s->from.index = i;
+    return c[i].token;
 }
 
 static uint32_t choose(struct sampler *s, const struct source *from, uint64_t position)
@@ -314,14 +349,15 @@ static uint32_t choose(struct sampler *s, const struct source *from, uint64_t po
     if (n == 0) /* everything is forbidden or not a number; any answer is as good */
         return best_of(s, from);
     if (p->typical_p < 1)
-        n = filter_typical(s->candidates, n, p->typical_p, s->scratch);
+        n = filter_typical(s->candidates, n, p->typical_p, 0, s->scratch);
     float max = s->candidates[0].logit;
     if (p->top_p < 1)
         n = filter_top_p(s->candidates, n, max,
                          mass < 0 ? filter_mass(s->candidates, n, max) : mass, p->top_p);
     if (p->min_p > 0)
         n = filter_min_p(s->candidates, n, p->min_p);
-    return draw(s, n, position);
+    s->from = (struct drawn_from){.c = s->candidates, .n = n, .temperature = p->temperature};
+    return sampler_draw(s, position);
 }
 
 /* Log-probabilities are those of the model: raw logits, before anything was asked for. */
@@ -341,6 +377,25 @@ static void add_logprobs(struct sampler *s, const struct source *raw, struct sam
     }
 }
 
+/* Of what was drawn from; one that was taken without a draw was certain. */
+static void add_drawn(const struct sampler *s, struct sampled *out)
+{
+    const struct drawn_from *from = &s->from;
+    const struct candidate certain = {.token = out->token};
+    const struct candidate *c = from->n ? from->c : &certain;
+    const uint32_t n = from->n ? from->n : 1;
+    const double log_sum = from->n ? sampler_log(from->sum) : 0;
+    const double temperature = from->n ? from->temperature : 1;
+    for (uint32_t i = 0; i < n && i < s->p.n_top_logprobs; i++) {
+        out->top_tokens[i] = c[i].token;
+        out->top_logprobs[i] =
+            (float)(((double)c[i].logit - (double)c[0].logit) / temperature - log_sum);
+        out->n_top = i + 1;
+    }
+    out->logprob =
+        (float)(((double)c[from->index].logit - (double)c[0].logit) / temperature - log_sum);
+}
+
 void sampler_score(struct sampler *s, const float *logits, uint32_t token, struct sampled *out)
 {
     const struct source raw = {.logits = logits};
@@ -356,8 +411,12 @@ void sampler_sample(struct sampler *s, const float *logits, const float *maxima,
     struct source from = {changed_logits(s, logits), NULL, allowed};
     if (from.logits == logits && !allowed)
         from.maxima = maxima;
-    *out = (struct sampled){.token = choose(s, &from, position)};
+    s->from = (struct drawn_from){0};
+    *out = (struct sampled){.token = s->is_chain ? chain_choose(s, from.logits, allowed, position)
+                                                 : choose(s, &from, position)};
     CHECK(out->token < s->n_vocab);
-    if (s->p.wants_logprob || s->p.n_top_logprobs > 0)
+    if (s->p.wants_drawn)
+        add_drawn(s, out);
+    else if (s->p.wants_logprob || s->p.n_top_logprobs > 0)
         add_logprobs(s, &raw, out);
 }

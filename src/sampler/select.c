@@ -108,6 +108,19 @@ uint32_t select_top(const float *logits, uint32_t n, const uint64_t *allowed,
     return count;
 }
 
+void select_front(struct candidate *c, uint32_t n, uint32_t k)
+{
+    heapify(c, k);
+    for (uint32_t i = k; i < n; i++)
+        if (is_worse(c[0], c[i])) {
+            struct candidate swap = c[0];
+            c[0] = c[i];
+            c[i] = swap;
+            sift_down(c, k, 0);
+        }
+    unheap(c, k);
+}
+
 static uint32_t block_end(uint32_t block, uint32_t n)
 {
     return (block + 1) * SAMPLER_BLOCK < n ? (block + 1) * SAMPLER_BLOCK : n;
