@@ -21,7 +21,9 @@ usage: ./do COMMAND [ARGS]
              whole windows, --mlx MLX's server
   bench all [OUT [PART…]]
              every scenario, three models, every system that runs here: docs/benchmark.md's tables
-             (two hours; goes on where it was interrupted)
+             (half an hour; at most SECONDS_MOST where that is set; goes on where it was interrupted)
+  bench publish [OUT]
+             puts what `bench all` left in OUT/all into docs/benchmark.md
   bench resume
              resuming 20,000 tokens, with bars met and not met
   bench resume-length [--model GGUF] [--lengths N,N] …
@@ -334,6 +336,7 @@ case $command in
         case $name in
             compare) run_compare "$@" ;;
             all) run_all_scenarios "$@" ;;
+            publish) exec bench/publish.sh "${1:-bench-results}/all/report.md" docs/benchmark.md ;;
             speed) run_speed "$@" ;;
             serving) build; exec "$(program kvasir-serving-bench)" --kvasir build/kvasir "$@" ;;
             load | overhead | stall) build; exec "$(program kvasir-serving-bench)" --kvasir build/kvasir "$@" "$name" ;;
@@ -343,7 +346,7 @@ case $command in
             sessions) run_sessions "$@" ;;
             threads) run_threads "$@" ;;
             kernels) build; exec "$(program micro_kernels)" "$@" ;;
-            *) fail "bench: compare, reclaim, resume, resume-length, sessions, serving, load, overhead, stall, speed, threads or kernels, not $name" ;;
+            *) fail "bench: compare, all, publish, reclaim, resume, resume-length, sessions, serving, load, overhead, stall, speed, threads or kernels, not $name" ;;
         esac
         ;;
     soak) run_soak "$@" ;;
