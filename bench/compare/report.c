@@ -17,11 +17,6 @@ static const char style[] =
     "@media (prefers-color-scheme:dark){:root{--bg:#10161d;--fg:#e6ebf1;--soft:#9aa7b5;"
     "--line:#2b3642;--card:#18212b;--bad:#ff8a80;--warn:#f0c060;--c0:#5aa7ff;--c1:#ff9a55;"
     "--c2:#4fd09b;--c3:#c88cff;--c4:#e6c14d;--c5:#ff7da3;--c6:#9fb6c1;--c7:#c9a57e}}\n"
-    "@media print{:root{color-scheme:light;--bg:#fff;--fg:#000;--soft:#444;--line:#ccc;"
-    "--card:#f5f5f5;--bad:#b3261e;--warn:#8a5a00;--c0:#0b62d6;--c1:#d1590b;--c2:#16805a;"
-    "--c3:#8a3fc0;--c4:#947000;--c5:#c22e5e;--c6:#4b6470;--c7:#6b4b2a}"
-    "details{display:block}details>*{display:block}figure,table,.card{break-inside:avoid}"
-    "main{max-width:none;padding:0}}\n"
     "*{box-sizing:border-box}body{margin:0;background:var(--bg);color:var(--fg);"
     "font:16px/1.55 system-ui,'Segoe UI',Roboto,'Helvetica Neue',Arial,sans-serif}"
     "main{max-width:960px;margin:0 auto;padding:28px 24px 64px}"
@@ -59,7 +54,17 @@ static const char style[] =
     "details{margin:8px 0}summary{cursor:pointer;color:var(--c0);font-size:14.5px}"
     "pre{background:var(--card);padding:10px 14px;border-radius:8px;overflow-x:auto;"
     "font-size:12.5px;white-space:pre-wrap;overflow-wrap:anywhere}"
-    ".wide{overflow-x:auto}\n";
+    ".wide,figure{overflow-x:auto}.wide th,.wide td:not(.note){white-space:nowrap}"
+    "@media (max-width:640px){main{padding:20px 14px 48px}.headline{font-size:20px}"
+    ".chart{min-width:600px}.legend{gap:2px 14px}}\n"
+    "@media print{:root{color-scheme:light;--bg:#fff;--fg:#000;--soft:#444;--line:#ccc;"
+    "--card:#f5f5f5;--bad:#b3261e;--warn:#8a5a00;--c0:#0b62d6;--c1:#d1590b;--c2:#16805a;"
+    "--c3:#8a3fc0;--c4:#947000;--c5:#c22e5e;--c6:#4b6470;--c7:#6b4b2a}"
+    "details{display:block}details>*{display:block}"
+    "details::details-content{content-visibility:visible;display:block}"
+    ".wide,figure{overflow:visible}.wide th,.wide "
+    "td{white-space:normal}figure,tr,.card{break-inside:avoid}"
+    "main{max-width:none;padding:0}}\n";
 
 static void write_colors(struct buf *out)
 {
