@@ -7,10 +7,17 @@
 
 #define WEIGHT_NEW 0.25
 #define OUTLIER    3.0
-/* A chunk aims at this share of the time allowed: what it misses by is the p99. */
-#define AIM          0.6
-#define CHUNK_STEP   16u
-#define LONGER_TIMES 2.0
+/* A chunk aims at this share of the time allowed: what it misses by is the p99.  On a machine that
+ * others use, where steps take now and then twice as long, it aims at less: a step that took too
+ * long costs LOST_BY_MISS, one that did not wins back a hundredth of that, so that about one in a
+ * hundred misses, as far as LOST_MAX reaches. */
+#define AIM           0.6
+#define LOST_MAX      0.25
+#define LOST_BY_MISS  0.05
+#define WON_BY_HIT    (LOST_BY_MISS / 100)
+#define CHUNK_STEP    16u
+#define LONGER_TIMES  2.0
+#define DEPTH_SHALLOW 512u /* attention to so few costs little beside the weights */
 
 /* ---- accounts ---- */
 static struct account *find(struct account *list, const struct account *tenant, uint64_t key)
@@ -106,20 +113,74 @@ bool schedule_before(const struct schedule_claim *a, const struct schedule_claim
 }
 
 /* ---- chunks ---- */
-uint32_t schedule_chunk(const struct schedule *s, double stall_ms, uint32_t most)
+static uint32_t crowd_of(uint32_t n_decoding)
 {
-    if (s->token_ns <= 0)
-        return most < SCHEDULE_CHUNK_FIRST ? most : SCHEDULE_CHUNK_FIRST;
-    double allowed = stall_ms * 1e6;
-    if (allowed < LONGER_TIMES * s->step_ns)
-        allowed = LONGER_TIMES * s->step_ns;
-    double tokens = (AIM * allowed - s->step_ns) / s->token_ns;
-    if (tokens < SCHEDULE_CHUNK_MIN)
+    uint32_t crowd = 0;
+    while (n_decoding >> crowd && crowd + 1 < SCHEDULE_CROWDS)
+        crowd++;
+    return crowd;
+}
+
+static uint32_t depth_class(double depth)
+{
+    uint32_t class = 0;
+    for (double limit = DEPTH_SHALLOW; depth >= limit && class + 1 < SCHEDULE_DEPTHS; limit *= 2)
+        class ++;
+    return class;
+}
+
+/* A step of so many streams alone; what was not seen is taken for what fewer take: too short a time
+ * makes the chunk shorter.  0: none was seen. */
+static double step_ns(const struct schedule *s, uint32_t n_decoding)
+{
+    uint32_t crowd = crowd_of(n_decoding);
+    while (crowd > 0 && s->step_ns[crowd] <= 0)
+        crowd--;
+    return s->step_ns[crowd];
+}
+
+/* A prompt token at that depth.  Where none was seen: at most twice as much as at half the depth,
+ * or else no more than deeper down.  0: none was seen at all. */
+static double token_ns(const struct schedule *s, double depth)
+{
+    const uint32_t class = depth_class(depth);
+    double times = 1;
+    for (uint32_t i = class + 1; i-- > 0; times *= 2)
+        if (s->token_ns[i] > 0)
+            return times * s->token_ns[i];
+    for (uint32_t i = class + 1; i < SCHEDULE_DEPTHS; i++)
+        if (s->token_ns[i] > 0)
+            return s->token_ns[i];
+    return 0;
+}
+
+static double allowed_ns(const struct schedule *s, struct schedule_beside b)
+{
+    const double longer = LONGER_TIMES * step_ns(s, b.n_decoding);
+    return b.stall_ms * 1e6 > longer ? b.stall_ms * 1e6 : longer;
+}
+
+double schedule_budget(const struct schedule *s, struct schedule_beside b)
+{
+    double left = (AIM - s->lost) * allowed_ns(s, b) - step_ns(s, b.n_decoding);
+    return left > 0 ? left : 0;
+}
+
+double schedule_cost(const struct schedule *s, uint32_t depth, uint32_t n_tokens)
+{
+    return token_ns(s, depth) * n_tokens;
+}
+
+uint32_t schedule_fit(const struct schedule *s, uint32_t depth, double budget_ns, bool is_first,
+                      uint32_t most)
+{
+    const double each = token_ns(s, depth);
+    double tokens = each > 0 ? budget_ns / each : is_first ? SCHEDULE_CHUNK_FIRST : 0;
+    if (is_first && tokens < SCHEDULE_CHUNK_MIN)
         tokens = SCHEDULE_CHUNK_MIN;
     if (tokens >= most)
         return most;
-    uint32_t n = (uint32_t)tokens / CHUNK_STEP * CHUNK_STEP; /* kernels work in tiles of rows */
-    return n < most ? n : most;
+    return (uint32_t)tokens / CHUNK_STEP * CHUNK_STEP; /* kernels work in tiles of rows */
 }
 
 static void blend(double *mean, double sample)
@@ -133,14 +194,20 @@ static void blend(double *mean, double sample)
     *mean += WEIGHT_NEW * (sample - *mean);
 }
 
-void schedule_learn(struct schedule *s, uint32_t n_decoding, uint32_t n_prompt_tokens, double ns)
+void schedule_learn(struct schedule *s, struct schedule_step step)
 {
-    if (n_prompt_tokens == 0) {
-        blend(&s->step_ns, ns);
+    const uint32_t n_decoding = step.beside.n_decoding;
+    if (step.n_prompt_tokens == 0) {
+        blend(&s->step_ns[crowd_of(n_decoding)], step.ns);
         return;
     }
-    if (n_prompt_tokens < SCHEDULE_CHUNK_MIN && n_decoding == 0)
+    if (step.n_prompt_tokens < SCHEDULE_CHUNK_MIN && n_decoding == 0)
         return; /* the tail of a prompt: reading the weights is most of it */
-    double own = n_decoding > 0 && ns > s->step_ns ? ns - s->step_ns : ns;
-    blend(&s->token_ns, own / n_prompt_tokens);
+    if (n_decoding > 0) {
+        s->lost += step.ns > allowed_ns(s, step.beside) ? LOST_BY_MISS : -WON_BY_HIT;
+        s->lost = s->lost < 0 ? 0 : s->lost > LOST_MAX ? LOST_MAX : s->lost;
+    }
+    const double without = n_decoding > 0 ? step_ns(s, n_decoding) : 0;
+    const double own = step.ns > without ? step.ns - without : step.ns;
+    blend(&s->token_ns[depth_class(step.depth)], own / step.n_prompt_tokens);
 }

@@ -23,10 +23,14 @@ struct account {
     uint32_t n_jobs; /* open */
 };
 
+#define SCHEDULE_CROWDS 10u /* classes of steps, by the bit width of how many decode */
+#define SCHEDULE_DEPTHS 16u /* of prompt tokens: below 512, then by doublings */
+
 struct schedule {
     struct account *tenants, *sessions;
-    double step_ns;  /* of steps without prompt tokens, lately; 0: none was seen */
-    double token_ns; /* of a prompt token, lately; 0: none was seen */
+    double step_ns[SCHEDULE_CROWDS];  /* of steps without prompt tokens, lately; 0: none was seen */
+    double token_ns[SCHEDULE_DEPTHS]; /* of a prompt token, lately; 0: none was seen */
+    double lost; /* of the share of the time allowed that a chunk aims at: steps took too long */
 };
 
 /* What one request brings; the account of its session is found or made.  E_NOMEM. */
@@ -48,10 +52,27 @@ bool schedule_before(const struct schedule_claim *a, const struct schedule_claim
 
 #define SCHEDULE_CHUNK_MIN   16u
 #define SCHEDULE_CHUNK_FIRST 64u /* before anything was measured */
-/* Prompt tokens of a step beside streams, so that it takes at most stall_ms or twice what it takes
- * without, whichever is longer: SCHEDULE_CHUNK_MIN … most. */
-uint32_t schedule_chunk(const struct schedule *s, double stall_ms, uint32_t most);
-/* A step with so many decoding streams and prompt tokens took so long. */
-void schedule_learn(struct schedule *s, uint32_t n_decoding, uint32_t n_prompt_tokens, double ns);
+
+/* A step beside streams. */
+struct schedule_beside {
+    uint32_t n_decoding;
+    double stall_ms; /* it takes at most that, or twice what it takes without prompt tokens */
+};
+/* Nanoseconds for prompt tokens in such a step. */
+double schedule_budget(const struct schedule *s, struct schedule_beside b);
+/* How many tokens of a prompt that begin at this depth fit: a multiple of 16 below most, 0 … most;
+ * at least SCHEDULE_CHUNK_MIN with is_first, so that a prompt never stands still. */
+uint32_t schedule_fit(const struct schedule *s, uint32_t depth, double budget_ns, bool is_first,
+                      uint32_t most);
+/* What so many tokens will take; 0: nothing was measured. */
+double schedule_cost(const struct schedule *s, uint32_t depth, uint32_t n_tokens);
+
+struct schedule_step {
+    struct schedule_beside beside;
+    uint32_t n_prompt_tokens;
+    double depth; /* where they began, in the mean of the tokens */
+    double ns;    /* it took */
+};
+void schedule_learn(struct schedule *s, struct schedule_step step);
 
 #endif

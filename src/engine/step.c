@@ -24,6 +24,7 @@ struct step {
     uint32_t n_logits, n_hidden;
     uint32_t n_decoding; /* choices */
     uint32_t n_guesses;
+    double prompt_depths; /* of all prompt tokens: where their chunks began, added up */
 };
 _Static_assert(SPECULATE_CHOICES_MAX == ENGINE_PARALLEL_MAX, "speculate.h knows no engine");
 _Static_assert(SAMPLER_BLOCK == MODEL_LOGIT_BLOCK, "neither knows the other");
@@ -172,6 +173,8 @@ static enum gather_result gather_one(struct engine *g, struct step *s, struct ch
     if (st == E_LIMIT && is_decode && n > 1) /* not for guesses */
         st = sequence_reserve(c->sequence, n = 1, &e);
     if (st == OK) {
+        if (!is_decode)
+            s->prompt_depths += (double)n * sequence_valid(c->sequence);
         add(g, s, c, n);
         s->n_decoding += is_decode;
         return GATHERED;
@@ -206,8 +209,29 @@ static uint32_t rows_left(const struct engine *g, const struct step *s)
     return g->n_logits_rows - s->n_logits - (g->n_slots - s->n) + 1;
 }
 
+/* How much of prompts one step takes. */
+struct budget {
+    uint32_t tokens;
+    double ns; /* as times were measured; is_timed */
+    bool is_timed;
+};
+
+/* So many of n tokens that begin at depth; takes them off. */
+static uint32_t spend(const struct engine *g, struct budget *b, uint32_t depth, uint32_t n,
+                      bool is_first)
+{
+    if (n > b->tokens)
+        n = b->tokens;
+    if (b->is_timed) {
+        n = schedule_fit(&g->schedule, depth, b->ns, is_first, n);
+        b->ns -= schedule_cost(&g->schedule, depth, n);
+    }
+    b->tokens -= n;
+    return n;
+}
+
 /* Prompts within the budget: all of who goes first, then of the next, … */
-static enum gather_result gather_prompts(struct engine *g, struct step *s, uint32_t budget)
+static enum gather_result gather_prompts(struct engine *g, struct step *s, struct budget budget)
 {
     struct choice *choices[ENGINE_PARALLEL_MAX];
     struct schedule_claim claims[ENGINE_PARALLEL_MAX];
@@ -222,9 +246,10 @@ static enum gather_result gather_prompts(struct engine *g, struct step *s, uint3
                 choices[n_choices++] = c;
             }
         }
-    if (budget > MODEL_BATCH_TOKENS_MAX - s->n_tokens)
-        budget = MODEL_BATCH_TOKENS_MAX - s->n_tokens;
-    while (n_choices > 0 && budget > 0 && s->n < g->n_slots) {
+    if (budget.tokens > MODEL_BATCH_TOKENS_MAX - s->n_tokens)
+        budget.tokens = MODEL_BATCH_TOKENS_MAX - s->n_tokens;
+    for (bool is_first = true; n_choices > 0 && budget.tokens > 0 && s->n < g->n_slots;
+         is_first = false) {
         uint32_t best = 0;
         for (uint32_t i = 1; i < n_choices; i++)
             if (schedule_before(&claims[i], &claims[best]))
@@ -232,10 +257,12 @@ static enum gather_result gather_prompts(struct engine *g, struct step *s, uint3
         struct choice *c = choices[best];
         choices[best] = choices[--n_choices];
         claims[best] = claims[n_choices];
-        uint32_t n = tokens_left(c) < budget ? tokens_left(c) : budget;
+        uint32_t n = tokens_left(c);
         if (is_reading(c) && !c->job->request->wants_vector && n > rows_left(g, s))
             n = rows_left(g, s);
-        budget -= n;
+        n = spend(g, &budget, sequence_valid(c->sequence), n, is_first);
+        if (n == 0) /* no time is left */
+            break;
         if (gather_one(g, s, c, n, false) == GATHER_AGAIN)
             return GATHER_AGAIN;
     }
@@ -255,27 +282,39 @@ static uint32_t prompt_tokens_waiting(const struct engine *g)
     return n < MODEL_BATCH_TOKENS_MAX ? n : MODEL_BATCH_TOKENS_MAX;
 }
 
-static bool any_decodes(const struct engine *g)
+static uint32_t count_decoding(const struct engine *g)
 {
+    uint32_t n = 0;
     for (const struct job *job = g->running; job; job = job->next)
         for (uint32_t i = 0; i < job->n_choices; i++)
-            if (is_decoding(&job->choices[i]))
-                return true;
-    return false;
+            n += is_decoding(&job->choices[i]);
+    return n;
+}
+
+static struct schedule_beside beside(const struct engine *g, uint32_t n_decoding)
+{
+    return (struct schedule_beside){n_decoding, g->options.stall_ms ? (double)g->options.stall_ms
+                                                                    : STALL_MS_DEFAULT};
 }
 
 static enum gather_result compose(struct engine *g, struct step *s)
 {
     s->n = s->n_tokens = s->n_logits = s->n_hidden = s->n_decoding = s->n_guesses = 0;
-    uint32_t chunk = g->options.chunk ? g->options.chunk : MODEL_BATCH_TOKENS_MAX;
-    double stall_ms = g->options.stall_ms ? (double)g->options.stall_ms : STALL_MS_DEFAULT;
-    if (any_decodes(g) || home_n_working(g->home) > 1) /* others wait for their turns */
-        chunk = schedule_chunk(&g->schedule, stall_ms, chunk);
-    uint32_t waiting = prompt_tokens_waiting(g);
-    choose_guesses(g, waiting < chunk ? waiting : chunk);
+    s->prompt_depths = 0;
+    const uint32_t n_decoding = count_decoding(g);
+    struct budget budget = {
+        .tokens = g->options.chunk ? g->options.chunk : MODEL_BATCH_TOKENS_MAX,
+        .is_timed = n_decoding > 0 || home_n_working(g->home) > 1, /* others wait for their turns */
+    };
+    uint32_t n_prompt = prompt_tokens_waiting(g);
+    if (budget.is_timed) {
+        budget.ns = schedule_budget(&g->schedule, beside(g, n_decoding));
+        n_prompt = schedule_fit(&g->schedule, 0, budget.ns, true, n_prompt);
+    }
+    choose_guesses(g, n_prompt < budget.tokens ? n_prompt : budget.tokens);
     if (gather_decoding(g, s) == GATHER_AGAIN)
         return GATHER_AGAIN;
-    return gather_prompts(g, s, chunk);
+    return gather_prompts(g, s, budget);
 }
 
 static enum status before_layer(void *arg, uint32_t layer, uint32_t worker, uint32_t n_workers)
@@ -491,7 +530,13 @@ bool step_run(struct engine *g)
         uint32_t n_prompt_tokens = s.n_tokens - s.n_decoding - s.n_guesses;
         struct speculate_step step = {g->stats.n_steps, s.n_decoding, n_prompt_tokens};
         speculate_learn(&g->speculation, step, s.n_guesses, ns);
-        schedule_learn(&g->schedule, s.n_decoding, n_prompt_tokens, ns);
+        schedule_learn(&g->schedule,
+                       (struct schedule_step){
+                           .beside = beside(g, s.n_decoding),
+                           .n_prompt_tokens = n_prompt_tokens,
+                           .depth = n_prompt_tokens ? s.prompt_depths / n_prompt_tokens : 0,
+                           .ns = ns,
+                       });
     } else if (st == E_CORRUPT) {
         step_restart_all(g);
     } else {

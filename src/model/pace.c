@@ -12,14 +12,18 @@
  * What counts is the median of a way's last five samples: one lost time slice decides nothing, and
  * a try long after the last one is believed when two more agree.  The other way is tried again soon
  * after the choice changed, then less and less often, until after PROBE_STEPS × how much dearer it
- * is, so that trying costs about 1 / PROBE_STEPS.  (By means of samples, cut at three times the
+ * is, so that trying costs about 1 / PROBE_STEPS.  A step so long that its barriers cannot cost
+ * what a team wins goes together without a try: a chunk of a prompt that was tried alone took 80
+ * ms instead of 40, and the streams beside it waited.  (By means of samples, cut at three times the
  * mean, Gemma decoded 95–99 tokens a second on a busy machine, 107–116 when forced together.)
  * The bits of the result do not depend on the choice. */
 #include "model/model_int.h"
 
-#define PROBE_STEPS       50.0
-#define PROBE_STEPS_LEAST 6.0
-#define WEIGHT_NEW        0.2
+#define PROBE_STEPS        50.0
+#define PROBE_STEPS_LEAST  6.0
+#define WEIGHT_NEW         0.2
+#define BARRIERS_PER_LAYER 10.0
+#define BARRIER_NS_MOST    50e3
 /* First guess, before anything was timed: below this many bytes a layer and worker, alone. */
 #define BYTES_WORTH_SHARING 500e3
 
@@ -51,6 +55,16 @@ static struct pace_choice choice_of(const struct pace_class *c, uint32_t n_worke
     return (struct pace_choice){is_alone, is_alone ? together / alone : alone / together};
 }
 
+/* Does a team win more of this step than its barriers may cost?  Were all that they may cost in the
+ * time that it takes together, alone it would take n times the rest. */
+static bool is_long(const struct pace_class *c, struct pace_step step, uint32_t n_layers,
+                    uint32_t n_workers)
+{
+    const double barriers = BARRIERS_PER_LAYER * BARRIER_NS_MOST * n_layers;
+    const double together = c->together.ns_per_byte * step.bytes;
+    return (together - barriers) * (n_workers - 1) > barriers;
+}
+
 enum model_pace pace_choose(struct pace *p, struct pace_step step, uint32_t n_layers,
                             uint32_t n_workers)
 {
@@ -61,6 +75,8 @@ enum model_pace pace_choose(struct pace *p, struct pace_step step, uint32_t n_la
     struct pace_class *c = class_of(p, step);
     if (c->alone.ns_per_byte == 0 && c->together.ns_per_byte == 0)
         return step.bytes < BYTES_WORTH_SHARING * n_layers * n_workers ? PACE_ALONE : PACE_TOGETHER;
+    if (is_long(c, step, n_layers, n_workers))
+        return PACE_TOGETHER;
     const struct pace_choice choice = choice_of(c, n_workers);
     const double most = PROBE_STEPS * choice.dearer;
     const double patience = c->patience < PROBE_STEPS_LEAST ? PROBE_STEPS_LEAST : c->patience;

@@ -80,28 +80,128 @@ static void test_priorities(void **state)
     schedule_leave(&s, b);
 }
 
+/* ---- chunks ---- */
+static const struct schedule_beside eight = {8, 60};
+
+static uint32_t chunk(const struct schedule *s, struct schedule_beside b, uint32_t depth,
+                      uint32_t most)
+{
+    return schedule_fit(s, depth, schedule_budget(s, b), true, most);
+}
+
+static void learn(struct schedule *s, struct schedule_beside b, uint32_t n, uint32_t depth,
+                  double ms)
+{
+    schedule_learn(s, (struct schedule_step){b, n, depth, ms * 1e6});
+}
+
 static void test_chunks(void **state)
 {
     (void)state;
     struct schedule s = {0};
-    assert_int_equal(schedule_chunk(&s, 60, 512), SCHEDULE_CHUNK_FIRST);
-    assert_int_equal(schedule_chunk(&s, 60, 32), 32);
-    schedule_learn(&s, 8, 0, 10e6);         /* 10 ms a step */
-    schedule_learn(&s, 8, 64, 10e6 + 64e6); /* 1 ms a prompt token */
-    uint32_t n = schedule_chunk(&s, 60, 512);
+    assert_int_equal(chunk(&s, eight, 0, 512), SCHEDULE_CHUNK_FIRST);
+    assert_int_equal(chunk(&s, eight, 0, 32), 32);
+    learn(&s, eight, 0, 0, 10);
+    learn(&s, eight, 64, 0, 10 + 64); /* 1 ms a prompt token */
+    uint32_t n = chunk(&s, eight, 0, 512);
     assert_in_range(n, SCHEDULE_CHUNK_MIN, 49); /* 10 + n ms ≤ 60 */
-    assert_true(n >= 16);
     assert_int_equal(n % 16, 0);
-    assert_true(schedule_chunk(&s, 200, 512) > 90);
-    assert_int_equal(schedule_chunk(&s, 200, 80), 80);
+    const struct schedule_beside patient = {8, 200};
+    assert_true(chunk(&s, patient, 0, 512) > 90);
+    assert_int_equal(chunk(&s, patient, 0, 80), 80);
     for (uint32_t i = 0; i < 50; i++)
-        schedule_learn(&s, 8, 32, 10e6 + 320e6);                       /* deep: 10 ms a token */
-    assert_int_equal(schedule_chunk(&s, 60, 512), SCHEDULE_CHUNK_MIN); /* never nothing */
+        learn(&s, eight, 32, 0, 10 + 320);                          /* 10 ms a token */
+    assert_int_equal(chunk(&s, eight, 0, 512), SCHEDULE_CHUNK_MIN); /* never nothing */
+    /* … but nothing of a second prompt, for which no time is left. */
+    assert_int_equal(schedule_fit(&s, 0, 5e6, false, 512), 0);
     for (uint32_t i = 0; i < 50; i++) {
-        schedule_learn(&s, 8, 0, 100e6); /* slow streams: twice their step is allowed */
-        schedule_learn(&s, 8, 16, 116e6);
+        learn(&s, eight, 0, 0, 100); /* slow streams: twice their step is allowed */
+        learn(&s, eight, 16, 0, 116);
     }
-    assert_in_range(schedule_chunk(&s, 60, 512), 16, 99);
+    assert_in_range(chunk(&s, eight, 0, 512), 16, 99);
+}
+
+static void test_chunks_by_depth(void **state)
+{
+    (void)state;
+    struct schedule s = {0};
+    learn(&s, eight, 0, 0, 3);
+    for (uint32_t i = 0; i < 20; i++)
+        learn(&s, eight, 100, 200, 3 + 20); /* 0.2 ms a token */
+    const uint32_t shallow = chunk(&s, eight, 200, 512);
+    assert_in_range(shallow, 150, 170);
+    /* A prompt that goes on at a depth never seen: what it takes at most, hence no gap. */
+    assert_true(chunk(&s, eight, 700, 512) <= shallow / 2);
+    assert_int_equal(chunk(&s, eight, 16000, 512), SCHEDULE_CHUNK_MIN);
+    learn(&s, eight, 16, 16000, 3 + 16 * 0.4); /* the first one tells */
+    assert_in_range(chunk(&s, eight, 16000, 512), shallow / 2 - 16, shallow / 2);
+    /* … and what was learned there is not taken for the cost of a shallow one, nor the reverse. */
+    for (uint32_t i = 0; i < 20; i++)
+        learn(&s, eight, 80, 16000, 3 + 80 * 0.4);
+    assert_int_equal(chunk(&s, eight, 200, 512), shallow);
+    learn(&s, eight, 100, 200, 3 + 20);
+    assert_in_range(chunk(&s, eight, 16000, 512), shallow / 2 - 16, shallow / 2);
+    /* Where only deeper ones were seen, those are believed. */
+    struct schedule deep = {0};
+    learn(&deep, eight, 16, 16000, 16 * 0.5);
+    assert_in_range(chunk(&deep, eight, 0, 512), 60, 72);
+}
+
+/* The simulated machine: a prompt of 16,000 tokens whose tokens get dearer with depth, and steps
+ * that take twice as long in so many of 1,000 cases, since others use the machine. */
+struct simulated {
+    uint32_t n_steps, n_late; /* longer than 60 ms */
+};
+
+static struct simulated simulate(struct schedule *s, uint32_t disturbed)
+{
+    struct simulated out = {0};
+    uint64_t seed = 11;
+    for (uint32_t round = 0; round < 10; round++)
+        for (uint32_t depth = 0, n; depth < 16000; depth += n) {
+            n = chunk(s, eight, depth, 512);
+            double ms = 3 + n * (0.15 + 0.25 * (depth + n / 2) / 16000);
+            seed = seed * 6364136223846793005u + 1442695040888963407u;
+            ms *= 0.9 + 0.2 * (double)(seed >> 11) * 0x1p-53;
+            seed = seed * 6364136223846793005u + 1442695040888963407u;
+            ms *= (seed >> 33) % 1000 < disturbed ? 2 : 1;
+            learn(s, eight, n, depth, ms);
+            out.n_steps++;
+            out.n_late += ms > 60;
+        }
+    return out;
+}
+
+static void test_steps_keep_to_the_stall(void **state)
+{
+    (void)state;
+    struct schedule s = {0};
+    learn(&s, eight, 0, 0, 3);
+    struct simulated idle = simulate(&s, 0);
+    assert_int_equal(idle.n_late, 0);
+    /* 16,000 tokens of 0.275 ms in pieces of 33 ms: the time that was there is used. */
+    assert_true(idle.n_steps < 10 * 16000 * 0.275 / 33 * 1.15);
+    struct simulated busy = simulate(&s, 50); /* 5 in 100 are disturbed, and at most 3 late */
+    assert_true(busy.n_late * 100 <= busy.n_steps * 3);
+    assert_true(busy.n_steps < 3 * idle.n_steps);
+    (void)simulate(&s, 0);
+    struct simulated again = simulate(&s, 0); /* the others left: as before */
+    assert_true(again.n_steps <= idle.n_steps);
+}
+
+static void test_crowds_are_apart(void **state)
+{
+    (void)state;
+    struct schedule s = {0};
+    const struct schedule_beside crowd = {256, 60};
+    learn(&s, crowd, 0, 0, 100);
+    learn(&s, eight, 0, 0, 3);
+    learn(&s, eight, 64, 0, 3 + 64);
+    /* What a crowd's steps took is no reason to let eight streams wait for twice that. */
+    assert_in_range(chunk(&s, eight, 0, 512), 16, 48);
+    assert_true(chunk(&s, crowd, 0, 512) <= 32);
+    const struct schedule_beside few = {16, 60}; /* never seen: as eight */
+    assert_int_equal(chunk(&s, few, 0, 512), chunk(&s, eight, 0, 512));
 }
 
 /* ---- through the engine ---- */
@@ -329,10 +429,17 @@ static void test_parallel(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_shares),         cmocka_unit_test(test_priorities),
-        cmocka_unit_test(test_chunks),         cmocka_unit_test(test_session_order),
-        cmocka_unit_test(test_priority_order), cmocka_unit_test(test_queue_limit),
-        cmocka_unit_test(test_deadline),       cmocka_unit_test(test_parallel),
+        cmocka_unit_test(test_shares),
+        cmocka_unit_test(test_priorities),
+        cmocka_unit_test(test_chunks),
+        cmocka_unit_test(test_chunks_by_depth),
+        cmocka_unit_test(test_steps_keep_to_the_stall),
+        cmocka_unit_test(test_crowds_are_apart),
+        cmocka_unit_test(test_session_order),
+        cmocka_unit_test(test_priority_order),
+        cmocka_unit_test(test_queue_limit),
+        cmocka_unit_test(test_deadline),
+        cmocka_unit_test(test_parallel),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

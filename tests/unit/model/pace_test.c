@@ -73,6 +73,17 @@ static void test_follows_the_machine(void **state)
     assert_true(run(&p, idle, 200, &seed) > 180);
 }
 
+static void test_long_steps_are_not_tried_alone(void **state)
+{
+    (void)state;
+    struct pace p = {0};
+    uint64_t seed = 5;
+    /* A chunk of a prompt: alone it takes 70 ms, and the streams beside it would wait. */
+    assert_int_equal(run(&p, (struct costs){70e6, 36e6, 0.04}, 500, &seed), 500);
+    /* Nor does a neighbour drive it out of the team: it can cost no more than the barriers do. */
+    assert_int_equal(run(&p, (struct costs){70e6, 50e6, 0.04}, 500, &seed), 500);
+}
+
 static void test_forced_way_is_kept(void **state)
 {
     (void)state;
@@ -88,6 +99,7 @@ int main(void)
         cmocka_unit_test(test_lies_decide_nothing),
         cmocka_unit_test(test_dear_team_is_left_alone),
         cmocka_unit_test(test_follows_the_machine),
+        cmocka_unit_test(test_long_steps_are_not_tried_alone),
         cmocka_unit_test(test_forced_way_is_kept),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
