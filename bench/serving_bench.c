@@ -7,7 +7,8 @@
  *                not; the same tokens either way
  *   neighbour    decoding alone and beside a loop that keeps one of the processors busy
  *   threads      two threads over one, beside what two threads of this machine give at all
- *   stall        8 streams alone and beside the prefill of 16,000 tokens: time between tokens
+ *   stall        8 streams alone, beside the prefill of 16,000 tokens (or what the context allows),
+ *                and beside the embedding of many texts: time between tokens
  *   load         256 streams that arrive on a schedule: time between tokens
  *   overhead     the first token of a known chat of 100 KB, less the engine's own time
  *
