@@ -156,6 +156,7 @@ bool cell_start(struct run *r, struct system *s, struct sample *c, const struct 
         return false;
     }
     c->ready_ms = s->ready_ms;
+    snprintf(c->note, sizeof c->note, "%s", s->dropped);
     return true;
 }
 

@@ -25,6 +25,7 @@
 #define SAMPLES_MAX      200000u
 #define REPEAT_MAX       100u
 #define STREAMS_MAX      4096u
+#define MAPPED_MAX       8u
 #define TALK_BYTES_MAX   (64u << 20)
 #define TEXT_BYTES_MAX   (16u << 20)
 #define TOP_MAX          10u   /* likeliest tokens that are compared */
@@ -366,6 +367,10 @@ struct system {
     int64_t context_tokens; /* told by it; -1 */
     bool is_running, is_dropped, is_unusable;
     uint32_t n_hung, parallel;
+    /* Data files that its process had mapped, weights in whatever form; dropped with the model. */
+    char mapped[MAPPED_MAX][PLACE_PATH_BYTES];
+    uint32_t n_mapped;
+    char dropped[160]; /* from the page cache before the last start; "": nothing was */
     double prefill_rate, decode_rate; /* of the warm-up; 0: none */
 };
 NODISCARD enum status system_parse(struct system *s, const char *text, const struct options *o,
@@ -423,6 +428,7 @@ struct run {
     uint32_t model, repeat;
     const char *model_path; /* NULL: embedded */
     int64_t context_tokens;
+    int64_t model_bytes;
     double done_cost, all_cost; /* seconds as planned */
     uint64_t begun_ns;
     int64_t begun_unix_ms;
@@ -439,6 +445,7 @@ struct scenario {
     double (*cost)(const struct run *r, const struct system *s);
 };
 extern const struct scenario scenarios[SCENARIO_COUNT];
+double guess_prefill_rate(const struct run *r, const struct system *s); /* before it is measured */
 
 /* What scenarios share: */
 struct sample cell(const struct run *r, const struct system *s, enum scenario_id id,

@@ -2,6 +2,7 @@
  * run.c — models, then a warm-up that guards, then scenarios × repeats × systems, the order of the
  * systems rotated; one system runs at a time. */
 #include <math.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/digest.h"
@@ -17,6 +18,7 @@
 #define CLOCKS_OFF_MS    50.0
 #define CLOCKS_OFF_SHARE 0.001
 #define HASH_BLOCK       (1u << 20)
+#define EMBEDDED_BYTES   8800000 /* kvasir's own model */
 
 /* ---- what is planned ---- */
 static double cost_of(const struct run *r, uint32_t i)
@@ -36,11 +38,21 @@ static void minutes(double seconds, char *text, size_t size)
         snprintf(text, size, "%.0f min", seconds / 60);
 }
 
+/* What costs are guessed by. */
+static void size_model(struct run *r, uint32_t index)
+{
+    const char *path = r->options->models[index].path;
+    struct stat st;
+    r->model_bytes =
+        path[0] && stat(path, &st) == 0 && st.st_size > 0 ? st.st_size : EMBEDDED_BYTES;
+}
+
 void plan_print(FILE *out, struct run *r)
 {
     double sum = 0;
     char text[32];
     for (uint32_t m = 0; m < r->options->n_models; m++) {
+        size_model(r, m);
         fprintf(out, "model %s%s%s\n", r->options->models[m].name,
                 r->options->models[m].path[0] ? ": " : "", r->options->models[m].path);
         for (int id = 0; id < SCENARIO_COUNT; id++) {
@@ -56,11 +68,17 @@ void plan_print(FILE *out, struct run *r)
             }
             fputc('\n', out);
         }
+        fputs("  prompt tokens a second ", out);
+        for (uint32_t i = 0; i < r->n_systems; i++) {
+            double rate = r->options->rate;
+            fprintf(out, "%s%s %.0f", i ? ", " : "", r->systems[i].name,
+                    rate > 0 ? rate : guess_prefill_rate(r, &r->systems[i]));
+        }
+        fputs(r->options->rate > 0 ? "\n" : ": guessed by the file's size; --rate says better\n",
+              out);
     }
     minutes(sum, text, sizeof text);
-    fprintf(out, "about %s in all, at %.0f prompt tokens a second%s\n", text,
-            r->options->rate > 0 ? r->options->rate : 150.0,
-            r->options->rate > 0 ? "" : " (a guess; --rate says better)");
+    fprintf(out, "about %s in all\n", text);
 }
 
 static void progress(struct run *r, const char *what, const char *who)
@@ -255,6 +273,7 @@ static void begin_model(struct run *r, uint32_t index)
     r->repeat = 0;
     r->model_path = o->models[index].path[0] ? o->models[index].path : NULL;
     r->context_tokens = -1;
+    size_model(r, index);
     *m = (struct model_row){.context_tokens = -1};
     snprintf(m->name, sizeof m->name, "%s", o->models[index].name);
     snprintf(m->path, sizeof m->path, "%s", o->models[index].path);
@@ -355,8 +374,11 @@ enum status run_all(struct run *r, struct err *e)
         st = load_start(e);
     r->begun_ns = clock_now_ns();
     r->begun_unix_ms = clock_unix_ms();
-    for (uint32_t i = 0; i < r->n_systems; i++)
-        r->all_cost += cost_of(r, i) * r->options->n_models;
+    for (uint32_t m = 0; m < r->options->n_models; m++) {
+        size_model(r, m);
+        for (uint32_t i = 0; i < r->n_systems; i++)
+            r->all_cost += cost_of(r, i);
+    }
     for (uint32_t m = 0; st == OK && m < r->options->n_models && !atomic_load(&is_interrupted);
          m++) {
         begin_model(r, m);

@@ -16,6 +16,7 @@
 #define READY_MS_MAX 300000u
 #define STOP_MS_MAX  60000u
 #define PROBE_MS_MAX 300u
+#define MAPPED_LEAST (1 << 20) /* bytes */
 
 const char *const label_names[LABEL_COUNT] = {"measured", "simulated", "computed"};
 const char *const outcome_names[OUTCOME_COUNT] = {"done", "failed", "hung", "no", "skipped"};
@@ -150,6 +151,69 @@ enum status system_run(struct system *s, const char *const *argv, const char *re
     return wire_wait_ready(s, ready_path, READY_MS_MAX, e);
 }
 
+static const char *base_of(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
+}
+
+/* One line of /proc/PID/maps: "from-to rwxp offset dev inode   path". */
+static const char *mapped_path(char *line, bool *is_code)
+{
+    char *perms = strchr(line, ' '), *path = strchr(line, '/');
+    if (!perms || !path)
+        return NULL;
+    path[strcspn(path, "\n")] = '\0';
+    *is_code = perms[3] == 'x';
+    return path;
+}
+
+/* A program may keep the weights in a file of its own making: what it has mapped, programs and
+ * libraries left out, is dropped like the model's file. */
+static void remember_mapped(struct system *s)
+{
+    char name[64], line[PLACE_PATH_BYTES + 200];
+    snprintf(name, sizeof name, "/proc/%d/maps", (int)s->child.pid);
+    for (int pass = 0; pass < 2; pass++) { /* a library's first part is no code */
+        FILE *f = fopen(name, "re");
+        while (f && fgets(line, sizeof line, f)) {
+            bool is_code = false;
+            const char *path = mapped_path(line, &is_code);
+            uint32_t i = 0;
+            struct stat st;
+            while (path && i < s->n_mapped && strcmp(s->mapped[i], path) != 0)
+                i++;
+            if (!path || (pass == 1 && (!is_code || i == s->n_mapped)))
+                continue;
+            if (pass == 1)
+                memmove(s->mapped[i], s->mapped[i + 1], (--s->n_mapped - i) * sizeof s->mapped[0]);
+            else if (i == s->n_mapped && i < MAPPED_MAX && !is_code &&
+                     strlen(path) < sizeof s->mapped[0] && stat(path, &st) == 0 &&
+                     S_ISREG(st.st_mode) && st.st_size >= MAPPED_LEAST)
+                snprintf(s->mapped[s->n_mapped++], sizeof s->mapped[0], "%s", path);
+        }
+        if (f)
+            fclose(f);
+    }
+}
+
+static void drop_pages(struct system *s, const char *model)
+{
+    size_t at = (size_t)snprintf(s->dropped, sizeof s->dropped, "out of the page cache: state%s%s",
+                                 model ? ", " : "", model ? base_of(model) : "");
+    if (model)
+        forget_pages(model);
+    forget_pages(s->place);
+    for (uint32_t i = 0; i < s->n_mapped; i++) {
+        if (model && strcmp(base_of(model), base_of(s->mapped[i])) == 0)
+            continue;
+        forget_pages(s->mapped[i]);
+        if (at < sizeof s->dropped && strncmp(s->mapped[i], s->place, strlen(s->place)) != 0)
+            at += (size_t)snprintf(s->dropped + at, sizeof s->dropped - at, ", %s",
+                                   base_of(s->mapped[i]));
+    }
+}
+
 enum status system_start(struct system *s, const struct start *how, struct err *e)
 {
     enum status st = OK;
@@ -160,11 +224,9 @@ enum status system_start(struct system *s, const struct start *how, struct err *
         return st;
     if (s->is_url)
         snprintf(s->url, sizeof s->url, "%.*s", (int)sizeof s->url - 1, s->target);
-    if (how->drop_page_cache) {
-        if (how->model)
-            forget_pages(how->model);
-        forget_pages(s->place);
-    }
+    s->dropped[0] = '\0';
+    if (how->drop_page_cache)
+        drop_pages(s, how->model);
     s->parallel = how->parallel ? how->parallel : 1;
     load_unknown(!s->target[0] || s->is_url);
     uint64_t start = clock_now_ns();
@@ -189,6 +251,7 @@ enum status system_stop(struct system *s, struct err *e)
         st = s->driver->stop(s, e);
     } else if (s->child.pid > 0) {
         int code;
+        remember_mapped(s);
         child_signal(&s->child, system_word(s, "kill") ? SIGKILL : SIGTERM);
         st = child_wait(&s->child, STOP_MS_MAX, &code, e);
     }
@@ -199,6 +262,8 @@ enum status system_stop(struct system *s, struct err *e)
 void system_kill(struct system *s)
 {
     load_watch(0);
+    if (s->is_running && s->child.pid > 0)
+        remember_mapped(s);
     child_release(&s->child);
     http_client_free(s->http); /* a kept connection would go to a server that is gone */
     s->http = NULL;

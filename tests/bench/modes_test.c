@@ -17,6 +17,7 @@
 
 #include <cmocka.h>
 
+#include "base/mem.h"
 #include "os/clock.h"
 #include "os/fs.h"
 #include "tests/bench/bench_run.h"
@@ -234,10 +235,115 @@ static void plans_and_runs_nothing(void **state)
                                         "tools",      "branch", "concurrency", "sizes"};
     for (size_t i = 0; i < ARRAY_COUNT(names); i++)
         must_say(out_text(&r), names[i]);
-    must_say(out_text(&r), "in all, at 1000 prompt tokens a second");
+    must_say(out_text(&r), "prompt tokens a second llama-server 1000\n");
+    must_say(out_text(&r), " in all\n");
     assert_int_equal(n_chats(&s), 0);
     assert_int_not_equal(access(out, F_OK), 0);
     child_result_release(&r);
+    child_release(&s.child);
+}
+
+/* "about 70 s in all" of a plan. */
+static double planned_s(const char *model)
+{
+    struct child_result r;
+    double value = 0;
+    char unit[8] = "";
+    run(&r, "--plan", "--quick", "--threads", "2", "--models", model, "--system", "kvasir",
+        "--system", "openai=http://127.0.0.1:9", NULL);
+    assert_int_equal(r.code, 0);
+    const char *at = strstr(out_text(&r), "about ");
+    assert_true(at && sscanf(at, "about %lf %7s in all", &value, unit) == 2);
+    child_result_release(&r);
+    return strcmp(unit, "min") == 0 ? value * 60 : value;
+}
+
+/* Models of ten and of a hundred megabytes take different times; the latter's were measured: 70 s
+ * with SmolLM2 and llama-server. */
+static void plans_by_the_size_of_the_model(void **state)
+{
+    char path[PLACE_PATH_BYTES + 20];
+    (void)state;
+    snprintf(path, sizeof path, "%s/large.gguf", place);
+    FILE *f = fopen(path, "wbe");
+    assert_true(f && ftruncate(fileno(f), 96 << 20) == 0 && fclose(f) == 0);
+    double small = planned_s("models/skald/skald.gguf"), large = planned_s(path);
+    if (!(small < 30 && large > 45 && large < 120))
+        fail_msg("planned: %.0f s with skald, %.0f s with 96 MiB", small, large);
+}
+
+/* docs/benchmark-schema.md names every member that is written, and no other. */
+static bool is_documented(const char *doc, struct slice name)
+{
+    char text[80], list[80];
+    snprintf(text, sizeof text, "`" SLICE_FMT "`", SLICE_ARG(name));
+    snprintf(list, sizeof list, "`" SLICE_FMT "[]`", SLICE_ARG(name));
+    return strstr(doc, text) || strstr(doc, list);
+}
+
+static void check_members(const struct json *v, const char *doc)
+{
+    for (size_t i = 0; i < v->count; i++)
+        if (!is_documented(doc, v->members[i].key))
+            fail_msg("not documented: " SLICE_FMT, SLICE_ARG(v->members[i].key));
+}
+
+/* The first column of a table's rows: "| `a`, `b` | …". */
+static void check_has_documented(const struct json *v, const char *rows, const char *end)
+{
+    unsigned n = 0;
+    for (const char *at = rows; (at = strstr(at, "\n| `")) != NULL && at < end; at++) {
+        const char *stop = strchr(at + 3, '|');
+        for (const char *p = at + 3; (p = memchr(p, '`', (size_t)(stop - p))) != NULL;) {
+            char name[40];
+            size_t len = strcspn(p + 1, "`");
+            snprintf(name, sizeof name, "%.*s", (int)len, p + 1);
+            if (!json_get(v, name))
+                fail_msg("documented, and not there: %s", name);
+            p += len + 2;
+            n++;
+        }
+    }
+    assert_true(n > 20);
+}
+
+static void writes_what_is_documented(void **state)
+{
+    static const char *const texts[] = {"scenario", "case", "label", "outcome", "answer", "note"};
+    struct stub s = {0};
+    struct outcome o;
+    struct err e = {0};
+    char *doc = NULL;
+    size_t len = 0;
+    (void)state;
+    assert_int_equal(
+        fs_read_file(os_fs_real(), "docs/benchmark-schema.md", 1u << 20, &doc, &len, &e), OK);
+    start_stub(
+        &s, (const char *[]){"--dialect", "llama", "--token-us", "20", "--error-every", "9", NULL});
+    bench(&o, "llama-server=http://127.0.0.1:PORT", s.port, "--scenario", "all", "--lengths", "128",
+          "--streams", "2", "--prompt", "128", "--branches", "2", "--steps", "3", "--repeat", "1",
+          "--answer", "3", NULL);
+    check_members(o.json, doc);
+    check_members(json_get(o.json, "run"), doc);
+    check_members(&json_get(o.json, "systems")->items[0], doc);
+    check_members(&json_get(o.json, "models")->items[0], doc);
+    const struct json *list = json_get(o.json, "samples");
+    const char *rows = strstr(doc, "## A sample"), *end = strstr(doc, "## Flags");
+    assert_true(list->count > 30 && rows && end);
+    for (size_t i = 0; i < list->count; i++) {
+        const struct json *v = &list->items[i], *flags = json_get(v, "flags");
+        check_members(v, doc);
+        check_has_documented(v, rows, end);
+        for (size_t k = 0; k < ARRAY_COUNT(texts); k++)
+            assert_int_equal(json_get(v, texts[k])->kind, JSON_STRING);
+        assert_true(is_documented(doc, json_get(v, "outcome")->text));
+        for (size_t k = 0; k < flags->count; k++)
+            assert_true(is_documented(doc, flags->items[k].text));
+        const struct json *key = json_get(v, "key_ms"); /* unknown is null, never below 0 */
+        assert_true(key->kind == JSON_NULL || number(v, "key_ms") >= 0);
+    }
+    mem_free(doc);
+    release(&o);
     child_release(&s.child);
 }
 
@@ -612,8 +718,14 @@ static void gives_kvasir_its_options(void **state)
     struct outcome o;
     (void)state;
     bench(&o, "kvasir,store=none", 0, "--system", "kvasir,kill", "--system", "kvasir,hygiene",
-          "--scenario", "context", "--lengths", "200", "--repeat", "1", "--answer", "2", NULL);
+          "--models", "models/skald/skald.gguf", "--scenario", "context,cold-start", "--lengths",
+          "200", "--repeat", "1", "--answer", "2", NULL);
     assert_true(text_is(must_have(&o, "context", "new turn after restart", 0), "outcome", "no"));
+    /* The weights as it keeps them, too. */
+    const struct json *dropped = must_have(&o, "cold-start", "page cache dropped", 0);
+    if (!note_has(dropped, "out of the page cache: state, skald.gguf, ") ||
+        !note_has(dropped, ".packed"))
+        fail_msg("dropped: %s", json_get(dropped, "note")->text.ptr);
     const struct json *after = must_have(&o, "context", "new turn after restart", 1);
     assert_true(text_is(after, "outcome", "done"));
     assert_false(has_flag(after, "not reused"));
@@ -663,6 +775,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(simulates_what_prefills_again),
         cmocka_unit_test(simulates_nothing_from_nothing),
         cmocka_unit_test(plans_and_runs_nothing),
+        cmocka_unit_test(plans_by_the_size_of_the_model),
+        cmocka_unit_test(writes_what_is_documented),
         cmocka_unit_test(keeps_what_was_measured_at_an_interrupt),
         cmocka_unit_test(ends_at_once_at_an_interrupt),
         cmocka_unit_test(cuts_off_streams_at_an_interrupt),
