@@ -214,8 +214,9 @@ static void head_part(struct document *d)
             buf_printf(d->out, " %s: %s.", r->systems[s].name, r->systems[s].version);
     buf_printf(d->out,
                " %u samples, %u of them taken while others used the machine. Median, in brackets "
-               "least and 95th percentile; then prompt tokens that came from a cache.\n",
-               r->n_samples, n_busy_samples(r));
+               "least and 95th percentile; then prompt tokens that came from a cache.%s\n",
+               r->n_samples, n_busy_samples(r),
+               r->is_interrupted ? " It was ended before all was measured." : "");
 }
 
 void markdown_write(const struct results *r, struct buf *out)
@@ -227,9 +228,11 @@ void markdown_write(const struct results *r, struct buf *out)
     head_part(&d);
     for (uint32_t m = 0; m < r->n_models; m++) {
         buf_printf(out, "\n## %s\n", r->models[m].name);
-        for (int id = SCENARIO_WARM_UP + 1; id < SCENARIO_COUNT; id++)
+        for (int id = SCENARIO_WARM_UP + 1; id < SCENARIO_COUNT; id++) {
             scenario_part(&d, m, (enum scenario_id)id);
-        streams_part(&d, m);
+            if (id == SCENARIO_CONCURRENCY)
+                streams_part(&d, m);
+        }
     }
     goals_part(&d);
     troubles_part(&d);
