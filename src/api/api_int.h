@@ -252,6 +252,11 @@ extern const struct api_dialect dialect_openai_chat, dialect_openai_chat_count, 
 extern const struct field_set fields_sampling, fields_common, fields_openai_inert,
     fields_llama_refused;
 void read_sampling(struct fields *f, const struct api_context *context, struct engine_request *r);
+/* filters.c: llama-server's other filters, and the order of all; mirostat alone. */
+extern const struct field_set fields_filters;
+void read_filters(struct fields *f, const struct api_context *context, struct engine_request *r);
+void read_mirostat(struct fields *f, struct engine_request *r);
+void write_filters(struct json_writer *w, const struct sampler_params *p);
 void read_common(struct fields *f, struct api_call *c, struct engine_request *r);
 void read_refused(struct fields *f, const struct api_dialect *dialect);
 void read_model(struct fields *f, struct api_call *c);

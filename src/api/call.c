@@ -143,6 +143,7 @@ enum status api_call_new(const struct api_dialect *dialect, struct slice body, s
     }
     c->sampling = r->sampling;
     c->sampling.bias = NULL; /* the request's */
+    c->sampling.breakers = NULL;
     c->max_tokens = r->max_tokens;
     r->session = c->session;
     r->previous = c->previous;

@@ -61,6 +61,7 @@ void llama_write_params(struct json_writer *w, const struct sampler_params *p, u
     jw_int(w, p->top_k);
     jw_key(w, "repeat_last_n");
     jw_int(w, p->repeat_last_n);
+    write_filters(w, p);
     jw_key(w, "n_predict");
     jw_int(w, max_tokens == ENGINE_TOKENS_ALL ? -1 : (int64_t)max_tokens);
 }

@@ -34,14 +34,13 @@ static const struct api_field completion_rows[] = {
     {"grammar", FIELD_YES, "GBNF", "7", NULL},
     {"n_keep", FIELD_NONE, "a prompt is never cut", NULL, NULL},
     {"n_cache_reuse", FIELD_NONE, "what is reused is exact, or computed", NULL, NULL},
-    {"n_indent", FIELD_REFUSED, "", "1", "0"},
-    {"min_keep", FIELD_REFUSED, "", "2", "0"},
+    {"n_indent", FIELD_YES,
+     "lines behind the first begin with so many blanks at least, or the answer ends", "-1", NULL},
     {"t_max_predict_ms", FIELD_YES,
      "from the first token on; the answer ends then, once it has a line feed", "-1", NULL},
     {"t_max_prompt_ms", FIELD_NONE, "it changes nothing there either; deadline_ms does", NULL,
      NULL},
     {"timings_per_token", FIELD_YES, "timings so far in each piece of a stream", "7", NULL},
-    {"post_sampling_probs", FIELD_REFUSED, "probabilities are the model's own", "true", "false"},
     {"image_data", FIELD_REFUSED, "models here read text", "[{\"id\":1}]", NULL},
 };
 static const struct field_set completion = FIELD_SET(completion_rows);
@@ -95,7 +94,7 @@ static void read_slot(struct fields *f, struct api_call *c)
 static void read_rest(struct fields *f, const struct api_context *context, struct api_call *c,
                       struct engine_request *r)
 {
-    int64_t n = r->n_choices, ms = 0;
+    int64_t n = r->n_choices, ms = 0, n_indent = 0;
     read_formats(f, c, r);
     read_probabilities(f, c, r);
     read_shown(f, c);
@@ -103,10 +102,13 @@ static void read_rest(struct fields *f, const struct api_context *context, struc
     field_bool(f, "return_tokens", &c->keeps_tokens);
     if (field_int(f, "t_max_predict_ms", 0, UINT32_MAX, &ms))
         r->predict_ms_max = (uint32_t)ms;
+    if (field_int(f, "n_indent", 0, INT32_MAX, &n_indent))
+        r->n_indent = (uint32_t)n_indent;
     read_common(f, c, r);
     if (field_int(f, "n_cmpl", 1, ENGINE_CHOICES_MAX, &n))
         r->n_choices = c->n_per_prompt = (uint32_t)n;
     read_sampling(f, context, r);
+    read_filters(f, context, r);
     if (f->status == OK)
         c->prompt_texts = prompt_texts(f, context, c, "prompt");
 }
@@ -256,10 +258,10 @@ static const struct api_field infill_rows[] = {
 };
 static const struct field_set infill = FIELD_SET(infill_rows);
 
-static const struct field_set *const completion_fields[] = {&completion, &fields_sampling,
-                                                            &fields_llama_refused, NULL};
-static const struct field_set *const infill_fields[] = {&infill, &completion, &fields_sampling,
-                                                        &fields_llama_refused, NULL};
+static const struct field_set *const completion_fields[] = {
+    &completion, &fields_sampling, &fields_filters, &fields_llama_refused, NULL};
+static const struct field_set *const infill_fields[] = {
+    &infill, &completion, &fields_sampling, &fields_filters, &fields_llama_refused, NULL};
 
 extern const struct api_writer writer_llama;
 const struct api_dialect dialect_llama_completion = {.name = "completion",

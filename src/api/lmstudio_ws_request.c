@@ -78,7 +78,8 @@ static struct json number_of(double value)
         .kind = is_whole ? JSON_INT : JSON_REAL, .integer = (int64_t)value, .real = value};
 }
 
-/* The numbers under the names that sampling.c reads.  off: what a box that is not checked means. */
+/* The numbers under the names that sampling.c and filters.c read.  off: what a box that is not
+ * checked means. */
 static const struct {
     const char *key, *name;
     bool is_box;
@@ -93,8 +94,17 @@ static const struct {
     {KEY "llama.frequencyPenalty", "frequency_penalty", true, 0},
     {KEY "llama.presencePenalty", "presence_penalty", true, 0},
     {KEY "llama.locallyTypicalSampling", "typical_p", true, 1},
+    {KEY "llama.xtcProbability", "xtc_probability", true, 0},
+    {KEY "llama.xtcThreshold", "xtc_threshold", true, 0.1},
 };
 #define N_NUMBERS (sizeof numbers / sizeof *numbers)
+
+/* Members of one setting. */
+static const struct {
+    const char *key, *name;
+} mirostat[] = {
+    {"version", "mirostat"}, {"targetEntropy", "mirostat_tau"}, {"learningRate", "mirostat_eta"}};
+#define N_MIROSTAT (sizeof mirostat / sizeof *mirostat)
 
 /* [[id, number or "-inf"], …]: sampling.c takes false for the latter. */
 static struct json bias_of(struct arena *a, const struct json *v)
@@ -121,7 +131,7 @@ static void read_numbers(struct fields *f, const struct api_context *context,
                          struct engine_request *r)
 {
     const struct json *bias = setting(f, KEY "llama.logitBias");
-    struct json *object = json_new_object(&r->arena, N_NUMBERS + 1);
+    struct json *object = json_new_object(&r->arena, N_NUMBERS + N_MIROSTAT + 1);
     if (!object) {
         field_fail(f, E_NOMEM, "predictionConfigStack", "out of memory");
         return;
@@ -141,8 +151,14 @@ static void read_numbers(struct fields *f, const struct api_context *context,
     if (bias)
         object->members[object->count++] =
             (struct json_member){SLICE_LIT("logit_bias"), bias_of(&r->arena, bias)};
+    for (size_t i = 0; i < N_MIROSTAT; i++) {
+        const struct json *v = json_get(setting(f, KEY "llama.mirostatSampling"), mirostat[i].key);
+        if (v)
+            object->members[object->count++] = (struct json_member){slice_of(mirostat[i].name), *v};
+    }
     struct fields inner = {.object = object, .error = f->error};
     read_sampling(&inner, context, r);
+    read_filters(&inner, context, r);
     if (f->status == OK)
         f->status = inner.status;
 }
@@ -254,14 +270,11 @@ static void read_tool_use(struct fields *f, struct api_call *c, struct engine_re
 /* Settings that ask for what is not there. */
 static bool asks_nothing(const struct json *v)
 {
-    const struct json *box = json_get(v, "checked"), *value = json_get(v, "value"),
-                      *version = json_get(v, "version");
+    const struct json *box = json_get(v, "checked"), *value = json_get(v, "value");
     if (!v || ((v->kind == JSON_ARRAY || v->kind == JSON_OBJECT) && v->count == 0))
         return true;
     if (v->kind == JSON_STRING)
         return v->text.len == 0;
-    if (version)
-        return version->kind == JSON_INT && version->integer == 0;
     return box && (!is_checked(v) || (value && value->kind == JSON_INT && value->integer == 0));
 }
 
@@ -271,9 +284,7 @@ static const struct {
     {KEY "toolCallStopStrings", "toolCallStopStrings", "a call ends where its format says"},
     {KEY "contextPrefill", "contextPrefill", "no files are read on this side"},
     {KEY "speculativeDecoding.draftModel", "draftModel", "guesses need no model of their own here"},
-    {KEY "llama.xtcProbability", "xtcProbability", "there is no such filter"},
-    {KEY "llama.tailFreeSampling", "tailFreeSampling", "there is no such filter"},
-    {KEY "llama.mirostatSampling", "mirostatSampling", "there is no such filter"},
+    {KEY "llama.tailFreeSampling", "tailFreeSampling", "llama.cpp took that filter out"},
 };
 
 static void refuse_settings(struct fields *f)

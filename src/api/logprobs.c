@@ -3,6 +3,7 @@
  * A token's text may be part of a character: it is then written with U+FFFD, and `bytes` is exact.
  */
 #include <inttypes.h>
+#include <math.h>
 
 #include "api/api_int.h"
 
@@ -12,12 +13,14 @@ static void separate(struct buf *b)
         buf_add_char(b, ',');
 }
 
-static void add_token(struct json_writer *w, struct slice piece, float logprob)
+/* Of what was drawn from llama-server tells probabilities themselves. */
+static void add_token(struct json_writer *w, const struct api_call *c, struct slice piece,
+                      float logprob)
 {
     jw_key(w, "token");
     jw_string(w, piece);
-    jw_key(w, "logprob");
-    jw_double(w, (double)logprob);
+    jw_key(w, c->sampling.wants_drawn ? "prob" : "logprob");
+    jw_double(w, c->sampling.wants_drawn ? exp((double)logprob) : (double)logprob);
     jw_key(w, "bytes");
     jw_begin_array(w);
     for (size_t i = 0; i < piece.len; i++)
@@ -51,13 +54,13 @@ static void add_chat(const struct api_call *c, struct api_choice *choice, uint32
     jw_init(&w, &choice->logprobs);
     jw_begin_object(&w);
     add_id(&w, token, has_ids);
-    add_token(&w, piece_of(c, token), s->logprob);
-    jw_key(&w, "top_logprobs");
+    add_token(&w, c, piece_of(c, token), s->logprob);
+    jw_key(&w, c->sampling.wants_drawn ? "top_probs" : "top_logprobs");
     jw_begin_array(&w);
     for (uint32_t i = 0; i < n_shown(c, s); i++) {
         jw_begin_object(&w);
         add_id(&w, s->top_tokens[i], has_ids);
-        add_token(&w, piece_of(c, s->top_tokens[i]), s->top_logprobs[i]);
+        add_token(&w, c, piece_of(c, s->top_tokens[i]), s->top_logprobs[i]);
         jw_end_object(&w);
     }
     jw_end_array(&w);

@@ -35,9 +35,12 @@ static const struct api_field option_rows[] = {
     {"options.use_mlock", FIELD_NONE, "", NULL, NULL},
     {"options.numa", FIELD_NONE, "", NULL, NULL},
     {"options.draft_num_predict", FIELD_NONE, "no result depends on it; --speculate", NULL, NULL},
-    {"options.mirostat", FIELD_REFUSED, "", "1", "0"},
-    {"options.tfs_z", FIELD_REFUSED, "", "0.5", "1"},
-    {"options.penalize_newline", FIELD_REFUSED, "", "true", "false"},
+    {"options.mirostat", FIELD_YES, "1, 2: instead of all filters but temperature", "3", NULL},
+    {"options.mirostat_tau", FIELD_YES, "bits of surprise, default 5", "-1", NULL},
+    {"options.mirostat_eta", FIELD_YES, "default 0.1", "2", NULL},
+    {"options.tfs_z", FIELD_NONE, "Ollama took it out in 2025, and ignores it", NULL, NULL},
+    {"options.penalize_newline", FIELD_NONE, "Ollama took it out in 2025, and ignores it", NULL,
+     NULL},
 };
 static const struct field_set options_set = FIELD_SET(option_rows);
 
@@ -80,6 +83,7 @@ static void read_options(struct fields *f, const struct api_context *context,
     }
     struct fields inner = {.object = v, .error = f->error, .prefix = "options."};
     read_sampling(&inner, context, r);
+    read_mirostat(&inner, r);
     read_stops(&inner, "stop", r);
     read_num_ctx(&inner, context);
     if (field_int(&inner, "num_predict", -2, UINT32_MAX - 1, &n))

@@ -224,13 +224,9 @@ static const struct api_field own_fields[] = {
     {"web_search_options", FIELD_REFUSED, "", "{\"search_context_size\":\"low\"}", NULL},
 };
 const struct field_set fields_openai_chat_own = FIELD_SET(own_fields);
-const struct field_set *const fields_openai_chat[] = {&fields_openai_chat_own,
-                                                      &fields_format,
-                                                      &fields_common,
-                                                      &fields_sampling,
-                                                      &fields_openai_inert,
-                                                      &fields_llama_refused,
-                                                      NULL};
+const struct field_set *const fields_openai_chat[] = {
+    &fields_openai_chat_own, &fields_format,       &fields_common,        &fields_sampling,
+    &fields_filters,         &fields_openai_inert, &fields_llama_refused, NULL};
 
 static void read_modalities(struct fields *f)
 {
@@ -264,6 +260,7 @@ void read_openai_chat(struct fields *f, const struct api_context *context, struc
     read_logprobs(f, c, r);
     read_common(f, c, r);
     read_sampling(f, context, r);
+    read_filters(f, context, r);
     read_best_of(f);
 }
 

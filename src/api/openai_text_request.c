@@ -185,13 +185,9 @@ static const struct api_field own_fields[] = {
      NULL},
 };
 const struct field_set fields_openai_text_own = FIELD_SET(own_fields);
-static const struct field_set *const all_fields[] = {&fields_openai_text_own,
-                                                     &fields_format,
-                                                     &fields_common,
-                                                     &fields_sampling,
-                                                     &fields_openai_inert,
-                                                     &fields_llama_refused,
-                                                     NULL};
+static const struct field_set *const all_fields[] = {
+    &fields_openai_text_own, &fields_format,       &fields_common,        &fields_sampling,
+    &fields_filters,         &fields_openai_inert, &fields_llama_refused, NULL};
 
 void read_openai_text(struct fields *f, const struct api_context *context, struct api_call *c,
                       struct engine_request *r)
@@ -216,6 +212,7 @@ void read_openai_text(struct fields *f, const struct api_context *context, struc
         c->echoes = prompt_texts(f, context, c, "echo");
     read_common(f, c, r);
     read_sampling(f, context, r);
+    read_filters(f, context, r);
     read_best_of(f);
 }
 

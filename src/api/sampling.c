@@ -27,10 +27,6 @@ static const struct api_field sampling_rows[] = {
     {"logit_bias", FIELD_YES,
      "`{\"id\": -100…100}`, or llama-server's `[[id, bias or false], …]`; at most 1,024",
      "{\"1\":101}", NULL},
-    {"samplers", FIELD_YES,
-     "llama-server's names, or letters, of the filters that are wanted: penalties, top_k, typ_p, "
-     "top_p, min_p, temperature, in this order; another order and infill are refused",
-     "[\"infill\"]", NULL},
 };
 const struct field_set fields_sampling = FIELD_SET(sampling_rows);
 
@@ -67,12 +63,7 @@ static const struct api_field inert_rows[] = {
 const struct field_set fields_openai_inert = FIELD_SET(inert_rows);
 
 static const struct api_field llama_rows[] = {
-    {"mirostat", FIELD_REFUSED, "", "1", "0"},
-    {"dynatemp_range", FIELD_REFUSED, "", "0.5", "0"},
-    {"xtc_probability", FIELD_REFUSED, "", "0.5", "0"},
-    {"dry_multiplier", FIELD_REFUSED, "", "0.8", "0"},
-    {"top_n_sigma", FIELD_REFUSED, "", "1", "-1"},
-    {"lora", FIELD_REFUSED, "", "[{\"id\":0,\"scale\":1}]", NULL},
+    {"lora", FIELD_REFUSED, "no adapters are loaded", "[{\"id\":0,\"scale\":1}]", NULL},
 };
 const struct field_set fields_llama_refused = FIELD_SET(llama_rows);
 
@@ -157,60 +148,6 @@ static void read_seed(struct fields *f, struct engine_request *r)
     }
 }
 
-/* ---- which filters ---- */
-/* llama-server's names and letters; place: of the filter here, 0: it is off anyway, or not there.
- */
-static const struct {
-    const char *name;
-    char letter;
-    int place;
-} filters[] = {{"penalties", 'e', 1},  {"dry", 'd', 0},   {"top_n_sigma", 's', 0},
-               {"top_k", 'k', 2},      {"typ_p", 'y', 3}, {"typical_p", 'y', 3},
-               {"top_p", 'p', 4},      {"min_p", 'm', 5}, {"xtc", 'x', 0},
-               {"temperature", 't', 6}};
-
-static int find_filter(const struct json *v, size_t i)
-{
-    for (size_t j = 0; j < sizeof filters / sizeof *filters; j++)
-        if (v->kind == JSON_STRING ? v->text.ptr[i] == filters[j].letter
-                                   : json_is_text(&v->items[i], filters[j].name))
-            return (int)j;
-    return -1;
-}
-
-/* Those that are not named are off. */
-static void read_samplers(struct fields *f, struct sampler_params *p)
-{
-    const struct json *v = field(f, "samplers");
-    bool has[7] = {false};
-    int last = 0;
-    size_t n = !v ? 0 : v->kind == JSON_STRING ? v->text.len : v->count;
-    if (v && v->kind != JSON_STRING && v->kind != JSON_ARRAY)
-        field_fail(f, E_INVALID, "samplers", "must be an array of names, or a string of letters");
-    for (size_t i = 0; i < n && f->status == OK; i++) {
-        const int found = find_filter(v, i);
-        const int place = found < 0 ? 0 : filters[found].place;
-        if (found < 0)
-            field_fail(f, E_UNSUPPORTED, "samplers", "item %zu is not one of those that are here",
-                       i);
-        else if (place > 0 && place < last)
-            field_fail(f, E_UNSUPPORTED, "samplers", "%s can't come so late", filters[found].name);
-        has[place] = true;
-        last = place > last ? place : last;
-    }
-    if (n == 0 || f->status != OK)
-        return;
-    if (!has[1]) {
-        p->repeat_penalty = 1;
-        p->presence_penalty = p->frequency_penalty = 0;
-    }
-    p->top_k = has[2] ? p->top_k : 0;
-    p->typical_p = has[3] ? p->typical_p : 1;
-    p->top_p = has[4] ? p->top_p : 1;
-    p->min_p = has[5] ? p->min_p : 0;
-    p->temperature = has[6] ? p->temperature : 1;
-}
-
 void read_sampling(struct fields *f, const struct api_context *context, struct engine_request *r)
 {
     struct sampler_params *p = &r->sampling;
@@ -228,7 +165,6 @@ void read_sampling(struct fields *f, const struct api_context *context, struct e
     field_float(f, "frequency_penalty", -PENALTY_MAX, PENALTY_MAX, &p->frequency_penalty);
     read_seed(f, r);
     read_bias(f, context->n_vocab, r);
-    read_samplers(f, p);
 }
 
 static void add_stop(struct fields *f, const char *name, const struct json *v,

@@ -174,6 +174,8 @@ struct engine_request {
     struct slice stops[ENGINE_STOPS_MAX];
     uint32_t n_stops;
     bool is_read_whole; /* nobody reads a part of the answer: its tokens may be told some at a time */
+    uint32_t n_indent; /* lines behind the first begin with so many blanks, or the answer ends
+                          (FINISH_LENGTH); 0: as they like */
     bool show_special; /* control tokens are part of the reply's text */
     bool ignore_eos;   /* not with a schema or grammar, which say where a text may end */
     /* What the answer may be: at most one of the two.  E_INVALID, E_UNSUPPORTED, E_SYNTAX and

@@ -232,7 +232,8 @@ void choice_take(struct engine *g, struct choice *c, const struct sampled *drawn
     ev.sampled = r->sampling.wants_logprob ? drawn : NULL;
     tell_token(g, c->job, &ev);
     if (is_stopped)
-        finish_choice(g, c, FINISH_STOP, (struct slice){"", 0});
+        finish_choice(g, c, c->stream.stop.len ? FINISH_STOP : FINISH_LENGTH,
+                      (struct slice){"", 0});
     else if (choice_tokens_left(g, c) == 0 || is_out_of_time(c))
         finish_choice(g, c, FINISH_LENGTH, stream_flush(&c->stream));
 }
@@ -361,7 +362,7 @@ static enum status init_choice(struct engine *g, struct job *job, uint32_t index
     params.piece = piece_of;
     params.piece_arg = g->tokenizer;
     *c = (struct choice){.job = job, .index = index};
-    stream_init(&c->stream, g->tokenizer, r->show_special, r->stops, r->n_stops);
+    stream_init(&c->stream, g->tokenizer, r);
     job->n_choices = index + 1;
     enum status st = sampler_new(&params, g->model_info->n_vocab, g->kernels, &c->sampler, e);
     if (st == OK)

@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: MIT
- * stream.c — stop strings, found as soon as they are complete. */
+ * stream.c — stop strings, found as soon as they are complete, and lines that are not indented. */
 #include "engine/stream.h"
 
 #define STREAM_BYTES_MAX (256u << 20)
 
-void stream_init(struct stream *s, const struct tokenizer *t, bool show_special,
-                 const struct slice *stops, uint32_t n_stops)
+void stream_init(struct stream *s, const struct tokenizer *t, const struct engine_request *r)
 {
-    *s = (struct stream){.stops = stops, .n_stops = n_stops};
-    detok_init(&s->detok, t, show_special);
+    *s = (struct stream){.stops = r->stops, .n_stops = r->n_stops, .n_indent = r->n_indent};
+    detok_init(&s->detok, t, r->show_special);
     buf_init(&s->text, STREAM_BYTES_MAX);
 }
 
@@ -50,6 +49,25 @@ static size_t held_bytes(const struct stream *s)
     return held;
 }
 
+/* What stands behind too few blanks, or the text's end.  An empty line has none. */
+static size_t find_outdent(struct stream *s)
+{
+    const char *text = s->text.ptr;
+    const size_t len = s->text.len;
+    while (s->n_indent > 0) {
+        size_t at = s->line;
+        while (at < len && (text[at] == ' ' || text[at] == '\t'))
+            at++;
+        if (s->line > 0 && at < len && at - s->line < s->n_indent)
+            return at;
+        const char *end = memchr(text + s->line, '\n', len - s->line);
+        if (!end)
+            break;
+        s->line = (size_t)(end - text) + 1;
+    }
+    return len;
+}
+
 static struct slice emit(struct stream *s, size_t end)
 {
     struct slice out = {s->text.ptr + s->n_emitted, end - s->n_emitted};
@@ -63,10 +81,15 @@ struct slice stream_push(struct stream *s, uint32_t token, bool *is_stopped)
     detok_push(&s->detok, token, &s->text);
     if (s->text.len == s->n_emitted)
         return (struct slice){"", 0};
-    size_t stop = s->n_stops ? find_stop(s, s->n_emitted) : s->text.len;
-    if (stop < s->text.len) {
+    size_t end = s->n_stops ? find_stop(s, s->n_emitted) : s->text.len;
+    const size_t outdent = find_outdent(s);
+    if (outdent < end) {
+        s->stop = (struct slice){0};
+        end = outdent;
+    }
+    if (end < s->text.len) {
         *is_stopped = true;
-        return emit(s, stop);
+        return emit(s, end);
     }
     return emit(s, s->text.len - held_bytes(s));
 }

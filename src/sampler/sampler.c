@@ -415,8 +415,10 @@ void sampler_sample(struct sampler *s, const float *logits, const float *maxima,
     *out = (struct sampled){.token = s->is_chain ? chain_choose(s, from.logits, allowed, position)
                                                  : choose(s, &from, position)};
     CHECK(out->token < s->n_vocab);
+    if (!s->p.wants_logprob && s->p.n_top_logprobs == 0)
+        return;
     if (s->p.wants_drawn)
         add_drawn(s, out);
-    else if (s->p.wants_logprob || s->p.n_top_logprobs > 0)
+    else
         add_logprobs(s, &raw, out);
 }

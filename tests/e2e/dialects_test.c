@@ -123,6 +123,58 @@ static void llama_slots_are_sessions(void **state)
     assert_string_equal(text(v, "content"), content);
 }
 
+/* The sum of the probabilities told of the first token; *n: of how many. */
+static double first_probabilities(const struct json *reply, size_t *n)
+{
+    const struct json *all = json_get(reply, "completion_probabilities");
+    assert_true(all && all->count > 0);
+    const struct json *top = json_get(&all->items[0], "top_probs");
+    double sum = 0;
+    assert_true(top && top->count > 0);
+    for (size_t i = 0; i < top->count; i++)
+        sum += json_get(&top->items[i], "prob")->real;
+    *n = top->count;
+    return sum;
+}
+
+/* Each of llama-server's filters is obeyed, and a seed says what it draws. */
+static void llama_filters_draw_by_seed(void **state)
+{
+    (void)state;
+    static const char *const filters[] = {
+        "\"mirostat\":1",
+        "\"mirostat\":2,\"mirostat_tau\":2",
+        "\"dynatemp_range\":0.5",
+        "\"xtc_probability\":1,\"xtc_threshold\":0.01",
+        "\"dry_multiplier\":2,\"dry_sequence_breakers\":[\"Velmora is\"]",
+        "\"top_n_sigma\":1",
+        "\"samplers\":\"tpk\"",
+        "\"samplers\":[\"adaptive_p\"],\"adaptive_target\":0.3"};
+    size_t n = 0;
+    for (size_t i = 0; i < sizeof filters / sizeof *filters; i++) {
+        char body[600];
+        const char *content[2];
+        for (int round = 0; round < 2; round++) {
+            snprintf(body, sizeof body,
+                     "{\"prompt\":\"" STORY "\",\"n_predict\":12,\"temperature\":1.5,\"seed\":7,"
+                     "\"n_probs\":20,\"post_sampling_probs\":true,\"cache_prompt\":%s,%s}",
+                     round ? "true" : "false", filters[i]);
+            const struct json *v = ask("POST", "/completion", body, 200);
+            content[round] = text(v, "content");
+            const double sum = first_probabilities(v, &n);
+            assert_true(sum > 0 && sum < 1.0001);
+        }
+        assert_string_equal(content[0], content[1]);
+    }
+    const struct json *v =
+        ask("POST", "/completion",
+            "{\"prompt\":\"" STORY "\",\"n_predict\":1,\"top_k\":3,\"top_p\":1,\"min_p\":0,"
+            "\"n_probs\":20,\"post_sampling_probs\":true}",
+            200);
+    const double sum = first_probabilities(v, &n);
+    assert_true(n == 3 && sum > 0.9999 && sum < 1.0001);
+}
+
 /* ---- Ollama ---- */
 #define WHO   "\"messages\":[{\"role\":\"user\",\"content\":\"who are you?\"}]"
 #define BRIEF "\"options\":{\"temperature\":0,\"num_predict\":12}"
@@ -319,6 +371,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(llama_tokens_come_back_as_text),
         cmocka_unit_test(llama_slots_are_sessions),
+        cmocka_unit_test(llama_filters_draw_by_seed),
         cmocka_unit_test(ollama_streams_lines_that_add_up),
         cmocka_unit_test(ollama_tells_what_is_here),
         cmocka_unit_test(texts_have_vectors),

@@ -142,6 +142,66 @@ static void reads_sampling(void **state)
     assert_int_equal(request->max_tokens, 9);
 }
 
+static void expect_order(const char *field, uint8_t n, const enum sampler_filter *at)
+{
+    char body[300];
+    snprintf(body, sizeof body, CHAT(",\"samplers\":%s"), field);
+    expect_ok(API_CHAT, body);
+    const struct filter_order *o = &request->sampling.order;
+    assert_true(o->is_given);
+    assert_int_equal(o->n, n);
+    for (uint8_t i = 0; i < n; i++)
+        assert_int_equal(o->at[i], at[i]);
+}
+
+static void reads_filters(void **state)
+{
+    (void)state;
+    expect_ok(API_TEXT,
+              TEXT(",\"mirostat\":2,\"mirostat_tau\":4,\"mirostat_eta\":0.5,\"dynatemp_range\":1,"
+                   "\"dynatemp_exponent\":2,\"top_n_sigma\":-1,\"xtc_probability\":0.25,"
+                   "\"xtc_threshold\":0.5,\"dry_multiplier\":0.75,\"dry_base\":2,"
+                   "\"dry_allowed_length\":3,\"dry_penalty_last_n\":99,\"adaptive_target\":0.5,"
+                   "\"adaptive_decay\":0.25,\"min_keep\":4,\"post_sampling_probs\":true"));
+    const struct sampler_params *p = &request->sampling;
+    assert_true(p->mirostat_tau == 4 && p->mirostat_eta == 0.5f && p->dynatemp_range == 1);
+    assert_true(p->dynatemp_exponent == 2 && p->top_n_sigma == -1);
+    assert_true(p->xtc_probability == 0.25f && p->xtc_threshold == 0.5f);
+    assert_true(p->dry_multiplier == 0.75f && p->dry_base == 2);
+    assert_true(p->adaptive_target == 0.5f && p->adaptive_decay == 0.25f && p->wants_drawn);
+    assert_int_equal(p->mirostat, 2);
+    assert_int_equal(p->dry_allowed_length, 3);
+    assert_int_equal(p->dry_penalty_last_n, 99);
+    assert_int_equal(p->min_keep, 4);
+    assert_false(p->order.is_given);
+    expect_ok(API_TEXT, TEXT(",\"dry_base\":0.5")); /* as there: the default */
+    assert_true(request->sampling.dry_base == engine_info(engine)->sampling.dry_base);
+    expect_ok(dialect_of("/completion"), TEXT(",\"n_indent\":4"));
+    assert_int_equal(request->n_indent, 4);
+    expect_ok(dialect_of("/api/generate"), TEXT(",\"options\":{\"mirostat\":1,\"tfs_z\":0.5}"));
+    assert_int_equal(request->sampling.mirostat, 1);
+    const enum sampler_filter at[] = {FILTER_TEMPERATURE, FILTER_XTC, FILTER_PENALTIES, FILTER_DRY,
+                                      FILTER_TYPICAL_P};
+    expect_order("[\"temperature\",\"xtc\",\"penalties\",\"dry\",\"typ_p\"]", 5, at);
+    expect_order("\"txedy\"", 5, at);
+    expect_order("[]", 0, at);
+    expect_order("\"\"", 0, at);
+}
+
+/* Each has what the tokenizer makes of all its rests; the one here makes a token of each byte. */
+static void reads_breakers(void **state)
+{
+    (void)state;
+    expect_ok(API_TEXT, TEXT(",\"dry_sequence_breakers\":[\"\\n\",\"\",\"abc\"]"));
+    const struct sampler_params *p = &request->sampling;
+    assert_int_equal(p->n_breakers, 2);
+    assert_true(slice_is(p->breakers[0].text, "\n") && !p->breakers[0].rests);
+    assert_true(slice_is(p->breakers[1].text, "abc"));
+    assert_int_equal(p->breakers[1].rests[1].n, 2);
+    assert_int_equal(p->breakers[1].rests[2].n, 1);
+    assert_int_equal(p->breakers[1].rests[1].tokens[1], p->breakers[1].rests[2].tokens[0]);
+}
+
 static void reads_stops_and_bias(void **state)
 {
     (void)state;
@@ -431,6 +491,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         T(keeps_defaults),
         T(reads_sampling),
+        T(reads_filters),
+        T(reads_breakers),
         T(reads_stops_and_bias),
         T(reads_logprobs),
         T(reads_messages),

@@ -93,6 +93,34 @@ static void test_resumed_stream(void **state)
     rig_remove_dir(dir);
 }
 
+/* A grammar of one text says what is written: a line feed, two blanks, b, a line feed, c. */
+static void test_indentation(void **state)
+{
+    (void)state;
+    static const struct {
+        uint32_t n_indent;
+        const char *text;
+        enum finish_reason finish;
+    } cases[] = {{0, "a\n  b\nc d", FINISH_STOP},
+                 {1, "a\n  b\n", FINISH_LENGTH},
+                 {2, "a\n  b\n", FINISH_LENGTH},
+                 {3, "a\n  ", FINISH_LENGTH}};
+    struct engine *g = open_llama((struct engine_options){0});
+    uint32_t *t = rig_tokens(3, 20, 400);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct engine_request *r = rig_request(g, t, 20, 60);
+        r->grammar = SLICE_LIT("root ::= \"a\\n  b\\nc d\"");
+        r->n_indent = cases[i].n_indent;
+        struct rig_answer *a = ask(g, r);
+        assert_int_equal(a->error.code, OK);
+        assert_string_equal(a->text[0], cases[i].text);
+        assert_int_equal(a->finish[0], cases[i].finish);
+        rig_answer_free(a);
+    }
+    engine_close(g);
+    mem_free(t);
+}
+
 static void test_stop_strings(void **state)
 {
     (void)state;
@@ -658,6 +686,7 @@ int main(void)
         cmocka_unit_test(test_damaged_tenant),
         cmocka_unit_test(test_choices),
         cmocka_unit_test(test_resumed_stream),
+        cmocka_unit_test(test_indentation),
         cmocka_unit_test(test_stop_strings),
         cmocka_unit_test(test_errors),
         cmocka_unit_test(test_cancel),

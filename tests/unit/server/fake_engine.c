@@ -58,7 +58,9 @@ struct engine *fake_engine_new(void)
                                                .min_p = 0.05f,
                                                .typical_p = 1,
                                                .repeat_penalty = 1,
-                                               .repeat_last_n = 64};
+                                               .repeat_last_n = 64,
+                                               .dry_base = 1.75f,
+                                               .dry_allowed_length = 2};
     struct sessions_options none = {0};
     struct err e;
     enum status st = sessions_open(&none, &g->sessions, &e);
