@@ -326,8 +326,13 @@ static void build_job(struct engine *g, struct job *job)
         job_fail(g, job, &e);
         return;
     }
+    struct grammar_masks *masks = job->masks ? grammar_masks_hold(job->masks) : NULL;
     *m = (struct message){.kind = MESSAGE_JOB, .job = job};
     engine_send(g, m);
+    if (masks) { /* while its prompt is computed */
+        grammar_prepare_more(masks);
+        grammar_masks_free(masks);
+    }
 }
 
 void prompt_worker(void *arg)

@@ -309,8 +309,29 @@ static uint32_t pair_slot(const struct pairs *p, uint32_t a, uint32_t b)
     return at;
 }
 
+/* Keeps the table at most half full. */
+static bool pairs_grow(struct pairs *p)
+{
+    if (2 * p->n < p->n_slots)
+        return true;
+    uint32_t n_slots = p->n_slots ? 4 * p->n_slots : 64;
+    uint32_t *slots = mem_try_new(n_slots, sizeof *slots);
+    if (!slots) {
+        p->failed = E_NOMEM;
+        return false;
+    }
+    mem_free(p->slots);
+    p->slots = slots;
+    p->n_slots = n_slots;
+    for (uint32_t i = 0; i < p->n; i++)
+        p->slots[pair_slot(p, p->a[i], p->b[i])] = i + 1;
+    return true;
+}
+
 static uint32_t pair_of(struct pairs *p, uint32_t a, uint32_t b)
 {
+    if (!pairs_grow(p))
+        return 0;
     uint32_t at = pair_slot(p, a, b);
     if (p->slots[at])
         return p->slots[at] - 1;
@@ -343,11 +364,8 @@ static void cross(struct dfa_maker *m, struct pairs *p, const struct dfa *a, uin
 enum status dfa_intersect(const struct dfa *a, const struct dfa *b, struct dfa *out, struct err *e)
 {
     struct dfa_maker m = {0};
-    struct pairs p = {.n_slots = 4 * AUTOMATON_STATES_MAX};
-    p.slots = mem_try_new(p.n_slots, sizeof *p.slots);
-    if (!p.slots)
-        m.failed = E_NOMEM;
-    else if (a->n_states && b->n_states)
+    struct pairs p = {0};
+    if (a->n_states && b->n_states)
         pair_of(&p, 0, 0);
     for (uint32_t i = 0; i < p.n && m.failed == OK && p.failed == OK; i++) {
         uint32_t sa = p.a[i], sb = p.b[i];

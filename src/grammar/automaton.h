@@ -70,6 +70,8 @@ NODISCARD enum status dfa_complement(const struct dfa *d, struct dfa *out, struc
 /* Removes edges that carry a symbol for which is_live says no, then states that lead nowhere.
  * False: out of memory. */
 NODISCARD bool dfa_prune(struct dfa *d, bool (*is_live)(void *arg, uint32_t symbol), void *arg);
+/* The same texts as JSON strings, quotes and all, over bytes: json_text.c. */
+NODISCARD enum status dfa_json_text(const struct dfa *text, struct dfa *out, struct err *e);
 uint32_t dfa_next(const struct dfa *d, uint32_t state, uint32_t symbol); /* or STATE_NONE */
 bool dfa_matches(const struct dfa *d, struct slice utf8);
 

@@ -31,48 +31,7 @@ static void lower_text(struct lowering *l, struct slice text, uint32_t from, uin
         nfa_empty(&l->n, from, to, NFA_EMPTY);
 }
 
-/* Hex digits of a control character, in both cases. */
-static void lower_control(struct lowering *l, uint32_t cp, uint32_t from, uint32_t to)
-{
-    static const char letters[] = "btnvfr"; /* 8 … 13; \v is none in JSON */
-    uint32_t slash = nfa_state(&l->n);
-    nfa_range(&l->n, from, slash, '\\', '\\');
-    if (cp >= 8 && cp <= 13 && cp != 11) {
-        nfa_range(&l->n, slash, to, (uint8_t)letters[cp - 8], (uint8_t)letters[cp - 8]);
-        return;
-    }
-    uint32_t at = nfa_state(&l->n), low = nfa_state(&l->n), digit = cp % 16;
-    lower_text(l, SLICE_LIT("u00"), slash, at);
-    nfa_range(&l->n, at, low, '0' + cp / 16, '0' + cp / 16);
-    if (digit < 10) {
-        nfa_range(&l->n, low, to, '0' + digit, '0' + digit);
-    } else {
-        nfa_range(&l->n, low, to, 'a' + digit - 10, 'a' + digit - 10);
-        nfa_range(&l->n, low, to, 'A' + digit - 10, 'A' + digit - 10);
-    }
-}
-
-/* Code points lo..hi as they stand in a JSON string: themselves, but for what must be escaped. */
-static void lower_json_range(struct lowering *l, uint32_t from, uint32_t to, uint32_t lo,
-                             uint32_t hi)
-{
-    for (uint32_t cp = lo; cp <= hi && cp < 0x20; cp++)
-        lower_control(l, cp, from, to);
-    static const uint32_t gaps[][2] = {
-        {0x20, '"' - 1}, {'"' + 1, '\\' - 1}, {'\\' + 1, CODE_POINT_MAX}};
-    for (size_t i = 0; i < ARRAY_COUNT(gaps); i++) {
-        uint32_t a = lo > gaps[i][0] ? lo : gaps[i][0], b = hi < gaps[i][1] ? hi : gaps[i][1];
-        if (a <= b)
-            nfa_utf8(&l->n, from, to, a, b);
-    }
-    if (lo <= '"' && hi >= '"')
-        lower_text(l, SLICE_LIT("\\\""), from, to);
-    if (lo <= '\\' && hi >= '\\')
-        lower_text(l, SLICE_LIT("\\\\"), from, to);
-}
-
-static void lower_dfa(struct lowering *l, const struct dfa *d, bool is_json, uint32_t from,
-                      uint32_t to)
+static void lower_dfa(struct lowering *l, const struct dfa *d, uint32_t from, uint32_t to)
 {
     if (d->n_states == 0)
         return;
@@ -85,10 +44,7 @@ static void lower_dfa(struct lowering *l, const struct dfa *d, bool is_json, uin
     for (uint32_t s = 0; s < d->n_states; s++) {
         for (uint32_t i = d->first[s]; i < d->first[s + 1]; i++) {
             const struct dfa_edge *edge = &d->edges[i];
-            if (is_json)
-                lower_json_range(l, first + s, first + edge->to, edge->lo, edge->hi);
-            else
-                nfa_range(&l->n, first + s, first + edge->to, edge->lo, edge->hi);
+            nfa_range(&l->n, first + s, first + edge->to, edge->lo, edge->hi);
         }
         if (d->is_final[s])
             nfa_empty(&l->n, first + s, to, NFA_EMPTY);
@@ -164,11 +120,8 @@ static void lower(struct lowering *l, const struct expr *x, uint32_t from, uint3
     case EXPR_CALL:
         nfa_range(&l->n, from, to, SYMBOL_CALL + x->rule, SYMBOL_CALL + x->rule);
         break;
-    case EXPR_STRING:
-        lower_dfa(l, x->dfa, true, from, to);
-        break;
     case EXPR_BYTES:
-        lower_dfa(l, x->dfa, false, from, to);
+        lower_dfa(l, x->dfa, from, to);
         break;
     case EXPR_GRAPH:
         lower_graph(l, x, from, to, depth);
@@ -190,6 +143,11 @@ struct compiler {
 static enum status lower_rule(struct compiler *c, uint32_t index)
 {
     const struct rule *rule = &c->rules->rules[index];
+    if (rule->text) { /* no calls, never empty: the sweeps below have nothing to find out */
+        enum status st = dfa_json_text(rule->text, &c->dfas[index], c->e);
+        c->is_live[index] = c->dfas[index].n_states > 0;
+        return st;
+    }
     if (!rule->body)
         return err_set(c->e, E_INVALID, "grammar: rule \"" SLICE_FMT "\" is not defined",
                        SLICE_ARG(rule->name));
@@ -238,7 +196,8 @@ static void settle(struct compiler *c, bool *claim, bool bytes, bool *reached)
     for (bool changed = true; changed;) {
         changed = false;
         for (uint32_t r = 0; r < c->n; r++)
-            if (!claim[r] && reaches_end(&c->dfas[r], claim, bytes, reached))
+            if (!claim[r] && !c->rules->rules[r].text &&
+                reaches_end(&c->dfas[r], claim, bytes, reached))
                 claim[r] = changed = true;
     }
 }
@@ -261,6 +220,8 @@ static enum status find_left_recursion(struct compiler *c, uint32_t root, uint32
                 if (d->edges[i].lo < SYMBOL_CALL)
                     continue;
                 uint32_t to = d->edges[i].lo - SYMBOL_CALL;
+                if (c->rules->rules[to].text)
+                    continue;
                 if (c->seen[to] == 1)
                     return err_set(c->e, E_INVALID,
                                    "grammar: rule \"" SLICE_FMT
@@ -293,12 +254,12 @@ static enum status check_rules(struct compiler *c, uint32_t root)
             st = err_set(c->e, E_NOT_FOUND, "grammar: nothing can satisfy it");
     }
     for (uint32_t r = 0; st == OK && r < c->n; r++)
-        if (!dfa_prune(&c->dfas[r], symbol_is_live, c))
+        if (!c->rules->rules[r].text && !dfa_prune(&c->dfas[r], symbol_is_live, c))
             st = err_set(c->e, E_NOMEM, "grammar: out of memory");
     if (st == OK)
         settle(c, c->is_nullable, false, reached);
     for (uint32_t r = 0; st == OK && r < c->n; r++)
-        if (c->seen[r] == 0 && c->is_live[r])
+        if (c->seen[r] == 0 && c->is_live[r] && !c->rules->rules[r].text)
             st = find_left_recursion(c, r, stack, reached);
     mem_free(reached);
     mem_free(stack);
@@ -306,6 +267,21 @@ static enum status check_rules(struct compiler *c, uint32_t root)
 }
 
 /* ---- one table ---- */
+/* Texts are alike inside, so that masks of one serve for others (mask.c): as far as those look, all
+ * of them are followed by whatever follows any. */
+static void share_follow(const struct compiler *c, struct grammar *g)
+{
+    struct byte_set all = {0};
+    for (int pass = 0; pass < 2; pass++)
+        for (uint32_t r = 0; r < c->n; r++)
+            for (int i = 0; i < 4 && (c->rules->rules[r].text || r == c->rules->string); i++) {
+                if (pass == 0)
+                    all.bits[i] |= g->follow[r].bits[i];
+                else
+                    g->follow[r].bits[i] = all.bits[i];
+            }
+}
+
 static void put_state(struct grammar *g, const struct dfa *d, uint32_t s, uint32_t base,
                       uint32_t *n_edges, uint32_t *n_calls)
 {
@@ -341,18 +317,27 @@ static enum status join(struct compiler *c, uint32_t root, struct grammar **out)
     g->edges = mem_try_new((size_t)n_edges + 1, sizeof *g->edges);
     g->calls = mem_try_new((size_t)n_edges + 1, sizeof *g->calls);
     g->start = mem_try_new((size_t)c->n + 1, sizeof *g->start);
-    if (!g->first_edge || !g->first_call || !g->is_final || !g->edges || !g->calls || !g->start) {
+    g->rule_end = mem_try_new((size_t)c->n + 1, sizeof *g->rule_end);
+    g->follow = mem_try_new((size_t)c->n + 1, sizeof *g->follow);
+    if (!g->first_edge || !g->first_call || !g->is_final || !g->edges || !g->calls || !g->start ||
+        !g->rule_end || !g->follow) {
         grammar_free(g);
         return err_set(c->e, E_NOMEM, "grammar: out of memory");
     }
     n_edges = 0;
     for (uint32_t r = 0; r < c->n; base += c->dfas[r++].n_states) {
         g->start[r] = c->dfas[r].n_states ? base : STATE_NONE;
+        g->rule_end[r] = base + c->dfas[r].n_states;
         for (uint32_t s = 0; s < c->dfas[r].n_states; s++)
             put_state(g, &c->dfas[r], s, base, &n_edges, &n_calls);
     }
     g->first_edge[n_states] = n_edges;
     g->first_call[n_states] = n_calls;
+    if (!grammar_find_follow(g, c->is_nullable)) {
+        grammar_free(g);
+        return err_set(c->e, E_NOMEM, "grammar: out of memory");
+    }
+    share_follow(c, g);
     *out = g;
     return OK;
 }
@@ -400,6 +385,8 @@ void grammar_free(struct grammar *g)
     mem_free(g->edges);
     mem_free(g->calls);
     mem_free(g->start);
+    mem_free(g->rule_end);
+    mem_free(g->follow);
     mem_free(g);
 }
 

@@ -98,10 +98,38 @@ static bool room_for(struct work *w)
     return true;
 }
 
+/* Keeps the table at most half full: most automata are small, so it begins small.  Nothing is
+ * looked up when it failed. */
+static bool slots_grow(struct work *w)
+{
+    if (2 * w->n_subsets < w->n_slots)
+        return true;
+    uint32_t n_slots = w->n_slots ? 4 * w->n_slots : 64;
+    uint32_t *slots = mem_try_new(n_slots, sizeof *slots);
+    if (!slots) {
+        w->failed = E_NOMEM;
+        return false;
+    }
+    for (uint32_t i = 0; i < w->n_subsets; i++) {
+        uint64_t hash = w->subsets[i].hash;
+        uint32_t at = (uint32_t)(hash ^ hash >> 32) & (n_slots - 1);
+        while (slots[at])
+            at = (at + 1) & (n_slots - 1);
+        slots[at] = i + 1;
+    }
+    mem_free(w->slots);
+    w->slots = slots;
+    w->n_slots = n_slots;
+    return true;
+}
+
 /* The number of the subset in found. */
 static uint32_t subset_of_found(struct work *w)
 {
-    qsort(w->found, w->n_found, sizeof *w->found, by_number);
+    if (!slots_grow(w))
+        return 0;
+    if (w->n_found > 1)
+        qsort(w->found, w->n_found, sizeof *w->found, by_number);
     uint64_t hash = 0xcbf29ce484222325u;
     for (uint32_t i = 0; i < w->n_found; i++)
         hash = (hash ^ w->found[i]) * 0x100000001b3u;
@@ -137,8 +165,10 @@ static uint32_t edges_of(struct work *w, const struct subset *s, uint32_t *n_bor
                 w->borders[(*n_borders)++] = w->n->edges[at].hi + 1;
                 w->edges[n++] = w->n->edges[at];
             }
-    qsort(w->edges, n, sizeof *w->edges, by_lo);
-    qsort(w->borders, *n_borders, sizeof *w->borders, by_number);
+    if (n > 1) {
+        qsort(w->edges, n, sizeof *w->edges, by_lo);
+        qsort(w->borders, *n_borders, sizeof *w->borders, by_number);
+    }
     return n;
 }
 
@@ -177,13 +207,11 @@ static bool is_final(struct work *w, uint32_t index, bool at_start)
 static bool take_memory(struct work *w)
 {
     size_t n = w->n->n_states, edges = w->n->n_edges;
-    w->n_slots = 4 * AUTOMATON_STATES_MAX;
-    w->slots = mem_try_new(w->n_slots, sizeof *w->slots);
     w->found = mem_try_new(n + 1, sizeof *w->found);
     w->mark = mem_try_new(n + 1, sizeof *w->mark);
     w->edges = mem_try_new(edges + 1, sizeof *w->edges);
     w->borders = mem_try_new(2 * edges + 1, sizeof *w->borders);
-    return w->slots && w->found && w->mark && w->edges && w->borders;
+    return w->found && w->mark && w->edges && w->borders;
 }
 
 enum status nfa_to_dfa(const struct nfa *n, uint32_t start, uint32_t end, struct dfa *out,

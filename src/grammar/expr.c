@@ -4,12 +4,22 @@
 
 #include <string.h>
 
+#include "base/check.h"
 #include "base/mem.h"
 
 void rules_init(struct rules *r, size_t max_bytes)
 {
-    *r = (struct rules){0};
+    *r = (struct rules){.space = UINT32_MAX, .string = UINT32_MAX, .value = UINT32_MAX};
     arena_init(&r->arena, max_bytes);
+}
+
+void rules_cut(struct rules *r, uint32_t n)
+{
+    uint32_t *const shared[] = {&r->space, &r->string, &r->value};
+    r->n = n < r->n ? n : r->n;
+    for (size_t i = 0; i < ARRAY_COUNT(shared); i++)
+        if (*shared[i] >= r->n)
+            *shared[i] = UINT32_MAX;
 }
 
 void rules_release(struct rules *r)
@@ -61,6 +71,31 @@ const struct dfa *rules_keep(struct rules *r, struct dfa *d)
     *d = (struct dfa){0};
     r->dfas[r->n_dfas++] = kept;
     return kept;
+}
+
+static bool is_same(const struct dfa *a, const struct dfa *b)
+{
+    return a->n_states == b->n_states && a->n_edges == b->n_edges &&
+           memcmp(a->first, b->first, (a->n_states + 1) * sizeof *a->first) == 0 &&
+           memcmp(a->is_final, b->is_final, a->n_states * sizeof *a->is_final) == 0 &&
+           (a->n_edges == 0 || memcmp(a->edges, b->edges, a->n_edges * sizeof *a->edges) == 0);
+}
+
+enum status rules_text(struct rules *r, struct dfa *d, uint32_t *out, struct err *e)
+{
+    for (uint32_t i = 0; i < r->n && d->n_states; i++)
+        if (r->rules[i].text && is_same(r->rules[i].text, d)) {
+            dfa_release(d);
+            *out = i;
+            return OK;
+        }
+    const struct dfa *kept = rules_keep(r, d);
+    if (!kept)
+        return err_set(e, E_NOMEM, "grammar: out of memory");
+    enum status st = rules_add(r, SLICE_LIT("text"), out, e);
+    if (st == OK)
+        r->rules[*out].text = kept;
+    return st;
 }
 
 static struct expr *expr_new(struct arena *a, enum expr_kind kind)
@@ -148,9 +183,9 @@ const struct expr *expr_call(struct arena *a, uint32_t rule)
     return x;
 }
 
-const struct expr *expr_dfa(struct arena *a, enum expr_kind kind, const struct dfa *d)
+const struct expr *expr_bytes(struct arena *a, const struct dfa *d)
 {
-    struct expr *x = expr_new(a, kind);
+    struct expr *x = expr_new(a, EXPR_BYTES);
     if (!x || !d)
         return NULL;
     x->dfa = d;

@@ -22,7 +22,6 @@ enum expr_kind {
     EXPR_CHOICE,
     EXPR_REPEAT, /* items[0], least..most times */
     EXPR_CALL,   /* a rule */
-    EXPR_STRING, /* the inside of a JSON string whose value the automaton accepts, escaped */
     EXPR_BYTES,  /* ASCII that the automaton accepts */
     EXPR_GRAPH   /* ways through nodes 0..n_nodes−1, from 0 to 1 */
 };
@@ -46,6 +45,7 @@ struct expr {
 struct rule {
     struct slice name;
     const struct expr *body; /* NULL: named but not written yet */
+    const struct dfa *text;  /* instead of a body: JSON strings whose values it accepts */
 };
 struct rules {
     struct arena arena; /* of all expressions */
@@ -53,11 +53,16 @@ struct rules {
     uint32_t n, cap;
     struct dfa **dfas; /* those that expressions point to */
     uint32_t n_dfas, dfas_cap;
+    uint32_t space, string, value; /* that all schemas share; UINT32_MAX: not made yet */
 };
 void rules_init(struct rules *r, size_t max_bytes);
 void rules_release(struct rules *r);
 /* A new rule's number.  E_LIMIT, E_NOMEM. */
 NODISCARD enum status rules_add(struct rules *r, struct slice name, uint32_t *out, struct err *e);
+/* Takes back rules from n on. */
+void rules_cut(struct rules *r, uint32_t n);
+/* A rule for JSON strings whose values d accepts; equal ones are one rule.  Takes d. */
+NODISCARD enum status rules_text(struct rules *r, struct dfa *d, uint32_t *out, struct err *e);
 /* The dfa lives as long as the rules now.  NULL: out of memory, and it is released. */
 NODISCARD const struct dfa *rules_keep(struct rules *r, struct dfa *d);
 
@@ -71,7 +76,7 @@ const struct expr *expr_list(struct arena *a, enum expr_kind kind, const struct 
 const struct expr *expr_repeat(struct arena *a, const struct expr *what, uint32_t least,
                                uint32_t most);
 const struct expr *expr_call(struct arena *a, uint32_t rule);
-const struct expr *expr_dfa(struct arena *a, enum expr_kind kind, const struct dfa *d);
+const struct expr *expr_bytes(struct arena *a, const struct dfa *d);
 const struct expr *expr_graph(struct arena *a, uint32_t n_nodes, const struct expr_edge *edges,
                               uint32_t n); /* edges are copied */
 #define EXPR_SEQ(a, ...)                                                   \

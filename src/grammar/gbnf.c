@@ -235,7 +235,7 @@ static enum status add_schema(struct reader *r, const struct json *schema, const
     const uint32_t n = r->rules.n;
     enum status st = schema_add(&r->rules, schema, out, r->e);
     if (st != OK)
-        r->rules.n = n;
+        rules_cut(&r->rules, n);
     return st;
 }
 

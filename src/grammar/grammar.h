@@ -60,10 +60,13 @@ void grammar_vocabulary_free(struct grammar_vocabulary *v);
 
 /* ---- a grammar for a vocabulary ---- */
 struct grammar_masks;
-/* Works out what can be known beforehand, off the engine's thread: milliseconds for the states that
- * allow most of a large vocabulary.  Holds the grammar; the vocabulary must outlive it. */
+/* Works out what most texts need, off the engine's thread: some ten milliseconds for a large
+ * vocabulary.  Holds the grammar; the vocabulary must outlive it. */
 NODISCARD enum status grammar_prepare(struct grammar *g, const struct grammar_vocabulary *v,
                                       struct grammar_masks **out, struct err *e);
+/* The rest of what is worth knowing beforehand, on any thread, while texts are being made: a few
+ * tenths of a second at most.  What is missing when a text needs it is worked out then. */
+void grammar_prepare_more(struct grammar_masks *m);
 struct grammar_masks *grammar_masks_hold(struct grammar_masks *m);
 void grammar_masks_free(struct grammar_masks *m);
 

@@ -13,16 +13,20 @@
 #include "grammar/automaton.h"
 #include "grammar/grammar.h"
 
-/* Tree nodes that grammar_prepare visits at most: a few tenths of a second.  Masks of states beyond
- * that are worked out when a text first meets them. */
-#define PREPARE_VISITS_MAX (1u << 26)
-#define PLACES_MAX         (1u << 22)       /* of all nodes of one text */
-#define EXTRA_MAX          (1u << 24)       /* its tokens that run over the end of a rule */
-#define NODE_NONE          UINT32_MAX       /* below the root: the end of the text */
-#define NODE_UNKNOWN       (UINT32_MAX - 1) /* the caller is not known: masks of a state by itself */
+/* Tree nodes that grammar_prepare visits at most, about 10 ms, and grammar_prepare_more.  Masks of
+ * states beyond that are worked out when a text first meets them. */
+#define PREPARE_VISITS_MAX      (1u << 20)
+#define PREPARE_MORE_VISITS_MAX (1u << 25)
+#define PLACES_MAX              (1u << 22)       /* of all nodes of one text */
+#define EXTRA_MAX               (1u << 24)       /* its tokens that run over the end of a rule */
+#define NODE_NONE               UINT32_MAX       /* below the root: the end of the text */
+#define NODE_UNKNOWN            (UINT32_MAX - 1) /* the caller is not known: masks of a state by itself */
 
 struct call {
     uint32_t rule, next; /* returns to state next */
+};
+struct byte_set {
+    uint64_t bits[4];
 };
 /* State s of any rule.  Edges consume bytes. */
 struct grammar {
@@ -31,8 +35,10 @@ struct grammar {
     struct dfa_edge *edges;
     uint32_t *first_call; /* [n_states + 1] */
     struct call *calls;
-    bool *is_final;  /* [n_states] */
-    uint32_t *start; /* [n_rules]: its first state */
+    bool *is_final;          /* [n_states] */
+    uint32_t *start;         /* [n_rules]: its first state */
+    uint32_t *rule_end;      /* [n_rules]: the state behind its last one */
+    struct byte_set *follow; /* [n_rules]: bytes that may come behind it, or more */
     _Atomic uint32_t n_owners;
 };
 /* Nothing comes behind it in its rule. */
@@ -46,12 +52,20 @@ static inline bool state_is_plain(const struct grammar *g, uint32_t s)
 {
     return !g->is_final[s] && g->first_call[s] == g->first_call[s + 1];
 }
+/* ---- follow.c ---- */
+/* Fills follow; is_nullable [n_rules].  False: out of memory. */
+NODISCARD bool grammar_find_follow(struct grammar *g, const bool *is_nullable);
+/* Of the rule that the state belongs to. */
+const struct byte_set *grammar_follow(const struct grammar *g, uint32_t state);
+
 uint32_t state_next(const struct grammar *g, uint32_t s, uint8_t byte); /* or STATE_NONE */
 
 /* ---- trie.c: texts with token ids, as a tree in preorder ---- */
 struct trie_node {
     uint8_t byte;
+    uint8_t kinds;        /* of bytes below it: a bit each, by byte_kind */
     uint16_t depth;       /* bytes from the root; 1 for its children */
+    uint16_t height;      /* of the longest way down from here */
     uint32_t end;         /* the first node behind this one's subtree */
     uint32_t first_token; /* in tokens; those of the next node begin where these end */
 };
@@ -69,12 +83,25 @@ struct trie_text {
 /* texts [n] are put into order. */
 NODISCARD enum status trie_new(struct trie *t, struct trie_text *texts, uint32_t n, struct err *e);
 void trie_release(struct trie *t);
+/* Kinds of bytes that most states tell apart by whole kinds only. */
+static inline uint32_t byte_kind(uint8_t b)
+{
+    return b < 0x20                                 ? 0
+           : b == ' '                               ? 1
+           : b == '"'                               ? 2
+           : b == '\\'                              ? 3
+           : b >= 0x80                              ? 4
+           : (b | 0x20) >= 'a' && (b | 0x20) <= 'z' ? 5
+           : b >= '0' && b <= '9'                   ? 6
+                                                    : 7;
+}
 
 struct grammar_vocabulary {
     uint32_t n_vocab;
     struct slice *pieces; /* [n_vocab] into bytes */
     char *bytes;
     struct trie trie;
+    uint32_t before[257]; /* tokens that begin with a smaller byte */
 };
 
 /* ---- nodes.c ---- */
@@ -113,26 +140,79 @@ bool places_step(struct nodes *n, const struct matcher_state *p, uint8_t byte,
                  struct matcher_state *out);
 
 /* ---- mask.c ---- */
-/* What a state allows whatever its callers are. */
+/* A token that goes on behind the end of the rule. */
+struct over_token {
+    uint32_t position; /* in the vocabulary's tree: of its tokens */
+    uint32_t depth;    /* of the end */
+};
+/* What a state allows whatever its callers are: what `base` does, but for the branches `cut` of the
+ * vocabulary's tree, and this. */
 struct state_mask {
+    const struct state_mask *base; /* NULL, or one without a base */
+    uint32_t *cut;                 /* [n_cut] nodes, apart from each other */
+    uint32_t n_cut;
+    uint32_t state;   /* for which it was worked out; others that allow the same share it */
     uint64_t *bits;   /* [words] when many tokens are allowed, else NULL */
     uint32_t *tokens; /* [n_tokens] otherwise */
     uint32_t n_tokens;
-    /* Tokens that run over the end of the rule: what follows it in them as a tree of its own, and
-     * nodes of the vocabulary's tree where it ends and very many tokens go on. */
+    /* Tokens that run over the end of the rule: what follows it in them as a tree of its own, whose
+     * tokens are indices of over_tokens, and nodes of the vocabulary's tree where it ends and very
+     * many tokens go on. */
     struct trie over;
+    struct over_token *over_tokens;
     uint32_t *points;
     uint32_t n_points;
+    struct state_mask *next; /* in the list of all */
 };
+/* States whose edges have the same bytes are probably alike. */
+struct family {
+    uint64_t bytes;
+    const struct state_mask *mask; /* without a base; NULL: there is none yet */
+};
+#define FAMILIES_MAX 4096u /* a power of two; beyond half of that none is added */
+struct walk;
 struct grammar_masks {
     struct grammar *g;
     const struct grammar_vocabulary *v;
     uint32_t n_words;
-    struct state_mask *_Atomic *states; /* [n_states], worked out when first needed */
-    _Atomic uint64_t n_visits;          /* tree nodes looked at so far */
+    const struct state_mask *_Atomic *states; /* [n_states], worked out when first needed */
+    _Atomic uint64_t n_visits;                /* tree nodes looked at so far */
+    _Atomic bool is_prepared;                 /* or is being prepared */
     _Atomic uint32_t n_owners;
+    pthread_mutex_t mutex;   /* guards what follows; not held while one is worked out */
+    struct family *families; /* [FAMILIES_MAX] by bytes */
+    uint32_t n_families;
+    struct state_mask *all; /* to be freed at the end */
+    struct walk *spare;     /* for the next one */
 };
 /* NULL: out of memory. */
 const struct state_mask *state_mask_of(struct grammar_masks *m, uint32_t state);
+
+/* ---- alike.c ---- */
+#define PAIRS_MAX 2048u /* of states that are compared; beyond that two are not known to be alike \
+                         */
+/* Two states, and for how many bytes what follows is the same from both. */
+struct pair {
+    uint32_t a, b, bytes;
+};
+struct pairs_alike {
+    const struct grammar *g;
+    struct pair *pairs; /* [PAIRS_MAX] */
+    uint32_t n;
+    uint16_t *slots; /* [2 × PAIRS_MAX] */
+    uint32_t depth;  /* nobody asks beyond that */
+};
+NODISCARD bool alike_new(struct pairs_alike *p, const struct grammar *g, uint32_t depth);
+void alike_release(struct pairs_alike *p);
+/* Compares a and b, which are plain. */
+void alike_begin(struct pairs_alike *p, uint32_t a, uint32_t b);
+/* For how many bytes at least; 0 for pairs that can't be met from those. */
+uint32_t alike_bytes(const struct pairs_alike *p, uint32_t a, uint32_t b);
+/* Nothing tells them apart at once: they are one, or only ends, or both plain. */
+static inline bool states_look_alike(const struct grammar *g, uint32_t a, uint32_t b)
+{
+    return a == b || (state_is_plain(g, a) && state_is_plain(g, b)) ||
+           (state_is_end(g, a) && state_is_end(g, b));
+}
 
 #endif

@@ -11,6 +11,7 @@ struct matcher {
     struct matcher_state at;
     uint32_t n_extra;           /* of all nodes */
     struct matcher_state *walk; /* [depth_max + 2] of tokens that run over the end of a rule */
+    uint64_t *bits;             /* [words] of one node, before the others' are added */
 };
 
 static enum status failure(const struct matcher *m, struct err *e)
@@ -27,7 +28,11 @@ enum status matcher_new(struct grammar_masks *masks, struct matcher **out, struc
     struct matcher *m = mem_try_new(1, sizeof *m);
     if (m)
         m->walk = mem_try_new((size_t)masks->v->trie.depth_max + 2, sizeof *m->walk);
-    if (!m || !m->walk) {
+    if (m)
+        m->bits = mem_try_new(masks->n_words, sizeof *m->bits);
+    if (!m || !m->walk || !m->bits) {
+        if (m)
+            mem_free(m->walk);
         mem_free(m);
         return err_set(e, E_NOMEM, "grammar: out of memory");
     }
@@ -50,6 +55,7 @@ void matcher_free(struct matcher *m)
     nodes_release(&m->nodes);
     grammar_masks_free(m->masks);
     mem_free(m->walk);
+    mem_free(m->bits);
     mem_free(m);
 }
 
@@ -82,9 +88,25 @@ static void find_token(struct matcher *m, struct found *f, uint32_t token)
     f->tokens[f->n++] = token;
 }
 
-/* Tokens below this node of the tree that go on from walk[0]. */
-static void find_below(struct matcher *m, struct found *f, const struct trie *t, uint32_t node)
+/* Is the end at this depth of the token at this position in a branch that the mask leaves out? */
+static bool is_cut(const struct matcher *m, const struct state_mask *mask, struct over_token over)
 {
+    const struct trie *t = &m->masks->v->trie;
+    for (uint32_t i = 0; mask && i < mask->n_cut; i++) {
+        const struct trie_node *x = &t->nodes[mask->cut[i]];
+        if (over.depth >= x->depth && over.position >= x->first_token &&
+            over.position < t->nodes[x->end].first_token)
+            return true;
+    }
+    return false;
+}
+
+/* Tokens below this node of the tree that go on from walk[0]: those of the mask's own tree, which
+ * `by` may leave out, or (over NULL) of the vocabulary's. */
+static void find_below(struct matcher *m, struct found *f, const struct state_mask *over,
+                       const struct state_mask *by, uint32_t node)
+{
+    const struct trie *vocabulary = &m->masks->v->trie, *t = over ? &over->over : vocabulary;
     uint32_t base = t->nodes[node].depth;
     for (uint32_t i = node + 1; i < t->nodes[node].end && m->nodes.failed == OK;) {
         const struct trie_node *x = &t->nodes[i];
@@ -94,8 +116,23 @@ static void find_below(struct matcher *m, struct found *f, const struct trie *t,
             continue;
         }
         for (uint32_t j = x->first_token; j < x[1].first_token; j++)
-            find_token(m, f, t->tokens[j]);
+            if (!over)
+                find_token(m, f, t->tokens[j]);
+            else if (!is_cut(m, by, over->over_tokens[t->tokens[j]]))
+                find_token(m, f, vocabulary->tokens[over->over_tokens[t->tokens[j]].position]);
         i = out->n ? i + 1 : x->end;
+    }
+}
+
+static void find_over(struct matcher *m, struct found *f, const struct state_mask *mask,
+                      const struct state_mask *by)
+{
+    const struct trie_node *nodes = m->masks->v->trie.nodes;
+    find_below(m, f, mask, by, 0);
+    for (uint32_t i = 0; i < mask->n_points; i++) {
+        const struct trie_node *x = &nodes[mask->points[i]];
+        if (!is_cut(m, by, (struct over_token){x->first_token, x->depth}))
+            find_below(m, f, NULL, NULL, mask->points[i]);
     }
 }
 
@@ -104,11 +141,11 @@ static bool find_extra(struct matcher *m, uint32_t id, const struct state_mask *
 {
     struct found f = {0};
     uint32_t below = m->nodes.nodes[id].below;
-    if (below != NODE_NONE && (mask->over.n_tokens || mask->n_points)) {
+    if (below != NODE_NONE) {
         places_begin(&m->nodes, &m->walk[0], below);
-        find_below(m, &f, &mask->over, 0);
-        for (uint32_t i = 0; i < mask->n_points; i++)
-            find_below(m, &f, &m->masks->v->trie, mask->points[i]);
+        find_over(m, &f, mask, NULL);
+        if (mask->base)
+            find_over(m, &f, mask->base, mask);
     }
     m->nodes.nodes[id].extra = f.tokens;
     m->nodes.nodes[id].n_extra = f.n;
@@ -122,6 +159,27 @@ static void set_bits(uint64_t *bits, const uint32_t *tokens, uint32_t n)
         bits[tokens[i] / 64] |= 1ull << tokens[i] % 64;
 }
 
+/* bits = those that the mask allows. */
+static void put_mask(const struct matcher *m, const struct state_mask *mask, uint64_t *bits)
+{
+    const uint32_t n_words = m->masks->n_words;
+    const struct trie *t = &m->masks->v->trie;
+    if (mask->bits) {
+        memcpy(bits, mask->bits, n_words * sizeof *bits);
+        return;
+    }
+    if (mask->base)
+        put_mask(m, mask->base, bits); /* which has none */
+    else
+        memset(bits, 0, n_words * sizeof *bits);
+    for (uint32_t i = 0; i < mask->n_cut; i++) {
+        const struct trie_node *x = &t->nodes[mask->cut[i]];
+        for (uint32_t j = x->first_token; j < t->nodes[x->end].first_token; j++)
+            bits[t->tokens[j] / 64] &= ~(1ull << t->tokens[j] % 64);
+    }
+    set_bits(bits, mask->tokens, mask->n_tokens);
+}
+
 static bool add_node(struct matcher *m, uint32_t id, uint64_t *bits, bool is_first)
 {
     const struct state_mask *mask = state_mask_of(m->masks, m->nodes.nodes[id].state);
@@ -129,16 +187,19 @@ static bool add_node(struct matcher *m, uint32_t id, uint64_t *bits, bool is_fir
         m->nodes.failed = E_NOMEM;
         return false;
     }
-    uint32_t n_words = m->masks->n_words;
-    if (mask->bits && is_first)
-        memcpy(bits, mask->bits, n_words * sizeof *bits);
-    else if (is_first)
-        memset(bits, 0, n_words * sizeof *bits);
-    else if (mask->bits)
-        for (uint32_t i = 0; i < n_words; i++)
-            bits[i] |= mask->bits[i];
-    if (!mask->bits)
+    const uint64_t *more = mask->bits;
+    if (is_first) {
+        put_mask(m, mask, bits);
+    } else if (!mask->bits && !mask->base) {
         set_bits(bits, mask->tokens, mask->n_tokens);
+    } else {
+        if (!more) {
+            put_mask(m, mask, m->bits);
+            more = m->bits;
+        }
+        for (uint32_t i = 0; i < m->masks->n_words; i++)
+            bits[i] |= more[i];
+    }
     if (!m->nodes.nodes[id].knows_extra && !find_extra(m, id, mask))
         return false;
     set_bits(bits, m->nodes.nodes[id].extra, m->nodes.nodes[id].n_extra);

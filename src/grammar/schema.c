@@ -254,7 +254,7 @@ static enum status plain_expr(struct schema *s, const struct conjunction *c,
     bool is_listed = false;
     enum status st = types_of(s, c, &types);
     if (st == OK && !s->no_values)
-        st = schema_listed(s, c, out, &is_listed);
+        st = schema_listed(s, c, types, out, &is_listed);
     if (st != OK || is_listed)
         return st;
     if (c->n == 0 && types == TYPE_ALL) {
@@ -535,13 +535,7 @@ static bool is_old_draft(const struct json *root)
 enum status schema_add(struct rules *rules, const struct json *schema, const struct expr **out,
                        struct err *e)
 {
-    struct schema s = {.rules = *rules,
-                       .root = schema,
-                       .old_refs = is_old_draft(schema),
-                       .space = UINT32_MAX,
-                       .string = UINT32_MAX,
-                       .value = UINT32_MAX,
-                       .e = e};
+    struct schema s = {.rules = *rules, .root = schema, .old_refs = is_old_draft(schema), .e = e};
     struct conjunction c = {.n = 0};
     enum status st = conjunction_add(&s, &c, schema);
     if (st == OK)

@@ -47,8 +47,7 @@ struct schema {
     uint32_t depth;
     struct schema_rule *made;
     uint32_t n_made, made_cap;
-    uint32_t space, string, value; /* rules that all share; UINT32_MAX: not made yet */
-    bool no_values;                /* enum and const are left out: see schema_value.c */
+    bool no_values; /* enum and const are left out: see schema_value.c */
     struct err *e;
 };
 
@@ -73,7 +72,8 @@ const struct expr *schema_string(struct schema *s); /* any string, quotes and al
 const struct expr *schema_value(struct schema *s);  /* any value */
 
 /* schema_value.c: values that are listed */
-NODISCARD enum status schema_listed(struct schema *s, const struct conjunction *c,
+/* types: those that the conjunction allows. */
+NODISCARD enum status schema_listed(struct schema *s, const struct conjunction *c, uint32_t types,
                                     const struct expr **out, bool *is_listed);
 bool json_equal(const struct json *a, const struct json *b);
 uint32_t type_of_value(const struct json *v);

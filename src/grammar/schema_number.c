@@ -427,6 +427,6 @@ enum status schema_number(struct schema *s, const struct conjunction *c, uint32_
         st = number_dfa(&l, &d, s->e);
     if (st != OK)
         return st;
-    *out = expr_dfa(&s->rules.arena, EXPR_BYTES, rules_keep(&s->rules, &d));
+    *out = expr_bytes(&s->rules.arena, rules_keep(&s->rules, &d));
     return *out ? OK : schema_nomem(s);
 }

@@ -268,8 +268,11 @@ static enum status others_matching(struct schema *s, const struct conjunction *c
             dfa_release(&keys);
             return OK;
         }
-        const struct expr *quote = expr_lit(a, "\"");
-        key = EXPR_SEQ(a, quote, expr_dfa(a, EXPR_STRING, rules_keep(&s->rules, &keys)), quote);
+        uint32_t rule;
+        st = rules_text(&s->rules, &keys, &rule, s->e);
+        if (st != OK)
+            return st;
+        key = expr_call(a, rule);
     }
     st = conjunction_expr(s, &value, &x);
     if (st == OK)

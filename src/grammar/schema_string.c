@@ -84,8 +84,8 @@ enum status schema_text_dfa(struct schema *s, const struct conjunction *c, struc
 
 enum status schema_text(struct schema *s, const struct conjunction *c, const struct expr **out)
 {
-    struct arena *a = &s->rules.arena;
     struct dfa d;
+    uint32_t rule;
     bool is_any;
     enum status st = schema_text_dfa(s, c, &d, &is_any);
     if (st != OK)
@@ -93,8 +93,10 @@ enum status schema_text(struct schema *s, const struct conjunction *c, const str
     if (is_any) {
         *out = schema_string(s);
     } else {
-        const struct expr *quote = expr_lit(a, "\"");
-        *out = EXPR_SEQ(a, quote, expr_dfa(a, EXPR_STRING, rules_keep(&s->rules, &d)), quote);
+        st = rules_text(&s->rules, &d, &rule, s->e);
+        if (st != OK)
+            return st;
+        *out = expr_call(&s->rules.arena, rule);
     }
     return *out ? OK : schema_nomem(s);
 }

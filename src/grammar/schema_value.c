@@ -36,7 +36,7 @@ static const struct expr *space_body(struct schema *s)
 
 const struct expr *schema_space(struct schema *s)
 {
-    return shared(s, &s->space, "space", space_body);
+    return shared(s, &s->rules.space, "space", space_body);
 }
 
 /* RFC 8259, but for surrogates, which must come in pairs. */
@@ -66,7 +66,7 @@ static const struct expr *string_body(struct schema *s)
 
 const struct expr *schema_string(struct schema *s)
 {
-    return shared(s, &s->string, "string", string_body);
+    return shared(s, &s->rules.string, "string", string_body);
 }
 
 static const struct expr *list_of(struct schema *s, const char *open, const struct expr *item,
@@ -84,7 +84,7 @@ static const struct expr *value_body(struct schema *s)
 {
     struct arena *a = &s->rules.arena;
     struct conjunction none = {.n = 0};
-    const struct expr *number, *value = expr_call(a, s->value), *space = schema_space(s);
+    const struct expr *number, *value = expr_call(a, s->rules.value), *space = schema_space(s);
     if (schema_number(s, &none, TYPE_INTEGER | TYPE_FRACTION, &number) != OK)
         return NULL;
     const struct expr *pair = EXPR_SEQ(a, schema_string(s), space, expr_lit(a, ":"), space, value);
@@ -96,7 +96,7 @@ static const struct expr *value_body(struct schema *s)
 
 const struct expr *schema_value(struct schema *s)
 {
-    return shared(s, &s->value, "value", value_body);
+    return shared(s, &s->rules.value, "value", value_body);
 }
 
 /* ---- comparing ---- */
@@ -172,12 +172,12 @@ static bool all_lists_have(const struct conjunction *c, const struct json *v)
     return true;
 }
 
-/* Does any member say more than which values there are? */
+/* Does any member say more than which values there are, and of which types? */
 static bool has_other_rules(const struct conjunction *c)
 {
-    static const char *const plain[] = {"enum",  "const",   "title",  "description", "default",
-                                        "$id",   "$schema", "$defs",  "definitions", "examples",
-                                        "allOf", "$ref",    "$anchor"};
+    static const char *const plain[] = {"enum",  "const",   "title",   "description", "default",
+                                        "$id",   "$schema", "$defs",   "definitions", "examples",
+                                        "allOf", "$ref",    "$anchor", "type"};
     for (uint32_t i = 0; i < c->n; i++)
         for (size_t j = 0; j < c->members[i]->count; j++) {
             bool is_plain = false;
@@ -196,9 +196,6 @@ static enum status grammar_of_others(struct schema *s, const struct conjunction 
     struct schema other = {.root = s->root,
                            .old_refs = s->old_refs,
                            .depth = s->depth + 1,
-                           .space = UINT32_MAX,
-                           .string = UINT32_MAX,
-                           .value = UINT32_MAX,
                            .no_values = true,
                            .e = s->e};
     const struct expr *x;
@@ -256,8 +253,17 @@ static enum status is_allowed(struct schema *s, const struct grammar *others, co
     return st;
 }
 
-enum status schema_listed(struct schema *s, const struct conjunction *c, const struct expr **out,
-                          bool *is_listed)
+/* 1.0 is an integer, and is not written as one. */
+static bool has_fraction(const struct json *values, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (values[i].kind == JSON_REAL)
+            return true;
+    return false;
+}
+
+enum status schema_listed(struct schema *s, const struct conjunction *c, uint32_t types,
+                          const struct expr **out, bool *is_listed)
 {
     const struct json *list = NULL;
     for (uint32_t i = 0; i < c->n; i++) {
@@ -281,7 +287,7 @@ enum status schema_listed(struct schema *s, const struct conjunction *c, const s
     struct grammar *others = NULL;
     const struct expr **ways = arena_alloc(&s->rules.arena, n + 1, sizeof *ways);
     enum status st = ways ? OK : schema_nomem(s);
-    if (st == OK && has_other_rules(c)) {
+    if (st == OK && (has_other_rules(c) || (types != TYPE_ALL && has_fraction(values, n)))) {
         st = grammar_of_others(s, c, &others);
         if (st == E_NOT_FOUND) { /* nothing can satisfy the others */
             *out = expr_never(&s->rules.arena);
@@ -289,7 +295,7 @@ enum status schema_listed(struct schema *s, const struct conjunction *c, const s
         }
     }
     for (size_t i = 0; st == OK && i < n; i++) {
-        bool allowed = all_lists_have(c, &values[i]);
+        bool allowed = (type_of_value(&values[i]) & types) && all_lists_have(c, &values[i]);
         if (allowed && others)
             st = is_allowed(s, others, &values[i], &allowed);
         if (st == OK && allowed)

@@ -19,6 +19,65 @@ static int by_text(const void *a, const void *b)
     return (x->token > y->token) - (x->token < y->token);
 }
 
+/* ---- a whole vocabulary is put into order by its first eight bytes, then by the rest ---- */
+#define DIGIT_BITS 16u
+#define MANY_TEXTS 16384u /* from which that is quicker */
+struct keyed {
+    uint64_t key;
+    struct trie_text text;
+};
+
+static uint64_t key_of(struct slice text)
+{
+    uint64_t key = 0;
+    for (size_t i = 0; i < 8; i++)
+        key = key << 8 | (i < text.len ? (uint8_t)text.ptr[i] : 0);
+    return key;
+}
+
+/* from [n] → to by one digit of the keys; count [1 << DIGIT_BITS]. */
+static void sort_by_digit(const struct keyed *from, struct keyed *to, uint32_t n, uint32_t digit,
+                          uint32_t *count)
+{
+    const uint32_t shift = digit * DIGIT_BITS, n_values = 1u << DIGIT_BITS;
+    memset(count, 0, n_values * sizeof *count);
+    for (uint32_t i = 0; i < n; i++)
+        count[from[i].key >> shift & (n_values - 1)]++;
+    for (uint32_t v = 0, at = 0; v < n_values; v++) {
+        uint32_t here = count[v];
+        count[v] = at;
+        at += here;
+    }
+    for (uint32_t i = 0; i < n; i++)
+        to[count[from[i].key >> shift & (n_values - 1)]++] = from[i];
+}
+
+/* False: out of memory. */
+static bool sort_many(struct trie_text *texts, uint32_t n)
+{
+    struct keyed *a = mem_try_new(n, sizeof *a), *b = mem_try_new(n, sizeof *b);
+    uint32_t *count = mem_try_new(1u << DIGIT_BITS, sizeof *count);
+    const bool ok = a && b && count;
+    for (uint32_t i = 0; ok && i < n; i++)
+        a[i] = (struct keyed){key_of(texts[i].text), texts[i]};
+    for (uint32_t digit = 0; ok && digit < 64 / DIGIT_BITS; digit += 2) {
+        sort_by_digit(a, b, n, digit, count);
+        sort_by_digit(b, a, n, digit + 1, count);
+    }
+    for (uint32_t i = 0, first = 0; ok && i < n; i++) {
+        texts[i] = a[i].text;
+        if (i + 1 < n && a[i + 1].key == a[i].key)
+            continue;
+        if (i > first)
+            qsort(texts + first, i + 1 - first, sizeof *texts, by_text);
+        first = i + 1;
+    }
+    mem_free(a);
+    mem_free(b);
+    mem_free(count);
+    return ok;
+}
+
 static size_t common_prefix(struct slice a, struct slice b)
 {
     size_t n = a.len < b.len ? a.len : b.len, i = 0;
@@ -55,6 +114,14 @@ static void fill(struct trie *t, const struct trie_text *texts, uint32_t n, uint
         t->tokens[t->n_tokens++] = texts[i].token;
         if (depth > t->depth_max)
             t->depth_max = depth;
+        for (uint32_t d = depth; d-- > 0 && t->nodes[open[d]].height < depth - d;)
+            t->nodes[open[d]].height = (uint16_t)(depth - d);
+        uint8_t kinds = 0;
+        for (uint32_t d = depth; d > 0; d--) {
+            t->nodes[open[d]].kinds |= kinds;
+            kinds |= (uint8_t)(1u << byte_kind(t->nodes[open[d]].byte));
+        }
+        t->nodes[0].kinds |= kinds;
     }
     for (; depth > 0; depth--)
         t->nodes[open[depth]].end = t->n_nodes;
@@ -65,7 +132,7 @@ static void fill(struct trie *t, const struct trie_text *texts, uint32_t n, uint
 enum status trie_new(struct trie *t, struct trie_text *texts, uint32_t n, struct err *e)
 {
     *t = (struct trie){0};
-    if (n)
+    if (n > 1 && (n < MANY_TEXTS || !sort_many(texts, n)))
         qsort(texts, n, sizeof *texts, by_text);
     uint32_t *open = mem_try_new(GRAMMAR_TOKEN_MAX + 1, sizeof *open);
     t->nodes = mem_try_new(count_nodes(texts, n) + 1, sizeof *t->nodes);
@@ -117,6 +184,11 @@ enum status grammar_vocabulary_new(uint32_t n_vocab, struct slice (*piece)(void 
     if (st == OK)
         st = trie_new(&v->trie, texts, n, e);
     mem_free(texts);
+    for (uint32_t i = 1; st == OK && i < v->trie.n_nodes; i = v->trie.nodes[i].end)
+        v->before[v->trie.nodes[i].byte + 1] =
+            v->trie.nodes[v->trie.nodes[i].end].first_token - v->trie.nodes[i].first_token;
+    for (uint32_t b = 0; st == OK && b < 256; b++)
+        v->before[b + 1] += v->before[b];
     if (st == OK)
         *out = v;
     else
