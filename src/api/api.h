@@ -177,7 +177,19 @@ void api_response_write_deleted(struct buf *out, struct slice id);
 #define API_PULL_NAME_MAX 256u
 struct api_pull {
     bool is_wanted, is_stream;
+    bool is_job;                    /* answered at once, by its state; asked after by its id */
     char source[API_PULL_NAME_MAX]; /* OWNER/REPO, perhaps with a colon and what of it */
+};
+/* A pull that is a job. */
+#define API_DOWNLOAD_ID_MAX    24u
+#define API_DOWNLOAD_ERROR_MAX 240u
+enum api_download_state { API_DOWNLOADING, API_DOWNLOADED, API_DOWNLOAD_FAILED };
+struct api_download {
+    char id[API_DOWNLOAD_ID_MAX], source[API_PULL_NAME_MAX], error[API_DOWNLOAD_ERROR_MAX];
+    enum api_download_state state;
+    uint64_t done_bytes, total_bytes;     /* total: 0 until it is known */
+    double bytes_per_s;                   /* since it began */
+    int64_t started_ms, ended_ms, now_ms; /* since 1970 */
 };
 struct api_ask {
     struct fleet *fleet;
@@ -187,12 +199,15 @@ struct api_ask {
     struct slice id, query, body; /* id: what stood for {id} in the path */
     uint32_t tenant;
     bool is_admin;
+    const struct api_download *downloads; /* [n_downloads] that are known */
+    uint32_t n_downloads;
     struct api_pull *pull; /* set to what is to be fetched; NULL: nothing can be */
 };
 /* The lines of a pull: its steps, its progress. */
 void api_pull_write(struct buf *out, const char *status);
 void api_pull_write_progress(struct buf *out, const char *what, const char *name, uint64_t done,
                              uint64_t total);
+void api_download_write(struct buf *out, const struct api_download *d);
 /* Of a row that serves API_ANSWER: the whole reply, JSON, into out. */
 NODISCARD enum status api_answer(const struct api_dialect *dialect, const struct api_ask *ask,
                                  struct buf *out, struct api_error *error);

@@ -202,6 +202,10 @@ const struct fleet_entry *model_of(struct fields *f, struct inquiry *a, struct s
 const char *model_state(const struct fleet_entry *m);
 /* Of a loaded one, else NULL. */
 const struct engine_info *model_info_of(const struct fleet_entry *m);
+/* ollama_pull.c: the name without the hub's own address in front, and what the server is to fetch.
+ */
+struct slice pull_source(struct slice name);
+void pull_want(struct fields *f, struct api_pull *pull, struct slice name, bool is_stream);
 /* Instead of an answer: an error with this status. */
 void answer_refuse(struct fields *f, int http, const char *code, const char *message);
 /* From what the engine said. */
@@ -243,7 +247,8 @@ extern const struct api_dialect dialect_openai_embeddings, dialect_llama_embeddi
 extern const struct api_dialect dialect_lmstudio_chat, dialect_lmstudio_v0_chat,
     dialect_lmstudio_v0_text, dialect_lmstudio_v0_models, dialect_lmstudio_v0_model,
     dialect_lmstudio_models, dialect_lmstudio_load, dialect_lmstudio_unload,
-    dialect_lmstudio_download, dialect_lmstudio_ws, dialect_lmstudio_greeting;
+    dialect_lmstudio_download, dialect_lmstudio_status, dialect_lmstudio_statuses,
+    dialect_lmstudio_ws, dialect_lmstudio_greeting;
 extern const struct api_dialect dialect_openai_chat, dialect_openai_chat_count, dialect_openai_text,
     dialect_anthropic, dialect_anthropic_count, dialect_openai_responses,
     dialect_openai_responses_count, dialect_kvasir;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * lmstudio_chat.c — LM Studio's /api/v1/chat: a string or messages in, items out, stateful by
- * response_id.  Its events tell where the request is: chat.start, prompt_processing.*, reasoning.*,
- * message.*, chat.end with the whole result. */
+ * response_id.  Its events tell where the request is: chat.start, model_load.* if it had to wait
+ * for that, prompt_processing.*, reasoning.*, message.*, chat.end with the whole result. */
 #include "api/messages.h"
 #include "base/check.h"
 
@@ -157,6 +157,10 @@ static void write_result(struct json_writer *w, const struct api_call *c)
     jw_double(w, u->decode_ms > 0 ? u->completion_tokens * 1e3 / u->decode_ms : 0);
     jw_key(w, "time_to_first_token_seconds");
     jw_double(w, first_token_ms(u) * 1e-3);
+    if (c->load_ms > 0) {
+        jw_key(w, "model_load_time_seconds");
+        jw_double(w, c->load_ms * 1e-3);
+    }
     jw_end_object(w);
     if (c->stores) {
         jw_key(w, "response_id");
@@ -187,13 +191,30 @@ static void simple_event(const char *type, struct buf *out)
     end_event(&w, out);
 }
 
-static void begin(struct api_call *c, struct buf *out)
+static void model_event(const struct api_call *c, const char *type, const char *key, double value,
+                        struct buf *out)
 {
     struct json_writer w;
-    begin_event(&w, "chat.start", out);
+    begin_event(&w, type, out);
     jw_key(&w, "model_instance_id");
     jw_string(&w, c->model);
+    if (key) {
+        jw_key(&w, key);
+        jw_double(&w, value);
+    }
     end_event(&w, out);
+}
+
+/* What a request may be depends on its model, so it is read, and its stream begun, when that is
+ * there: the events of loading come then, in their order. */
+static void begin(struct api_call *c, struct buf *out)
+{
+    model_event(c, "chat.start", NULL, 0, out);
+    if (c->load_ms > 0) {
+        model_event(c, "model_load.start", NULL, 0, out);
+        model_event(c, "model_load.progress", "progress", 1, out);
+        model_event(c, "model_load.end", "load_time_seconds", c->load_ms * 1e-3, out);
+    }
     simple_event("prompt_processing.start", out);
 }
 

@@ -335,14 +335,6 @@ static void unload(struct fields *f, struct inquiry *a)
     jw_end_object(&a->w);
 }
 
-static void download(struct fields *f, struct inquiry *a)
-{
-    (void)a;
-    answer_refuse(f, 501, "unsupported",
-                  "this server fetches no models: kvasir pull does, or put a .gguf file where it "
-                  "looks for them");
-}
-
 static const struct field_set *const no_fields[] = {NULL};
 static const struct api_field load_rows[] = {
     {"model", FIELD_YES, "404 for one that is not here", "7", NULL},
@@ -377,4 +369,3 @@ const struct api_dialect dialect_lmstudio_load = {.name = "v1 load",
                                                   .error = lmstudio_error,
                                                   .fields = load_fields};
 ANSWER(dialect_lmstudio_unload, "v1 unload", unload, lmstudio_error, unload_fields);
-ANSWER(dialect_lmstudio_download, "v1 download", download, lmstudio_error, no_fields);

@@ -7,7 +7,7 @@
 #include "base/check.h"
 
 /* The hub's own addresses in front of OWNER/REPO, as Ollama's users write them. */
-static struct slice without_host(struct slice name)
+struct slice pull_source(struct slice name)
 {
     static const char *const hosts[] = {"https://hf.co/", "https://huggingface.co/", "hf.co/",
                                         "huggingface.co/"};
@@ -24,9 +24,9 @@ static bool is_of_hub(struct slice name)
            !memmem(name.ptr, name.len, "://", 3);
 }
 
-static void want(struct fields *f, struct api_pull *pull, struct slice name, bool is_stream)
+void pull_want(struct fields *f, struct api_pull *pull, struct slice name, bool is_stream)
 {
-    struct slice source = without_host(name);
+    struct slice source = pull_source(name);
     if (!is_of_hub(source)) {
         answer_refuse(f, 400, NULL,
                       "models come from a hub: OWNER/REPO, OWNER/REPO:FILE.gguf or "
@@ -55,7 +55,7 @@ static void pull(struct fields *f, struct inquiry *a)
     if (m && m->card)
         api_pull_write(a->w.out, "success");
     else if (a->ask->pull)
-        want(f, a->ask->pull, name, is_stream);
+        pull_want(f, a->ask->pull, name, is_stream);
     else
         answer_refuse(f, 501, NULL,
                       "this server fetches no models: serve with --models-dir, or use kvasir pull");

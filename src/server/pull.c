@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: MIT
  * pull.c — POST /api/pull: a model from the hub into the folder of models, with lines that tell how
- * far it is.  Each pull has a thread; when its client leaves, or the server stops, it ends within a
- * moment, and what arrived is not fetched again. */
+ * far it is; and LM Studio's downloads, jobs that no client waits for.  Each pull has a thread;
+ * when its client leaves, or the server stops, it ends within a moment, and what arrived is not
+ * fetched again. */
 #include <stdio.h>
+#include <string.h>
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/prng.h"
 #include "fetch/fetch.h"
 #include "os/clock.h"
 #include "os/team.h"
@@ -16,13 +19,14 @@
 
 struct pulling {
     struct server *server;
-    struct http_exchange *x;
+    struct http_exchange *x; /* NULL: a job */
+    struct api_download *job;
     const struct api_dialect *dialect;
     struct api_pull what;
     atomic_bool *is_over; /* of its slot */
     atomic_bool is_gone;
     atomic_uint refs; /* exchange, thread */
-    uint64_t told_ns;
+    uint64_t told_ns, begun_bytes, bytes;
     char told[FETCH_NAME_MAX]; /* the step that was told last */
 };
 
@@ -56,11 +60,69 @@ static void tell_status(struct pulling *p, const char *status)
     tell(p, &line);
 }
 
+/* ---- jobs ---- */
+static void note_progress(struct pulling *p, const char *what, uint64_t done, uint64_t total)
+{
+    if (strcmp(what, "fetching") != 0)
+        return;
+    struct api_download *d = p->job;
+    pthread_mutex_lock(&p->server->pull_mutex);
+    if (!p->told_ns) { /* what an earlier try left counts for no speed */
+        p->told_ns = clock_now_ns();
+        p->begun_bytes = done;
+    }
+    double s = clock_ms_since(p->told_ns) * 1e-3;
+    d->done_bytes = done;
+    d->total_bytes = total;
+    d->bytes_per_s = s > 0 ? ((double)done - (double)p->begun_bytes) / s : 0;
+    pthread_mutex_unlock(&p->server->pull_mutex);
+}
+
+static void end_job(struct pulling *p, enum status st, const struct err *e)
+{
+    struct api_download *d = p->job;
+    pthread_mutex_lock(&p->server->pull_mutex);
+    d->ended_ms = clock_unix_ms();
+    d->state = st == OK ? API_DOWNLOADED : API_DOWNLOAD_FAILED;
+    if (st == OK && !d->total_bytes)
+        d->total_bytes = p->bytes;
+    if (st == OK)
+        d->done_bytes = d->total_bytes;
+    else
+        snprintf(d->error, sizeof d->error, "%s", e->msg);
+    pthread_mutex_unlock(&p->server->pull_mutex);
+}
+
+/* Room for a job; NULL: all are running. */
+static struct api_download *new_job(struct server *s, const char *source)
+{
+    struct api_download *d = NULL;
+    uint64_t random;
+    if (s->n_downloads < DOWNLOADS_MAX)
+        d = &s->downloads[s->n_downloads++];
+    for (uint32_t i = 0; !d && i < DOWNLOADS_MAX; i++)
+        d = s->downloads[i].state != API_DOWNLOADING ? &s->downloads[i] : NULL;
+    for (uint32_t i = 0; i < s->n_downloads && d; i++)
+        if (s->downloads[i].state != API_DOWNLOADING && s->downloads[i].ended_ms < d->ended_ms)
+            d = &s->downloads[i];
+    if (!d)
+        return NULL;
+    *d = (struct api_download){.state = API_DOWNLOADING, .started_ms = clock_unix_ms()};
+    prng_entropy(&random, sizeof random);
+    snprintf(d->id, sizeof d->id, "job_%010llx", (unsigned long long)(random & 0xFFFFFFFFFFu));
+    snprintf(d->source, sizeof d->source, "%s", source);
+    return d;
+}
+
 static bool on_progress(void *arg, const char *name, const char *what, uint64_t done,
                         uint64_t total)
 {
     struct pulling *p = arg;
     struct buf line;
+    if (!p->x) {
+        note_progress(p, what, done, total);
+        return !atomic_load(&p->server->ends_pulls);
+    }
     uint64_t now = clock_now_ns();
     bool is_new = strncmp(p->told, what, sizeof p->told - 1) != 0;
     if (is_new || done == total || (double)(now - p->told_ns) * 1e-6 > TELL_MS) {
@@ -85,7 +147,8 @@ static enum status on_check(void *arg, const char *path, struct err *e)
 
 static void on_fetched(void *arg, const char *path, const struct fetch_result *r)
 {
-    (void)arg;
+    struct pulling *p = arg;
+    p->bytes += r->bytes;
     log_info("server", "pulled path=%s bytes=%llu fetched=%llu verified=%d", path,
              (unsigned long long)r->bytes, (unsigned long long)r->fetched_bytes, r->is_verified);
 }
@@ -95,6 +158,10 @@ static void answer(struct pulling *p, enum status st, const struct err *e)
 {
     struct buf out;
     struct api_error error;
+    if (!p->x) {
+        end_job(p, st, e);
+        return;
+    }
     if (st != OK)
         api_error_from(&error, e);
     if (st != OK && !p->what.is_stream) {
@@ -123,7 +190,8 @@ static void run(void *arg)
     atomic_bool *is_over = p->is_over;
     if (p->what.is_stream)
         http_stream_begin(p->x, 200, "application/x-ndjson");
-    tell_status(p, "pulling manifest");
+    if (p->x)
+        tell_status(p, "pulling manifest");
     const struct fetch_model m = {.source = p->what.source,
                                   .base_url = s->hub_url,
                                   .dir = fleet_dir(s->fleet),
@@ -158,33 +226,80 @@ static struct pull_slot *free_slot(struct server *s)
     return NULL;
 }
 
+/* A thread for p in that slot; under the lock. */
+static enum status start_in(struct pull_slot *slot, struct pulling *p, struct err *e)
+{
+    p->is_over = &slot->is_over;
+    atomic_store(&slot->is_over, false);
+    server_count_begin(p->server);
+    enum status st = thread_start("pull", run, p, &slot->thread, e);
+    if (st != OK)
+        server_count_end(p->server);
+    return st;
+}
+
 static enum status start(const struct visit *v, const struct api_pull *what, struct err *e)
 {
     struct server *s = v->server;
     struct pulling *p = mem_try_new(1, sizeof *p);
     if (!p)
         return err_set(e, E_NOMEM, "no memory for a pull");
+    *p = (struct pulling){.server = s, .x = v->x, .dialect = v->endpoint->dialect, .what = *what};
     pthread_mutex_lock(&s->pull_mutex);
     struct pull_slot *slot = free_slot(s);
     enum status st = slot ? OK : err_set(e, E_BUSY, "%u models are being pulled", PULLS_MAX);
     if (st == OK) {
-        *p = (struct pulling){.server = s,
-                              .x = v->x,
-                              .dialect = v->endpoint->dialect,
-                              .what = *what,
-                              .is_over = &slot->is_over};
         atomic_init(&p->refs, 2);
-        atomic_store(&slot->is_over, false);
-        server_count_begin(s);
         http_attach(v->x, p, on_gone, unref);
-        st = thread_start("pull", run, p, &slot->thread, e);
-        if (st != OK) {
-            server_count_end(s);
+        st = start_in(slot, p, e);
+        if (st != OK)
             unref(p);
-        }
     } else {
         mem_free(p);
     }
+    pthread_mutex_unlock(&s->pull_mutex);
+    return st;
+}
+
+static struct api_download *running_job(struct server *s, const char *source)
+{
+    for (uint32_t i = 0; i < s->n_downloads; i++)
+        if (s->downloads[i].state == API_DOWNLOADING && strcmp(s->downloads[i].source, source) == 0)
+            return &s->downloads[i];
+    return NULL;
+}
+
+/* The model's job, which may have been there, as it stands now. */
+static enum status start_job(const struct visit *v, const struct api_pull *what,
+                             struct api_download *out, struct err *e)
+{
+    struct server *s = v->server;
+    enum status st = OK;
+    pthread_mutex_lock(&s->pull_mutex);
+    struct api_download *job = running_job(s, what->source);
+    if (!job) {
+        struct pulling *p = mem_try_new(1, sizeof *p);
+        struct pull_slot *slot = free_slot(s);
+        job = p && slot ? new_job(s, what->source) : NULL;
+        if (!p)
+            st = err_set(e, E_NOMEM, "no memory for a pull");
+        else if (!job)
+            st = err_set(e, E_BUSY, "%u models are being pulled", PULLS_MAX);
+        if (st == OK) {
+            *p = (struct pulling){.server = s, .job = job, .what = *what};
+            atomic_init(&p->refs, 1);
+            st = start_in(slot, p, e);
+        }
+        if (st != OK) {
+            mem_free(p);
+            if (job) {
+                job->state = API_DOWNLOAD_FAILED;
+                snprintf(job->error, sizeof job->error, "%s", e->msg);
+            }
+        }
+    }
+    if (st == OK)
+        *out = *job;
     pthread_mutex_unlock(&s->pull_mutex);
     return st;
 }
@@ -198,10 +313,24 @@ void pulls_end(struct server *s)
     pthread_mutex_unlock(&s->pull_mutex);
 }
 
-void pull_post(const struct visit *v)
+/* [DOWNLOADS_MAX] copies; returns how many. */
+static uint32_t copy_jobs(struct server *s, struct api_download *out)
+{
+    const int64_t now_ms = clock_unix_ms();
+    pthread_mutex_lock(&s->pull_mutex);
+    uint32_t n = s->n_downloads;
+    memcpy(out, s->downloads, n * sizeof *out);
+    pthread_mutex_unlock(&s->pull_mutex);
+    for (uint32_t i = 0; i < n; i++)
+        out[i].now_ms = now_ms;
+    return n;
+}
+
+void pull_serve(const struct visit *v)
 {
     struct server *s = v->server;
     struct api_pull what = {0};
+    struct api_download job, jobs[DOWNLOADS_MAX];
     struct api_error error;
     struct err e = {0};
     struct buf out;
@@ -209,21 +338,31 @@ void pull_post(const struct visit *v)
                           .engine = v->engine,
                           .info = engine_info(v->engine),
                           .context = server_context(v),
+                          .id = v->id,
                           .body = http_body(v->x),
+                          .downloads = jobs,
+                          .n_downloads = copy_jobs(s, jobs),
                           .pull = s->hub_url && fleet_has_many(s->fleet) ? &what : NULL,
                           .is_admin = v->is_admin};
     buf_init(&out, API_REPLY_BYTES_MAX);
     enum status st = api_answer(v->endpoint->dialect, &ask, &out, &error);
-    if (st == OK && !what.is_wanted) {
+    if (st == OK && what.is_wanted) {
+        st = what.is_job ? start_job(v, &what, &job, &e) : start(v, &what, &e);
+        if (st == OK && !what.is_job) {
+            buf_release(&out);
+            return;
+        }
+        if (st == OK) {
+            buf_clear(&out);
+            api_download_write(&out, &job);
+        } else {
+            api_error_from(&error, &e);
+        }
+    }
+    if (st == OK) {
         http_reply(v->x, 200, "application/json", &out);
         return;
     }
     buf_release(&out);
-    if (st == OK) {
-        st = start(v, &what, &e);
-        if (st == OK)
-            return;
-        api_error_from(&error, &e);
-    }
     route_error(v->x, v->endpoint->dialect, &error);
 }

@@ -18,7 +18,8 @@
 struct generation;
 struct parked;
 
-#define PULLS_MAX 4u /* models fetched at once */
+#define PULLS_MAX     4u  /* models fetched at once */
+#define DOWNLOADS_MAX 64u /* jobs that are remembered; the oldest that has ended goes first */
 struct pull_slot {
     struct os_thread *thread; /* NULL: none since the last one was joined */
     atomic_bool is_over;
@@ -42,8 +43,10 @@ struct server {
     struct generation *first;          /* running ones, a list */
     uint32_t n_running;                /* until their answer was handed to http */
     char *hub_url, *hub_authorization; /* for pull.c; NULL: none */
-    pthread_mutex_t pull_mutex;        /* guards the slots' threads */
+    pthread_mutex_t pull_mutex;        /* guards what follows, to n_downloads */
     struct pull_slot pulls[PULLS_MAX];
+    struct api_download downloads[DOWNLOADS_MAX]; /* guarded by it too */
+    uint32_t n_downloads;
     atomic_bool ends_pulls;
     atomic_bool is_draining;
     atomic_bool is_handing_over; /* still answers those that are connected */
@@ -140,7 +143,7 @@ void sessions_post(const struct visit *v);
 void lmstudio_open(const struct visit *v);
 
 /* pull.c: models from the hub */
-void pull_post(const struct visit *v);
+void pull_serve(const struct visit *v);
 void pulls_end(struct server *s); /* waits for their threads */
 
 /* slots.c: llama-server's, as names of sessions */

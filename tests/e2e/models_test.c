@@ -226,6 +226,38 @@ static void two_models_answer_at_once(void **state)
 }
 
 /* ---- coming and going ---- */
+/* LM Studio's chat: events of loading in their order, and none where the model is there. */
+static void loading_is_told(const struct serve *s)
+{
+    static const char *const order[] = {"chat.start",
+                                        "model_load.start",
+                                        "model_load.progress",
+                                        "model_load.end",
+                                        "prompt_processing.start",
+                                        "chat.end",
+                                        "\"model_load_time_seconds\""};
+    char url[512];
+    snprintf(url, sizeof url, "%s/api/v1/chat", s->url);
+    struct http_call c = {.url = url,
+                          .body = SLICE_LIT("{\"model\":\"" B "\",\"input\":\"Hello\",\"stream\":"
+                                            "true,\"max_output_tokens\":2}")};
+    for (int round = 0; round < 2; round++) {
+        struct http_answer a;
+        MUST(http_client_call(s->http, &c, &a, e));
+        assert_int_equal(a.status, 200);
+        buf_add_char(&a.body, '\0');
+        const char *at = a.body.ptr;
+        for (size_t i = 0; i < ARRAY_COUNT(order); i++) {
+            const bool is_of_load = strstr(order[i], "model_load") != NULL;
+            const char *found = strstr(at, order[i]);
+            if ((found != NULL) != (!is_of_load || round == 0))
+                fail_msg("round %d: %s in %s", round, order[i], at);
+            at = found ? found : at;
+        }
+        http_answer_release(&a);
+    }
+}
+
 static void models_go_by_time_and_by_word(void **state)
 {
     struct serve s;
@@ -267,6 +299,9 @@ static void models_go_by_time_and_by_word(void **state)
     assert_true(json_get(v, "load_time_seconds")->real > 0);
     v = call(&s, "POST", "/models/unload", "{\"model\":\"" B "\"}", 200);
     assert_true(json_get(v, "success")->boolean);
+    expect_gone(&s, B);
+    loading_is_told(&s);
+    v = call(&s, "POST", "/api/v1/models/unload", "{\"instance_id\":\"" B "\"}", 200);
     expect_gone(&s, B);
     call(&s, "POST", "/models/load", "{\"model\":\"" B "\"}", 200);
     assert_true(is_loaded(&s, B));
@@ -390,6 +425,53 @@ static const char *pull(const struct serve *s, const char *model, const char *ke
     return text_at(v, key);
 }
 
+/* LM Studio's downloads: answered at once, asked after by their numbers. */
+static const struct json *end_of_job(const struct serve *s, const char *body, const char *state)
+{
+    char path[128];
+    const struct json *job = call(s, "POST", "/api/v1/models/download", body, 200);
+    snprintf(path, sizeof path, "/api/v1/models/download/status/%s", text_at(job, "job_id"));
+    for (int i = 0; i < 500; i++) {
+        job = call(s, "GET", path, NULL, 200);
+        if (strcmp(text_at(job, "status"), "downloading") != 0)
+            break;
+        clock_sleep_ms(10);
+    }
+    assert_string_equal(text_at(job, "status"), state);
+    return job;
+}
+
+static void jobs_fetch_as_well(const struct serve *s)
+{
+    char path[PLACE_PATH_BYTES + 64];
+    struct chat_reply r = {0};
+    struct stat st;
+    const struct json *job = call(s, "POST", "/api/v1/models/download",
+                                  "{\"model\":\"https://huggingface.co/o/r\",\"quantization\":"
+                                  "\"Q4_0\"}",
+                                  200);
+    assert_string_equal(text_at(job, "status"), "already_downloaded");
+    snprintf(path, sizeof path, "%s/r-Q4_0.gguf", folder);
+    assert_int_equal(unlink(path), 0);
+    job = end_of_job(s, "{\"model\":\"https://huggingface.co/o/r\",\"quantization\":\"Q4_0\"}",
+                     "completed");
+    assert_int_equal(stat(path, &st), 0);
+    assert_int_equal(json_get(job, "total_size_bytes")->integer, st.st_size);
+    assert_int_equal(json_get(job, "downloaded_bytes")->integer, st.st_size);
+    assert_non_null(json_get(job, "completed_at"));
+    ask(s, "o/r:Q4_0", &r);
+    chat_reply_release(&r);
+    job = end_of_job(s, "{\"model\":\"o/nobody\"}", "failed");
+    assert_non_null(strstr(text_at(job, "error"), "404"));
+    job = call(s, "GET", "/api/v1/models/download/status", NULL, 200);
+    assert_int_equal(json_get(job, "completed")->count, 1);
+    assert_int_equal(json_get(job, "failed")->count, 1);
+    assert_int_equal(json_get(job, "downloading")->count, 0);
+    call(s, "GET", "/api/v1/models/download/status/job_0", NULL, 404);
+    call(s, "POST", "/api/v1/models/download", "{}", 400);
+    call(s, "POST", "/api/v1/models/download", "{\"model\":\"llama3.2\"}", 400);
+}
+
 static void a_model_can_be_pulled_and_asked(void **state)
 {
     struct serve s;
@@ -408,6 +490,7 @@ static void a_model_can_be_pulled_and_asked(void **state)
     assert_string_equal(pull(&s, "hf.co/o/r:Q4_0", "status"), "success");
     ask(&s, "o/r:Q4_0", &r);
     chat_reply_release(&r);
+    jobs_fetch_as_well(&s);
     assert_non_null(strstr(pull(&s, "o/r:r-bad.gguf", "error"), "is no model"));
     snprintf(path, sizeof path, "%s/r-bad.gguf", folder);
     assert_int_not_equal(stat(path, &st), 0);
@@ -417,6 +500,7 @@ static void a_model_can_be_pulled_and_asked(void **state)
     stop(&s);
     e2e_serve(&s, NULL, NULL); /* without a folder nothing is fetched */
     call(&s, "POST", "/api/pull", "{\"model\":\"o/r:Q4_0\"}", 501);
+    call(&s, "POST", "/api/v1/models/download", "{\"model\":\"o/r:Q4_0\"}", 501);
     stop(&s);
     http_server_stop(hub);
 }

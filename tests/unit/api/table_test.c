@@ -56,6 +56,7 @@ static const struct {
     {"/api/v0/completions", "{\"prompt\":\"hi\""},
     {"/api/v1/chat", "{\"input\":\"hi\""},
     {"/api/v1/models/load", "{\"model\":\"m\""},
+    {"/api/v1/models/download", "{\"model\":\"m\""},
     {"/v1/embeddings", "{\"input\":\"hi\""},
     {"/api/v0/embeddings", "{\"input\":\"hi\""},
     {"/embedding", "{\"input\":\"hi\""},

@@ -19,7 +19,7 @@
 #include "golden_vocab.h"
 
 #define WAIT_MS_MAX 2000 /* fifty times what it takes */
-#define WALKS       150u
+#define WALKS       40u
 #define STEPS       120u
 #define TRIES       100u /* of tokens at each step */
 #define BODY_MAX    (1u << 20)
