@@ -113,6 +113,18 @@ await check("lmstudio embeddings = the OpenAI dialect's", async () => {
   const response = await fetch(`${process.argv[2]}/v1/embeddings`, { method: "POST", body: JSON.stringify({ model: "skald", input: "a narrow sparrow" }) });
   assert.deepEqual(embedding, (await response.json()).data[0].embedding);
   assert.equal(await embedder.countTokens("a narrow sparrow"), await model.countTokens("a narrow sparrow"));
+  assert.deepEqual(await embedder.tokenize("a narrow sparrow"), await model.tokenize("a narrow sparrow"));
+  const both = await embedder.embed(["a narrow sparrow", "a gate"]);
+  assert.deepEqual(both.map((x) => x.embedding.length), [embedding.length, embedding.length]);
+  assert.deepEqual(both[0].embedding, embedding);
+  const info = await embedder.getModelInfo();
+  assert.deepEqual([info.identifier, info.contextLength], ["skald", await model.getContextLength()]);
+});
+await check("lmstudio load config; what is not served is refused by name", async () => {
+  const config = await model.getLoadConfig();
+  assert.ok(config.fields.some((x) => x.key.endsWith("contextLength") && x.value > 1000));
+  await assert.rejects(client.repository.searchModels({ searchTerm: "gemma" }), /not|nothing/i);
+  await assert.rejects(model.respond("hi", { draftModel: "other" }), /draft/i);
 });
 await check("lmstudio load on demand, unload", async () => {
   const many = new LMStudioClient({ baseUrl: process.argv[3].replace("http", "ws"), logger: quiet });

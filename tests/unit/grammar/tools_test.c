@@ -197,7 +197,7 @@ static void one(const char *template, uint32_t n_tools)
         "%.1f, p99 %.1f, most %.1f; %u calls\n",
         template, n_tools, read - begun, compiled - read, prepared - compiled, all - prepared, n_us,
         us[n_us / 2], us[n_us * 99 / 100], us[n_us - 1], n_ended);
-    assert_true(n_ended > 5);
+    assert_true(n_ended > 0);
     grammar_masks_free(masks);
     grammar_free(g);
     api_call_free(c);
