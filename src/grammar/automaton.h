@@ -72,6 +72,10 @@ NODISCARD enum status dfa_complement(const struct dfa *d, struct dfa *out, struc
 NODISCARD bool dfa_prune(struct dfa *d, bool (*is_live)(void *arg, uint32_t symbol), void *arg);
 /* The same texts as JSON strings, quotes and all, over bytes: json_text.c. */
 NODISCARD enum status dfa_json_text(const struct dfa *text, struct dfa *out, struct err *e);
+/* Where the text's automaton only counts code points: the states of the JSON text *first..*last,
+ * each one character behind the one before, in which it may end; there are at least as many as
+ * there can be characters more.  False: it says something else of them. */
+bool dfa_json_counts(const struct dfa *text, uint32_t *first, uint32_t *last);
 uint32_t dfa_next(const struct dfa *d, uint32_t state, uint32_t symbol); /* or STATE_NONE */
 bool dfa_matches(const struct dfa *d, struct slice utf8);
 

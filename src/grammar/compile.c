@@ -319,8 +319,9 @@ static enum status join(struct compiler *c, uint32_t root, struct grammar **out)
     g->start = mem_try_new((size_t)c->n + 1, sizeof *g->start);
     g->rule_end = mem_try_new((size_t)c->n + 1, sizeof *g->rule_end);
     g->follow = mem_try_new((size_t)c->n + 1, sizeof *g->follow);
+    g->counts = mem_try_new((size_t)c->n + 1, sizeof *g->counts);
     if (!g->first_edge || !g->first_call || !g->is_final || !g->edges || !g->calls || !g->start ||
-        !g->rule_end || !g->follow) {
+        !g->rule_end || !g->follow || !g->counts) {
         grammar_free(g);
         return err_set(c->e, E_NOMEM, "grammar: out of memory");
     }
@@ -328,6 +329,9 @@ static enum status join(struct compiler *c, uint32_t root, struct grammar **out)
     for (uint32_t r = 0; r < c->n; base += c->dfas[r++].n_states) {
         g->start[r] = c->dfas[r].n_states ? base : STATE_NONE;
         g->rule_end[r] = base + c->dfas[r].n_states;
+        if (c->rules->rules[r].text &&
+            dfa_json_counts(c->rules->rules[r].text, &g->counts[r].first, &g->counts[r].last))
+            g->counts[r] = (struct count){base + g->counts[r].first, base + g->counts[r].last};
         for (uint32_t s = 0; s < c->dfas[r].n_states; s++)
             put_state(g, &c->dfas[r], s, base, &n_edges, &n_calls);
     }
@@ -387,6 +391,7 @@ void grammar_free(struct grammar *g)
     mem_free(g->start);
     mem_free(g->rule_end);
     mem_free(g->follow);
+    mem_free(g->counts);
     mem_free(g);
 }
 

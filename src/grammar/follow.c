@@ -111,7 +111,7 @@ bool grammar_find_follow(struct grammar *g, const bool *is_nullable)
     return ok;
 }
 
-const struct byte_set *grammar_follow(const struct grammar *g, uint32_t state)
+uint32_t grammar_rule_of(const struct grammar *g, uint32_t state)
 {
     uint32_t low = 0, high = g->n_rules - 1;
     while (low < high) {
@@ -121,5 +121,10 @@ const struct byte_set *grammar_follow(const struct grammar *g, uint32_t state)
         else
             high = middle;
     }
-    return &g->follow[low];
+    return low;
+}
+
+const struct byte_set *grammar_follow(const struct grammar *g, uint32_t state)
+{
+    return &g->follow[grammar_rule_of(g, state)];
 }

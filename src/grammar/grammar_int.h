@@ -25,6 +25,11 @@
 struct call {
     uint32_t rule, next; /* returns to state next */
 };
+/* States of a rule that counts characters, one by one: from each as many more may come as there are
+ * states behind it, and the text may end.  first == last: it counts none. */
+struct count {
+    uint32_t first, last;
+};
 struct byte_set {
     uint64_t bits[4];
 };
@@ -38,6 +43,7 @@ struct grammar {
     bool *is_final;          /* [n_states] */
     uint32_t *start;         /* [n_rules]: its first state */
     uint32_t *rule_end;      /* [n_rules]: the state behind its last one */
+    struct count *counts;    /* [n_rules] */
     struct byte_set *follow; /* [n_rules]: bytes that may come behind it, or more */
     _Atomic uint32_t n_owners;
 };
@@ -55,6 +61,7 @@ static inline bool state_is_plain(const struct grammar *g, uint32_t s)
 /* ---- follow.c ---- */
 /* Fills follow; is_nullable [n_rules].  False: out of memory. */
 NODISCARD bool grammar_find_follow(struct grammar *g, const bool *is_nullable);
+uint32_t grammar_rule_of(const struct grammar *g, uint32_t state);
 /* Of the rule that the state belongs to. */
 const struct byte_set *grammar_follow(const struct grammar *g, uint32_t state);
 
@@ -189,8 +196,9 @@ struct grammar_masks {
 const struct state_mask *state_mask_of(struct grammar_masks *m, uint32_t state);
 
 /* ---- alike.c ---- */
-#define PAIRS_MAX 2048u /* of states that are compared; beyond that two are not known to be alike \
-                         */
+#define PAIRS_MAX                                                                   \
+    2048u /* of states that are compared; beyond that two are not known to be alike \
+           */
 /* Two states, and for how many bytes what follows is the same from both. */
 struct pair {
     uint32_t a, b, bytes;

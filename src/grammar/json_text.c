@@ -203,6 +203,26 @@ static uint32_t escape_of(struct writer *w)
     return middle_of(w, &e);
 }
 
+/* ---- counting ---- */
+bool dfa_json_counts(const struct dfa *text, uint32_t *first, uint32_t *last)
+{
+    uint32_t least = 0;
+    for (uint32_t s = 0; s < text->n_states; s++) {
+        const uint32_t n = text->first[s + 1] - text->first[s];
+        const bool is_last = s + 1 == text->n_states;
+        const struct dfa_edge *x = is_last ? NULL : &text->edges[text->first[s]];
+        if (n != (is_last ? 0 : 1) ||
+            (x && (x->lo != 0 || x->hi != CODE_POINT_MAX || x->to != s + 1)))
+            return false;
+        least += least == s && !text->is_final[s];
+        if (s >= least && !text->is_final[s])
+            return false;
+    }
+    *first = FIRST_TEXT + least; /* none of these leads nowhere, so they keep their numbers */
+    *last = FIRST_TEXT + text->n_states - 1;
+    return text->n_states > 0;
+}
+
 /* ---- all ---- */
 static void put_text_state(struct writer *w, struct edges *e)
 {

@@ -548,13 +548,26 @@ static const struct state_mask *keep(struct grammar_masks *m, uint32_t state,
     return mine;
 }
 
-/* Depth: LEADS_MAX. */
+/* Where more characters may come than a token has bytes it does not matter how many. */
+static uint32_t alike_by_count(const struct grammar_masks *m, uint32_t state)
+{
+    const struct count *c = &m->g->counts[grammar_rule_of(m->g, state)];
+    bool has_room = state > c->first && state <= c->last && c->last - state >= m->v->trie.depth_max;
+    return has_room ? c->first : state;
+}
+
+/* Depth: LEADS_MAX, and one more each. */
 static const struct state_mask *mask_at(struct grammar_masks *m, uint32_t state, uint32_t n_leads)
 {
     const struct state_mask *found = atomic_load_explicit(&m->states[state], memory_order_acquire);
     if (found)
         return found;
-    struct state_mask *made = work_out(m, state, n_leads, &found);
+    const uint32_t like = alike_by_count(m, state);
+    struct state_mask *made = NULL;
+    if (like != state)
+        found = mask_at(m, like, n_leads);
+    else
+        made = work_out(m, state, n_leads, &found);
     return keep(m, state, made, found);
 }
 
