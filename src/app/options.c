@@ -35,11 +35,11 @@ const struct option_row option_rows[OPTION_COUNT] = {
                           .initial = "300", .used_by = FOR_SERVE,
                           .doc = "a model of --models-dir goes after so long without a request; 0: "
                                  "never; requests may say otherwise (keep_alive, ttl)"},
-    [OPTION_MODELS_MAX_BYTES] =
-        {"--models-max-bytes", "models-max-bytes", KIND_SIZE, "SIZE", .initial = "0",
-         .used_by = FOR_SERVE,
-         .doc = "ceiling of the weights of all loaded models, e.g. 24G: the idle one that was used "
-                "least lately goes; 0: what memory allows"},
+    [OPTION_MODELS_MAX_BYTES] = {"--models-max-bytes", "models-max-bytes", KIND_SIZE, "SIZE",
+                                 .initial = "0", .used_by = FOR_SERVE,
+                                 .doc = "ceiling of the weights and of the KV in memory of all "
+                                        "loaded models, e.g. 24G: the idle one that was used "
+                                        "least lately goes; 0: what memory allows"},
     [OPTION_API_KEY] =
         {"--api-key", "api-key", KIND_TEXT, "KEY", .used_by = FOR_SERVE,
          .doc = "ask clients for this key; visible to other users in ps, so prefer --api-key-file"},

@@ -329,7 +329,7 @@ void fleet_give(struct fleet *f, struct fleet_model *m, int64_t keep_s)
         m->keep_s = keep_s;
     if (keep_s == 0 && !m->stays)
         m->is_unwanted = true;
-    if (m->n_refs == 0 && !m->stays)
+    if (m->n_refs == 0 && (!m->stays || f->max_bytes))
         pthread_cond_signal(&f->work);
     pthread_mutex_unlock(&f->mutex);
 }

@@ -34,10 +34,11 @@ struct fleet_options {
     /* Of the model that is there from the start and stays; those of the folder are opened alike.
      * With a folder, own becomes the home of all. */
     const struct engine_options *engine;
-    const char *alias;  /* of that model, for clients; NULL: its own name */
-    const char *dir;    /* NULL: that model is all there is, and is what any name means */
-    uint32_t ttl_s;     /* without a request for so long, a model of the folder goes; 0: never */
-    uint64_t max_bytes; /* of weights of all that are loaded; 0: what memory allows */
+    const char *alias; /* of that model, for clients; NULL: its own name */
+    const char *dir;   /* NULL: that model is all there is, and is what any name means */
+    uint32_t ttl_s;    /* without a request for so long, a model of the folder goes; 0: never */
+    uint64_t
+        max_bytes; /* of weights and KV in memory of all that are loaded; 0: what memory allows */
 };
 
 /* Loads the first model, which may take long. */
@@ -127,7 +128,7 @@ const struct fleet_entry *fleet_find(const struct fleet_list *l, struct slice na
 struct fleet_counts {
     uint32_t n_models, n_loaded, n_loading, n_waiting;
     uint64_t n_loads, n_unloads, n_failed, load_ns;
-    uint64_t loaded_bytes, max_bytes;
+    uint64_t loaded_bytes, max_bytes; /* loaded: weights alone */
 };
 void fleet_counts(struct fleet *f, struct fleet_counts *out);
 /* Of all models together; what those that are gone counted is in it. */

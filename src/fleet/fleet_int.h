@@ -38,6 +38,7 @@ struct fleet_model {
     enum fleet_state state;
     struct engine *engine; /* LOADED, CLOSING */
     uint64_t weight_bytes; /* while it has an engine */
+    uint64_t kv_bytes;     /* in memory, when the keeper last looked */
     double load_ms;
     uint32_t n_refs;   /* requests: it can't be unloaded */
     uint32_t n_listed; /* lists: nor may its card change */
@@ -63,6 +64,7 @@ struct fleet {
     uint32_t n_waits;
     struct fleet_model *ordered; /* LOADING or CLOSING; the loader's until it is NULL */
     bool is_refusing, is_closing;
+    bool is_measured; /* kv_bytes are of this round of the keeper's */
     uint64_t n_loads, n_unloads, n_failed, load_ns;
     struct engine_stats past; /* of engines that are gone: counters only */
     struct os_thread *keeper, *loader;

@@ -84,6 +84,7 @@ static void unload(struct fleet *f, struct fleet_model *m)
     engine_close(m->engine);
     pthread_mutex_lock(&f->mutex);
     m->engine = NULL;
+    m->kv_bytes = 0;
     m->state = FLEET_OFF;
     m->is_unwanted = false;
     stats_add(&f->past, &past);
@@ -198,16 +199,50 @@ static bool close_unwanted(struct fleet *f)
     return false;
 }
 
+/* How much KV each model has in memory; once a round, and only where there is a budget.  The
+ * engines are asked without the mutex: what is listed stays. */
+static void measure(struct fleet *f)
+{
+    struct fleet_model *held[FLEET_LOADED_MAX + 1];
+    uint32_t n = 0;
+    f->is_measured = true;
+    for (uint32_t i = 0; f->max_bytes && i < f->n_models && n < ARRAY_COUNT(held); i++)
+        if (f->models[i]->state == FLEET_LOADED) {
+            held[n++] = f->models[i];
+            f->models[i]->n_listed++;
+        }
+    pthread_mutex_unlock(&f->mutex);
+    uint64_t bytes[ARRAY_COUNT(held)];
+    for (uint32_t i = 0; i < n; i++) {
+        struct engine_stats s;
+        engine_stats(held[i]->engine, &s);
+        bytes[i] = s.pages_memory_bytes;
+    }
+    pthread_mutex_lock(&f->mutex);
+    for (uint32_t i = 0; i < n; i++) {
+        held[i]->n_listed--;
+        held[i]->kv_bytes = bytes[i];
+    }
+}
+
+/* Weights and KV in memory; *n: of so many models. */
+static uint64_t used_bytes(const struct fleet *f, uint32_t *n)
+{
+    uint64_t used = 0;
+    *n = 0;
+    for (uint32_t i = 0; i < f->n_models; i++)
+        if (f->models[i]->state != FLEET_OFF) {
+            used += f->models[i]->weight_bytes + f->models[i]->kv_bytes;
+            (*n)++;
+        }
+    return used;
+}
+
 /* Is there memory for m beside what is loaded? */
 static bool has_room(const struct fleet *f, const struct fleet_model *m)
 {
-    uint64_t used = 0, need = m->has_card ? m->card.bytes : m->file.bytes;
-    uint32_t n = 0;
-    for (uint32_t i = 0; i < f->n_models; i++)
-        if (f->models[i]->state != FLEET_OFF) {
-            used += f->models[i]->weight_bytes;
-            n++;
-        }
+    uint32_t n;
+    uint64_t used = used_bytes(f, &n), need = m->has_card ? m->card.bytes : m->file.bytes;
     if (n >= FLEET_LOADED_MAX)
         return false;
     return f->max_bytes ? used + need <= f->max_bytes : need + need / 8 <= cpu_memory_available();
@@ -225,6 +260,23 @@ static struct fleet_model *least_used(const struct fleet *f, bool *can_be_one)
             least = m;
     }
     return least;
+}
+
+/* KV grew over the budget: the idle model that was used least lately goes, but for the last one
+ * that can, which would only come and go. */
+static bool shrink(struct fleet *f)
+{
+    uint32_t n, n_others = 0;
+    bool can_be_one;
+    for (uint32_t i = 0; i < f->n_models; i++)
+        n_others += f->models[i]->state == FLEET_LOADED && !f->models[i]->stays;
+    if (!f->max_bytes || n_others < 2 || used_bytes(f, &n) <= f->max_bytes)
+        return false;
+    struct fleet_model *least = least_used(f, &can_be_one);
+    if (!least)
+        return false;
+    least->is_unwanted = true;
+    return close_unwanted(f);
 }
 
 /* Loads what is waited for, or makes room for it.  False: nothing can be done now. */
@@ -251,8 +303,9 @@ static bool load_waited(struct fleet *f)
     m->failure = E_NOMEM;
     m->failed_ns = clock_now_ns();
     snprintf(m->error, sizeof m->error,
-             "no memory for %.100s: %.0f MB of weights; see --models-max-bytes", m->name,
-             (double)(m->has_card ? m->card.bytes : m->file.bytes) * 1e-6);
+             "no memory for %.100s: %.0f MB of weights beside the others' and their KV; see "
+             "--models-max-bytes",
+             m->name, (double)(m->has_card ? m->card.bytes : m->file.bytes) * 1e-6);
     f->n_failed++;
     return true;
 }
@@ -287,10 +340,15 @@ void keeper_thread(void *arg)
     while (!f->is_closing || f->waits) {
         if (answer_one(f))
             continue;
+        if (!f->is_measured) {
+            measure(f);
+            continue;
+        }
         expire(f);
-        if (!f->ordered && !f->is_closing && (close_unwanted(f) || load_waited(f)))
+        if (!f->ordered && !f->is_closing && (close_unwanted(f) || load_waited(f) || shrink(f)))
             continue;
         sleep_until(f, next_ns(f));
+        f->is_measured = false;
     }
     pthread_mutex_unlock(&f->mutex);
 }

@@ -347,6 +347,40 @@ static void the_least_used_makes_room_and_who_works_does_not(void **state)
     assert_int_equal(try_take("first"), OK);
 }
 
+static void expect_off(const char *name)
+{
+    for (int ms = 0; state_of(name) != FLEET_OFF; ms++) {
+        if (ms == PATIENCE_MS)
+            fail_msg("%s is still there", name);
+        clock_sleep_ms(1);
+    }
+}
+
+/* The budget is of weights and KV together. */
+static void kv_counts_as_weights_do(void **state)
+{
+    (void)state;
+    open_fleet(4 * FAKE_MODEL_BYTES); /* the first one and three others, while they have no KV */
+    visit("alpha-Q8_0", FLEET_KEEP_FOREVER);
+    clock_sleep_ms(2);
+    visit("beta", FLEET_KEEP_FOREVER);
+    clock_sleep_ms(2);
+    atomic_store(&fake_kv_bytes, FAKE_MODEL_BYTES / 4);
+    visit("gamma", FLEET_KEEP_FOREVER); /* 3 × 1.25 and 1 are too much */
+    assert_int_equal(state_of("alpha-Q8_0"), FLEET_OFF);
+    assert_int_equal(state_of("beta"), FLEET_LOADED);
+    assert_int_equal(state_of("gamma"), FLEET_LOADED);
+    clock_sleep_ms(2);
+    atomic_store(&fake_kv_bytes, FAKE_MODEL_BYTES / 2); /* and grows: 3 × 1.5 */
+    visit("first", FLEET_KEEP_FOREVER);
+    expect_off("beta");
+    atomic_store(&fake_kv_bytes, 9 * FAKE_MODEL_BYTES); /* the last one that can go does not */
+    visit("gamma", FLEET_KEEP_FOREVER);
+    clock_sleep_ms(50);
+    assert_int_equal(state_of("gamma"), FLEET_LOADED);
+    atomic_store(&fake_kv_bytes, 0);
+}
+
 /* ---- the folder ---- */
 static bool exists(const char *folder, const char *name)
 {
@@ -497,6 +531,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_model_goes_when_its_time_is_up, set_up, tear_down),
         cmocka_unit_test_setup_teardown(the_least_used_makes_room_and_who_works_does_not, set_up,
                                         tear_down),
+        cmocka_unit_test_setup_teardown(kv_counts_as_weights_do, set_up, tear_down),
         cmocka_unit_test_setup_teardown(files_change_inside_the_folder_alone, set_up, tear_down),
         cmocka_unit_test(one_model_answers_to_any_name),
         cmocka_unit_test_setup_teardown(many_threads_lose_nothing, set_up, tear_down),

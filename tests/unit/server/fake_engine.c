@@ -18,6 +18,7 @@
 
 struct fake_script fake_script;
 struct fake_seen fake_seen;
+_Atomic uint64_t fake_kv_bytes;
 atomic_int fake_n_submitted, fake_n_cancelled, fake_n_running, fake_n_engines;
 static atomic_bool is_cancelled[IDS_MAX];
 
@@ -504,6 +505,7 @@ void engine_stats(struct engine *g, struct engine_stats *out)
     *out =
         (struct engine_stats){.n_requests = (uint64_t)atomic_load(&fake_n_submitted),
                               .memory_tokens = 64,
+                              .pages_memory_bytes = atomic_load(&fake_kv_bytes),
                               .has_store = true,
                               .store = {.n_records = {[RECORD_PAGE] = 7}, .max_bytes = 1u << 30}};
 }

@@ -41,7 +41,8 @@ struct fake_seen {
 };
 extern struct fake_seen fake_seen;
 extern atomic_int fake_n_submitted, fake_n_cancelled, fake_n_running;
-extern atomic_int fake_n_engines; /* that engine_open opened and nobody has closed */
+extern _Atomic uint64_t fake_kv_bytes; /* that each engine has in memory */
+extern atomic_int fake_n_engines;      /* that engine_open opened and nobody has closed */
 
 struct engine *fake_engine_new(void);
 
