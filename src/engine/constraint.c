@@ -7,6 +7,7 @@
 
 #include "base/digest.h"
 #include "base/mem.h"
+#include "os/team.h"
 
 #define SCHEMA_BYTES_MAX (4u << 20)
 #define ENDS_MAX         64u
@@ -193,23 +194,70 @@ static void keep(struct constraints *c, const struct digest *key, struct grammar
     grammar_masks_free(gone);
 }
 
+/* ---- the vocabulary is made beside the first grammar ---- */
+struct making {
+    struct constraints *c;
+    const struct constraint *what;
+    const struct grammar_vocabulary *vocabulary;
+    struct os_thread *thread; /* NULL: nobody makes it, or it was there */
+    enum status st;
+    struct err e;
+};
+
+static void make_vocabulary(void *arg)
+{
+    struct making *m = arg;
+    m->st = take_vocabulary(m->c, m->what, &m->vocabulary, &m->e);
+}
+
+static void making_begin(struct making *m)
+{
+    const struct digest marks = digest_of_marks(m->what);
+    struct err e;
+    bool is_there = false;
+    pthread_mutex_lock(&m->c->mutex);
+    for (uint32_t i = 0; i < m->c->n_views; i++)
+        is_there = is_there || digest_equal(&m->c->views[i].marks, &marks);
+    pthread_mutex_unlock(&m->c->mutex);
+    if (!is_there && thread_start("vocabulary", make_vocabulary, m, &m->thread, &e) != OK)
+        m->thread = NULL; /* then it is made when it is needed */
+}
+
+static enum status making_end(struct making *m, const struct grammar_vocabulary **out,
+                              struct err *e)
+{
+    if (m->thread)
+        thread_join(m->thread);
+    else
+        make_vocabulary(m);
+    *out = m->vocabulary;
+    if (m->st != OK)
+        *e = m->e;
+    return m->st;
+}
+
 enum status constraints_get(struct constraints *c, const struct constraint *what,
                             struct grammar_masks **out, struct err *e)
 {
+    struct making making = {.c = c, .what = what};
     const struct grammar_vocabulary *v;
     struct grammar *g;
     struct digest key;
+    struct err other;
     enum status st = key_of(what, &key, e);
     if (st != OK)
         return st;
     *out = find(c, &key);
     if (*out)
         return OK;
+    making_begin(&making);
     st = what->schema ? grammar_from_schema(what->schema, &g, e)
                       : grammar_from_source(&what->grammar, &g, e);
-    if (st != OK)
+    if (st != OK) {
+        (void)making_end(&making, &v, &other); /* its thread reads what is ours */
         return st;
-    st = take_vocabulary(c, what, &v, e);
+    }
+    st = making_end(&making, &v, e);
     if (st == OK)
         st = grammar_prepare(g, v, out, e);
     grammar_free(g);

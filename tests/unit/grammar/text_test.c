@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  * text_test.c — goal: grammars and schemas allow the texts they should, and no others; what can't
  * be kept is refused by name. Method: a table of grammar, text, verdict; numbers against
- * arithmetic; hostile grammars end in a status. */
+ * arithmetic; characters of strings by random classes against the classes; hostile grammars end in
+ * a status. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -12,8 +13,10 @@
 
 #include <cmocka.h>
 
+#include "base/prng.h"
 #include "grammar/grammar.h"
 #include "text/json.h"
+#include "text/utf8.h"
 
 static enum status make(const char *text, bool is_schema, struct grammar **g, struct err *e)
 {
@@ -263,12 +266,96 @@ static void numbers(void **state)
             }
 }
 
+/* ---- characters ---- */
+/* Where UTF-8 changes its length or a byte carries, and what JSON escapes. */
+static const uint32_t edges[] = {
+    0x00,   0x07,   0x08,   0x0B,    0x0D,    0x0F,    0x10,    0x1F,     0x20,    0x22,   0x2F,
+    0x5C,   0x5D,   0x7F,   0x80,    0xBF,    0xC0,    0x7FF,   0x800,    0xFFF,   0x1000, 0xCFFF,
+    0xD7FF, 0xE000, 0xFFFF, 0x10000, 0x3FFFF, 0x40000, 0xFFFFF, 0x100000, 0x10FFFF};
+#define N_EDGES (sizeof edges / sizeof *edges)
+
+static uint32_t near_edge(struct prng *r)
+{
+    int64_t cp = (int64_t)edges[prng_next(r) % N_EDGES] + (int64_t)(prng_next(r) % 5) - 2;
+    cp = cp < 0 ? 0 : cp > 0x10FFFF ? 0x10FFFF : cp;
+    return cp >= 0xD800 && cp <= 0xDFFF ? 0xE000 : (uint32_t)cp;
+}
+
+static void add_code(struct buf *b, uint32_t cp)
+{
+    char bytes[4];
+    if (cp < 0x20 || cp == ']' || cp == '\\' || cp == '^' || cp == '-')
+        buf_printf(b, "\\x%02x", cp);
+    else
+        buf_add(b, bytes, utf8_encode(cp, bytes));
+}
+
+/* "^[a-bc-d]{1,2}$" for two ranges of code points. */
+static struct grammar *class_grammar(const uint32_t ranges[4])
+{
+    struct buf pattern, schema;
+    struct grammar *g;
+    struct err e;
+    buf_init(&pattern, 256);
+    buf_init(&schema, 1024);
+    buf_add_text(&pattern, "^[");
+    for (int i = 0; i < 4; i++) {
+        add_code(&pattern, ranges[i]);
+        buf_add_text(&pattern, i % 2 ? "" : "-");
+    }
+    buf_add_text(&pattern, "]{1,2}$");
+    buf_add_text(&schema, "{\"type\":\"string\",\"pattern\":");
+    json_write_string(&schema, buf_slice(&pattern));
+    buf_add(&schema, "}", 2);
+    if (make(schema.ptr, true, &g, &e) != OK)
+        fail_msg("%s: %s", schema.ptr, e.msg);
+    buf_release(&pattern);
+    buf_release(&schema);
+    return g;
+}
+
+static void characters(void **state)
+{
+    struct prng r = {.seed = 5};
+    uint32_t n_in = 0, n_out = 0;
+    (void)state;
+    for (int round = 0; round < 300; round++) {
+        uint32_t a[4];
+        for (int i = 0; i < 4; i += 2) {
+            uint32_t x = near_edge(&r), y = near_edge(&r);
+            a[i] = x < y ? x : y;
+            a[i + 1] = x < y ? y : x;
+        }
+        struct grammar *g = class_grammar(a);
+        for (size_t i = 0; i < N_EDGES * 5; i++) {
+            char bytes[4];
+            struct buf text;
+            uint32_t cp = near_edge(&r);
+            bool is_in = (cp >= a[0] && cp <= a[1]) || (cp >= a[2] && cp <= a[3]);
+            buf_init(&text, 64);
+            json_write_string(&text, (struct slice){bytes, utf8_encode(cp, bytes)});
+            buf_add_char(&text, '\0');
+            if (allows(g, text.ptr) != is_in)
+                fail_msg("[%x-%x%x-%x] %s %s", a[0], a[1], a[2], a[3],
+                         is_in ? "should allow" : "should not allow", text.ptr);
+            n_in += is_in;
+            n_out += !is_in;
+            buf_release(&text);
+        }
+        assert_false(allows(g, "\"\""));
+        assert_false(allows(g, "\"\xC3\"") || allows(g, "\"\xED\xA0\x80\""));
+        grammar_free(g);
+    }
+    print_message("%u characters in their class, %u out\n", n_in, n_out);
+    assert_true(n_in > 1000 && n_out > 1000);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(gbnf),    cmocka_unit_test(gbnf_refused),
         cmocka_unit_test(schemas), cmocka_unit_test(schemas_refused),
-        cmocka_unit_test(numbers),
+        cmocka_unit_test(numbers), cmocka_unit_test(characters),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
