@@ -158,8 +158,9 @@ static void forget(struct fleet *f, const struct scan *s)
         struct fleet_model *m = f->models[i];
         m->is_gone = !has_name(s, m->name);
         m->is_unwanted = m->is_unwanted || m->is_gone;
-        if (m->is_gone && m->state == FLEET_OFF && m->n_refs == 0 && m->n_listed == 0 &&
-            !is_waited_for(f, m))
+        /* The one that is ordered is the loader's still, which may be about to log its name. */
+        if (m->is_gone && m->state == FLEET_OFF && m != f->ordered && m->n_refs == 0 &&
+            m->n_listed == 0 && !is_waited_for(f, m))
             member_free(m);
         else
             f->models[n++] = m;
