@@ -7,7 +7,10 @@
  *
  * and the watch thread looks twice a second.  What is late in HEAD or BODY is answered 408 over the
  * socket itself (libmicrohttpd takes no reply in the middle of a request, and sends nothing then),
- * and shut down, which libmicrohttpd sees as the client's end. */
+ * and shut down, which libmicrohttpd sees as the client's end.  So is a connection whose client
+ * left in WAITING, HEAD or BODY: libmicrohttpd's epoll is edge-triggered and takes a short read for
+ * an empty socket, so that an end which comes with the last bytes escapes it until its time-out. */
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <sys/socket.h>
@@ -20,6 +23,7 @@
 
 #define IDLE_GRACE_S 5u /* libmicrohttpd's own time-out is for those that are merely idle */
 #define PATH_BYTES   128u
+#define LEFT_GRACE_S 0.4 /* an end is seen for so long: bytes before it have been worked off */
 
 enum owes { OWES_WAITING, OWES_HEAD, OWES_BODY, OWES_NOTHING, OWES_CUT };
 
@@ -28,6 +32,7 @@ struct http_line {
     int fd; /* open as long as it is in the list */
     enum owes owes;
     uint64_t since_ns; /* of the request line, or of the end of the last reply */
+    uint64_t left_ns;  /* when the client's end was first seen with nothing before it; 0: not yet */
     uint64_t n_received;
     char path[PATH_BYTES];
 };
@@ -139,6 +144,21 @@ static bool is_late(const struct http_options *o, const struct http_line *l, uin
     return false;
 }
 
+/* Whether the client has long sent its end, and nothing before it waits to be read. */
+static bool has_left(struct http_line *l, uint64_t now_ns)
+{
+    char byte;
+    bool owes_more = l->owes == OWES_WAITING || l->owes == OWES_HEAD || l->owes == OWES_BODY;
+    ssize_t n = owes_more ? recv(l->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) : 1;
+    if (n > 0 || (n < 0 && (errno == EAGAIN || errno == EINTR))) {
+        l->left_ns = 0;
+        return false;
+    }
+    if (l->left_ns == 0)
+        l->left_ns = now_ns;
+    return now_ns > l->left_ns && (double)(now_ns - l->left_ns) * 1e-9 >= LEFT_GRACE_S;
+}
+
 /* What the socket does not take at once is not worth waiting for. */
 static void say_why(struct http_server *s, const struct http_line *l)
 {
@@ -166,9 +186,10 @@ void patience_look(struct http_server *s, uint64_t now_ns)
 {
     pthread_mutex_lock(&s->lines_mutex);
     for (struct http_line *l = s->lines; l; l = l->next) {
-        if (l->since_ns > now_ns || !is_late(&s->options, l, now_ns))
+        bool left = has_left(l, now_ns);
+        if (!left && (l->since_ns > now_ns || !is_late(&s->options, l, now_ns)))
             continue;
-        if (l->owes != OWES_WAITING)
+        if (!left && l->owes != OWES_WAITING)
             say_why(s, l);
         l->owes = OWES_CUT;
         (void)shutdown(l->fd, SHUT_RDWR);

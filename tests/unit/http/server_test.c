@@ -3,6 +3,7 @@
  * arrive whole, a hang-up is told at once also while nothing is being sent, and stopping waits for
  * nobody.  Method: a server on a free port whose handler does what the path says; requests by the
  * client of this room, or byte for byte over a socket where they are malformed. */
+#include <dirent.h>
 #include <errno.h>
 #include <pthread.h>
 #include <setjmp.h>
@@ -542,6 +543,40 @@ static void hurries_slow_senders(void **state)
     http_answer_release(&a);
 }
 
+static size_t n_open_files(void)
+{
+    size_t n = 0;
+    DIR *d = opendir("/proc/self/fd");
+    assert_non_null(d);
+    while (readdir(d))
+        n++;
+    closedir(d);
+    return n;
+}
+
+/* Half a request and the client's end in one burst: libmicrohttpd sees many of them as one event,
+ * reads the half, and would keep the connection until its idle time-out. */
+static void lets_go_of_those_who_left_in_the_middle(void **state)
+{
+    (void)state;
+    static const char *const halves[] = {
+        "POST /ech", "POST /echo HTTP/1.1\r\nHost: a\r\nX-",
+        "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\nab"};
+    size_t before = n_open_files();
+    for (uint32_t i = 0; i < 600; i++) {
+        int fd = dial();
+        const char *half = halves[i % (sizeof halves / sizeof *halves)];
+        tcp_put(fd, half, strlen(half));
+        close(fd);
+    }
+    uint64_t start = clock_now_ns();
+    while (n_open_files() > before) {
+        if (clock_ms_since(start) > 5000)
+            fail_msg("%zu connections stay", n_open_files() - before);
+        usleep(20000);
+    }
+}
+
 static void survives_clients_that_come_and_go(void **state)
 {
     (void)state;
@@ -636,6 +671,7 @@ int main(void)
         T(keeps_idle_streams_alive),
         T(cuts_readers_that_do_not_read),
         T(hurries_slow_senders),
+        T(lets_go_of_those_who_left_in_the_middle),
         T(survives_clients_that_come_and_go),
         T(hangs_up_when_the_chunk_says_so),
         T(stops_with_streams_open),
