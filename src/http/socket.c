@@ -225,17 +225,22 @@ static bool is_alive(const struct http_socket *s)
     return s->state != SOCKET_CLOSED && !s->is_closing && !s->is_cut;
 }
 
-/* s->mutex held. */
-static enum status append(struct http_socket *s, struct slice text)
+/* s->mutex held.  May something be added to out?  What waits there is bounded, not the one message
+ * that comes to it. */
+static bool make_room(struct http_socket *s)
 {
     if (s->out_at == s->out.len || s->out_at > COMPACT_BYTES) {
         buf_consume(&s->out, s->out_at);
         s->out_at = 0;
     }
-    /* What waits is bounded, not the one message that comes to it. */
-    if (s->out.len - s->out_at > s->server->options.stream_bytes_max)
-        s->is_cut = true;
-    else
+    s->is_cut = s->is_cut || s->out.len - s->out_at > s->server->options.stream_bytes_max;
+    return !s->is_cut;
+}
+
+/* s->mutex held. */
+static enum status append(struct http_socket *s, struct slice text)
+{
+    if (make_room(s))
         frame_write_text(&s->out, text);
     s->is_cut = s->is_cut || s->out.failed;
     return s->is_cut ? E_LIMIT : OK;
@@ -359,7 +364,7 @@ static bool flush(struct http_socket *s)
 static void answer_ping(struct http_socket *s, struct slice payload)
 {
     pthread_mutex_lock(&s->mutex);
-    if (is_alive(s)) {
+    if (is_alive(s) && make_room(s)) {
         frame_write_pong(&s->out, payload);
         s->is_cut = s->out.failed;
     }

@@ -19,6 +19,7 @@
 
 #define MESSAGE_MAX (1u << 20)
 #define OUT_MAX     (256u << 10)
+#define PINGS_MAX   (32u << 20) /* OUT_MAX, and what the kernel keeps for both sides */
 #define WAIT_MS     5000
 #define N_CLIENTS   40
 #define N_MESSAGES  50
@@ -361,6 +362,34 @@ static void cuts_a_peer_that_takes_nothing(void **state)
     close(fd);
 }
 
+/* Each ping is owed a pong: they wait in no more memory than messages may. */
+static void cuts_a_peer_that_pings_and_takes_nothing(void **state)
+{
+    (void)state;
+    int fd = open_at("");
+    struct buf b;
+    size_t n_sent = 0;
+    buf_init(&b, 1 << 20);
+    for (int i = 0; i < 500; i++)
+        ws_frame(&b, 0x89,
+                 SLICE_LIT("a hundred bytes and more, so that there are not too many of "
+                           "them to be sent until one of the two has enough"));
+    uint64_t start_ns = clock_now_ns();
+    while (atomic_load(&n_gone) == 0 && clock_ms_since(start_ns) < WAIT_MS) {
+        size_t at = n_sent % b.len; /* whole frames, whatever the kernel takes at once */
+        ssize_t n = send(fd, b.ptr + at, b.len - at, MSG_NOSIGNAL | MSG_DONTWAIT);
+        if (n > 0)
+            n_sent += (size_t)n;
+        else
+            usleep(1000);
+    }
+    print_message("cut after %zu bytes of pings\n", n_sent);
+    assert_int_equal(n_gone, 1);
+    assert_true(n_sent < PINGS_MAX);
+    buf_release(&b);
+    close(fd);
+}
+
 static void shows_out_who_says_nothing(void **state)
 {
     (void)state;
@@ -468,6 +497,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(reads_nothing_while_a_message_is_at_work, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(cuts_a_peer_that_takes_nothing, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(cuts_a_peer_that_pings_and_takes_nothing, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(shows_out_who_says_nothing, set_up, tear_down),
         cmocka_unit_test_setup_teardown(pings_the_idle, set_up, tear_down),
         cmocka_unit_test_setup_teardown(stops_with_open_sockets, set_up, tear_down),
