@@ -531,6 +531,8 @@ void job_end(struct engine *g, struct job *job)
         job->usage.decode_ms = (double)(now - job->decode_ns) * 1e-6;
     bool is_kept = keep_wants(g, job);
     job_release(g, job);
+    schedule_leave(&g->schedule, job->account); /* here: the accounts are this thread's alone */
+    job->account = NULL;
     if (is_kept)
         keep_take(g, job);
     else
