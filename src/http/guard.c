@@ -2,8 +2,11 @@
  * guard.c — what libmicrohttpd 0.9.75 lets pass and we don't.
  *   Two Content-Lengths, or one beside Transfer-Encoding (CWE-444, fixed upstream in 1.0.4): behind
  * a proxy that reads the other one, the rest of the body is a second request. NUL in the request
- * line or a header: the checks see another string than the user of it. Two Hosts: which one was
- * checked? */
+ * line or a header: the checks see another string than the user of it. Two Hosts, none, or another
+ * than a target in the form of a whole URI has: which one was checked?  What its own parser refuses
+ * (lengths that are no number, chunks without a size, lines without a colon, requests of over 32 KB
+ * before their headers end) it answers before it calls us, in HTML; it has no way to change that.
+ */
 #include <strings.h>
 
 #include "http/http_int.h"
@@ -12,12 +15,24 @@ struct collect {
     struct http_exchange *x;
     size_t bytes;
     uint32_t n_lengths, n_encodings, n_hosts;
-    bool has_nul, is_bad_length, is_bad_encoding, is_full;
+    bool has_nul, is_bad_name, is_bad_length, is_bad_encoding, is_full;
 };
 
 static bool is_name(struct slice a, const char *name)
 {
     return a.len == strlen(name) && strncasecmp(a.ptr, name, a.len) == 0;
+}
+
+/* RFC 9110 §5.6.2.  libmicrohttpd takes anything up to the colon. */
+static bool is_token(struct slice s)
+{
+    for (size_t i = 0; i < s.len; i++) {
+        char c = s.ptr[i];
+        bool is_alnum = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+        if (!is_alnum && (c == '\0' || !strchr("!#$%&'*+-.^_`|~", c)))
+            return false;
+    }
+    return s.len > 0;
 }
 
 static bool is_digits(struct slice s)
@@ -50,6 +65,7 @@ static enum MHD_Result collect_header(void *arg, enum MHD_ValueKind kind, const 
         return MHD_NO;
     }
     c->has_nul |= value && is_cut(value, value_len);
+    c->is_bad_name |= !is_token(p.name);
     if (is_name(p.name, "content-length")) {
         c->n_lengths++;
         c->is_bad_length |= !is_digits(p.value);
@@ -69,9 +85,18 @@ static enum MHD_Result collect_header(void *arg, enum MHD_ValueKind kind, const 
     return MHD_YES;
 }
 
-int guard_headers(struct http_exchange *x, const char **reason)
+/* A client that takes us for a proxy names the host twice (RFC 9112 §3.2.2). */
+static bool is_other_host(const struct http_exchange *x)
+{
+    struct slice host = http_header(x, "host");
+    return x->authority.ptr &&
+           (host.len != x->authority.len || strncasecmp(host.ptr, x->authority.ptr, host.len) != 0);
+}
+
+int guard_headers(struct http_exchange *x, const char *version, const char **reason)
 {
     struct collect c = {.x = x};
+    bool needs_host = strcmp(version, "HTTP/1.1") == 0;
     MHD_get_connection_values_n(x->connection, MHD_HEADER_KIND, collect_header, &c);
     if (c.is_full) {
         *reason = "the request's headers are too large";
@@ -81,6 +106,8 @@ int guard_headers(struct http_exchange *x, const char **reason)
         *reason = "malformed request target";
     else if (c.has_nul)
         *reason = "NUL or a bare line feed in a header";
+    else if (c.is_bad_name)
+        *reason = "a header's name is no token";
     else if (c.n_lengths > 1 || c.is_bad_length)
         *reason = "malformed Content-Length";
     else if (c.n_encodings > 1 || c.is_bad_encoding)
@@ -89,6 +116,10 @@ int guard_headers(struct http_exchange *x, const char **reason)
         *reason = "Content-Length beside Transfer-Encoding";
     else if (c.n_hosts > 1)
         *reason = "more than one Host";
+    else if (c.n_hosts == 0 && needs_host)
+        *reason = "a Host is needed";
+    else if (is_other_host(x))
+        *reason = "the request's target and its Host differ";
     else
         return 0;
     return 400;
@@ -102,13 +133,27 @@ static int hex_digit(char c)
     return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
-/* Splits at '?', decodes the path once.  False: a broken escape, or a NUL. */
-bool guard_uri(struct http_exchange *x, const char *uri)
+/* "http://host:port/path?query" → "/path?query", and the host noted; others stay as they are. */
+static const char *take_authority(struct http_exchange *x, const char *uri)
 {
-    const char *mark = strchr(uri, '?');
+    size_t n_scheme = strncasecmp(uri, "http://", 7) == 0    ? 7
+                      : strncasecmp(uri, "https://", 8) == 0 ? 8
+                                                             : 0;
+    if (n_scheme == 0)
+        return uri;
+    size_t n = strcspn(uri + n_scheme, "/?");
+    char *name = arena_text(&x->arena, uri + n_scheme, n);
+    x->authority = (struct slice){name ? name : "", name ? n : 0};
+    return uri[n_scheme + n] ? uri + n_scheme + n : "/";
+}
+
+/* Splits at '?', decodes the path once.  False: a blank, a broken escape, or a NUL. */
+bool guard_uri(struct http_exchange *x, const char *whole)
+{
     /* In place, too: without a NUL inside, the version follows the target's end. */
-    if (strncmp(uri + strlen(uri) + 1, "HTTP/", 5) != 0)
+    if (strncmp(whole + strlen(whole) + 1, "HTTP/", 5) != 0 || strchr(whole, ' '))
         return false;
+    const char *uri = take_authority(x, whole), *mark = strchr(uri, '?');
     size_t len = mark ? (size_t)(mark - uri) : strlen(uri), n = 0;
     char *path = arena_text(&x->arena, uri, len);
     char *query = arena_text(&x->arena, mark ? mark + 1 : "", mark ? strlen(mark + 1) : 0);

@@ -46,6 +46,7 @@ struct http_exchange {
     /* Written by the loop thread before handle() is called, read-only afterwards. */
     struct arena arena;
     struct slice method, path, query;
+    struct slice authority; /* of a target that is a whole URI; else {NULL, 0} */
     struct http_pair headers[HTTP_HEADERS_MAX];
     uint32_t n_headers;
     bool is_bad_uri;
@@ -145,7 +146,7 @@ void patience_replied(struct http_exchange *x);
 void patience_look(struct http_server *s, uint64_t now_ns); /* watch thread */
 
 /* guard.c: 0, or the status and the reason to refuse with. */
-int guard_headers(struct http_exchange *x, const char **reason);
+int guard_headers(struct http_exchange *x, const char *version, const char **reason);
 bool guard_uri(struct http_exchange *x, const char *uri);
 
 /* listen.c */

@@ -85,7 +85,7 @@ static bool count_body(struct http_exchange *x, size_t n)
     return true;
 }
 
-static enum next on_headers(struct http_exchange *x, const char *method)
+static enum next on_headers(struct http_exchange *x, const char *method, const char *version)
 {
     struct http_server *s = x->server;
     const char *reason = NULL;
@@ -93,7 +93,7 @@ static enum next on_headers(struct http_exchange *x, const char *method)
     patience_headers(x);
     char *name = arena_text(&x->arena, method, strlen(method));
     x->method = slice_of(name ? name : "");
-    int status = guard_headers(x, &reason);
+    int status = guard_headers(x, version, &reason);
     exchange_name(x);
     if (status)
         return refuse(x, status, reason);
@@ -152,7 +152,7 @@ static enum MHD_Result on_request(void *arg, struct MHD_Connection *connection, 
                                   size_t *n_bytes, void **memory)
 {
     struct http_exchange *x = *memory;
-    (void)arg, (void)connection, (void)url, (void)version;
+    (void)arg, (void)connection, (void)url;
     if (!x)
         return MHD_NO; /* out of memory in uri_seen */
     enum next next = NEXT_CLOSE;
@@ -160,7 +160,7 @@ static enum MHD_Result on_request(void *arg, struct MHD_Connection *connection, 
     if (atomic_load(&x->server->is_stopping))
         next = NEXT_CLOSE;
     else if (x->phase == PHASE_NEW)
-        next = on_headers(x, method);
+        next = on_headers(x, method, version);
     else if (*n_bytes > 0)
         next = on_body(x, bytes, n_bytes);
     else if (x->phase == PHASE_READING)
@@ -221,16 +221,16 @@ static void work(void *arg)
 static enum status start_daemon(struct http_server *s, int fd, struct err *e)
 {
     const struct http_options *o = &s->options;
-    s->daemon = MHD_start_daemon(
-        MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_ALLOW_UPGRADE |
-            MHD_USE_ERROR_LOG,
-        0, NULL, NULL, on_request, s, MHD_OPTION_EXTERNAL_LOGGER, quiet, NULL,
-        MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_CONNECTION_LIMIT,
-        o->connections_max, MHD_OPTION_PER_IP_CONNECTION_LIMIT, o->connections_per_ip_max,
-        MHD_OPTION_CONNECTION_TIMEOUT, o->idle_s, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-        (size_t)HTTP_CONNECTION_MEMORY_BYTES, MHD_OPTION_URI_LOG_CALLBACK, uri_seen, s,
-        MHD_OPTION_NOTIFY_COMPLETED, on_completed, s, MHD_OPTION_NOTIFY_CONNECTION, patience_notify,
-        s, MHD_OPTION_END);
+    s->daemon = MHD_start_daemon(MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME |
+                                     MHD_ALLOW_UPGRADE | MHD_USE_ERROR_LOG,
+                                 0, NULL, NULL, on_request, s, MHD_OPTION_EXTERNAL_LOGGER, quiet,
+                                 NULL, MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_LIMIT,
+                                 o->connections_max, MHD_OPTION_PER_IP_CONNECTION_LIMIT,
+                                 o->connections_per_ip_max, MHD_OPTION_CONNECTION_TIMEOUT,
+                                 o->idle_s, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+                                 (size_t)HTTP_CONNECTION_MEMORY_BYTES, MHD_OPTION_URI_LOG_CALLBACK,
+                                 uri_seen, s, MHD_OPTION_NOTIFY_COMPLETED, on_completed, s,
+                                 MHD_OPTION_NOTIFY_CONNECTION, patience_notify, s, MHD_OPTION_END);
     return s->daemon ? OK : err_set(e, E_IO, "the HTTP daemon does not start");
 }
 

@@ -285,6 +285,9 @@ static void refuses_large_bodies(void **state)
     free(body);
 }
 
+/* What libmicrohttpd's own parser refuses before it calls us it answers by itself, in HTML. */
+#define HTML_400 (-400)
+
 static void refuses_smuggling(void **state)
 {
     (void)state;
@@ -302,24 +305,35 @@ static void refuses_smuggling(void **state)
          SLICE_LIT(POST "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"), 400},
         {"chunked and length",
          SLICE_LIT(POST "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n"), 400},
-        {"signed length", SLICE_LIT(POST "Content-Length: +2\r\n\r\nab"), 400},
-        {"length list", SLICE_LIT(POST "Content-Length: 2, 2\r\n\r\nab"), 400},
+        {"signed length", SLICE_LIT(POST "Content-Length: +2\r\n\r\nab"), HTML_400},
+        {"length list", SLICE_LIT(POST "Content-Length: 2, 2\r\n\r\nab"), HTML_400},
         {"odd encoding", SLICE_LIT(POST "Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n"), 400},
         {"encoding list", SLICE_LIT(POST "Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n"), 400},
         {"NUL in value", SLICE_LIT(POST "X-A: b\0c\r\nContent-Length: 2\r\n\r\nab"), 400},
-        {"NUL in name", SLICE_LIT(POST "X-\0A: bc\r\nContent-Length: 2\r\n\r\nab"), 400},
+        {"NUL in name", SLICE_LIT(POST "X-\0A: bc\r\nContent-Length: 2\r\n\r\nab"), HTML_400},
         {"NUL in the request line", SLICE_LIT("GET /what\0x HTTP/1.1\r\nHost: a\r\n\r\n"), 400},
         {"bare line feed", SLICE_LIT(POST "X-A: b\nContent-Length: 2\r\n\r\nab"), 400},
-        {"trailing blank", SLICE_LIT(POST "X-A: b \r\nContent-Length: 2  \r\n\r\nab"), 400},
+        {"trailing blank", SLICE_LIT(POST "X-A: b \r\nContent-Length: 2  \r\n\r\nab"), HTML_400},
         {"empty value", SLICE_LIT(POST "X-A:\r\nX-B: \r\nContent-Length:2\r\n\r\nab"), 200},
         {"two hosts", SLICE_LIT(POST "Host: b\r\nContent-Length: 2\r\n\r\nab"), 400},
         {"no host", SLICE_LIT("GET /what HTTP/1.1\r\n\r\n"), 400},
+        {"no host in HTTP/1.0", SLICE_LIT("GET /what HTTP/1.0\r\n\r\n"), 201},
+        {"a blank in a name", SLICE_LIT(POST "X A: b\r\nContent-Length: 2\r\n\r\nab"), 400},
+        {"a name beyond ASCII", SLICE_LIT(POST "X-\xe9: b\r\nContent-Length: 2\r\n\r\nab"), 400},
+        {"a blank in the target", SLICE_LIT("GET /wh at HTTP/1.1\r\nHost: a\r\n\r\n"), 400},
+        {"a whole URI", SLICE_LIT("GET http://A/what?q HTTP/1.1\r\nHost: a\r\n\r\n"), 201},
+        {"a URI without a path", SLICE_LIT("GET HTTP://a HTTP/1.1\r\nHost: a\r\n\r\n"), 404},
+        {"a URI of another host", SLICE_LIT("GET http://b/what HTTP/1.1\r\nHost: a\r\n\r\n"), 400},
+        {"a URI with a user", SLICE_LIT("GET http://a@b/what HTTP/1.1\r\nHost: a\r\n\r\n"), 400},
+        {"a URI without a host", SLICE_LIT("GET http:///what HTTP/1.1\r\nHost: a\r\n\r\n"), 400},
         {"NUL in path", SLICE_LIT("GET /what%00 HTTP/1.1\r\nHost: a\r\n\r\n"), 400},
         {"broken escape", SLICE_LIT("GET /what%4 HTTP/1.1\r\nHost: a\r\n\r\n"), 400},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char reply[4096];
         int status = raw_status(cases[i].bytes.ptr, cases[i].bytes.len, reply, sizeof reply);
+        if (status == 400 && !strstr(reply, "\r\n\r\n{\"error\":"))
+            status = HTML_400;
         if (status != cases[i].status)
             fail_msg("%s: %d\n%s", cases[i].name, status, reply);
         if (status == 400 && strstr(reply, "HTTP/1.1 200"))
