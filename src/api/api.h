@@ -107,8 +107,8 @@ struct api_context {
 };
 
 /* The model that a body names; empty: none.  Looks at that member only: what else the body is,
- * api_call_new says.  The name may still have JSON's escapes, which no model's has. */
-struct slice api_model_wanted(struct slice body);
+ * api_call_new says.  A name with escapes is written into the arena, others stay in the body. */
+struct slice api_model_wanted(struct slice body, struct arena *a);
 /* A body of Ollama's that asks for nothing but that the model goes; *out: what it is told. */
 bool api_wants_unload(const struct api_dialect *dialect, struct slice body, int64_t now_unix_s,
                       struct buf *out);

@@ -3,6 +3,7 @@
  * must be known before it is parsed, and a body may have megabytes of history.  A body that is no
  * JSON names none; whoever parses it says what is wrong. */
 #include "api/api.h"
+#include "text/json.h"
 
 /* Behind the string that begins at s[at], a quote; s.len where it does not end. */
 static size_t skip_string(struct slice s, size_t at)
@@ -43,7 +44,19 @@ static size_t skip_value(struct slice s, size_t at)
     return at;
 }
 
-struct slice api_model_wanted(struct slice body)
+/* What stands between two quotes.  Some clients escape '/', and all that is not ASCII. */
+static struct slice unescaped(struct slice quoted, struct arena *a)
+{
+    struct json *v = NULL;
+    struct err ignored;
+    if (!memchr(quoted.ptr, '\\', quoted.len))
+        return (struct slice){quoted.ptr + 1, quoted.len - 2};
+    if (json_parse(quoted, a, &v, &ignored) != OK || v->kind != JSON_STRING)
+        return (struct slice){"", 0};
+    return v->text;
+}
+
+struct slice api_model_wanted(struct slice body, struct arena *a)
 {
     const struct slice none = {"", 0};
     size_t at = skip_space(body, 0);
@@ -63,7 +76,7 @@ struct slice api_model_wanted(struct slice body)
             continue;
         size_t close = value < body.len && body.ptr[value] == '"' ? skip_string(body, value) : 0;
         return close > value + 1 && close <= at
-                   ? (struct slice){body.ptr + value + 1, close - value - 2}
+                   ? unescaped((struct slice){body.ptr + value, close - value}, a)
                    : none;
     }
     return none;

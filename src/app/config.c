@@ -215,7 +215,7 @@ static enum status find_file(struct config *c, const char *named, struct err *e)
         return OK;
     struct err why = {0};
     enum status st = read_file(c, path, &why);
-    if (st == E_NOT_FOUND)
+    if (st == E_NOT_FOUND || why.sys == ENOTDIR) /* also where HOME is /dev/null */
         return OK;
     if (st != OK)
         *e = why;

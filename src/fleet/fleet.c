@@ -279,7 +279,8 @@ enum status fleet_take(struct fleet *f, struct slice name, struct fleet_wait *w,
     *out = NULL;
     pthread_mutex_lock(&f->mutex);
     struct fleet_model *m = member_find(f, name);
-    if (!m) { /* perhaps it came lately */
+    if (!m ||
+        (m->state == FLEET_OFF && !m->has_card)) { /* perhaps it came lately, or is whole now */
         pthread_mutex_unlock(&f->mutex);
         st = folder_scan(f, e);
         pthread_mutex_lock(&f->mutex);

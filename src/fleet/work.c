@@ -238,11 +238,12 @@ static uint64_t used_bytes(const struct fleet *f, uint32_t *n)
     return used;
 }
 
-/* Is there memory for m beside what is loaded? */
+/* Is there memory for m beside what is loaded?  A file that can't be read needs none: its load says
+ * what is wrong with it. */
 static bool has_room(const struct fleet *f, const struct fleet_model *m)
 {
     uint32_t n;
-    uint64_t used = used_bytes(f, &n), need = m->has_card ? m->card.bytes : m->file.bytes;
+    uint64_t used = used_bytes(f, &n), need = m->has_card ? m->card.bytes : 0;
     if (n >= FLEET_LOADED_MAX)
         return false;
     return f->max_bytes ? used + need <= f->max_bytes : need + need / 8 <= cpu_memory_available();
@@ -305,7 +306,7 @@ static bool load_waited(struct fleet *f)
     snprintf(m->error, sizeof m->error,
              "no memory for %.100s: %.0f MB of weights beside the others' and their KV; see "
              "--models-max-bytes",
-             m->name, (double)(m->has_card ? m->card.bytes : m->file.bytes) * 1e-6);
+             m->name, (double)m->card.bytes * 1e-6);
     f->n_failed++;
     return true;
 }

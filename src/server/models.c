@@ -60,7 +60,7 @@ void parked_bind(struct parked *p, struct generation *g)
 static struct slice name_of(const struct visit *v, struct arena *a)
 {
     struct slice body = http_body(v->x);
-    return body.len ? api_model_wanted(body) : query_value(a, http_query(v->x), "model");
+    return body.len ? api_model_wanted(body, a) : query_value(a, http_query(v->x), "model");
 }
 
 /* What went wrong with a model is not the request's fault, but for its name. */

@@ -198,15 +198,15 @@ static void two_models_answer_at_once(void **state)
     struct serve s;
     struct chat_reply alone[3] = {0};
     struct e2e_task tasks[12];
-    char more[3][64];
+    char more[3][64]; /* read by the tasks */
     struct buf messages = messages_of(12);
     (void)state;
     e2e_serve(&s, NULL, "--models-dir", folder, NULL);
-    for (size_t i = 0; i < 3; i++)
+    for (size_t i = 0; i < 3; i++) {
         ask(&s, names[i], &alone[i]);
+        snprintf(more[i], sizeof more[0], "\"cache_prompt\":false,\"model\":\"%s\"", names[i]);
+    }
     for (size_t i = 0; i < 12; i++) {
-        snprintf(more[i % 3], sizeof more[0], "\"cache_prompt\":false,\"model\":\"%s\"",
-                 names[i % 3]);
         struct chat_ask a = {.messages = buf_slice(&messages),
                              .more = more[i % 3],
                              .max_tokens = 24,

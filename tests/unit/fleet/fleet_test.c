@@ -381,6 +381,18 @@ static void kv_counts_as_weights_do(void **state)
     atomic_store(&fake_kv_bytes, 0);
 }
 
+/* What is wrong is the file, not the memory for so many bytes; and it is looked at again. */
+static void a_broken_file_is_called_broken_however_large(void **state)
+{
+    (void)state;
+    assert_int_equal(truncate(temp_path("models/broken.gguf"), 1ll << 40), 0);
+    open_fleet(4 * FAKE_MODEL_BYTES);
+    assert_int_equal(try_take("broken"), E_INVALID);
+    temp_put("models/broken.gguf", "fake Mended 0");
+    assert_int_equal(try_take("broken"), OK);
+    assert_int_equal(try_take("Mended"), OK);
+}
+
 /* ---- the folder ---- */
 static bool exists(const char *folder, const char *name)
 {
@@ -532,6 +544,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(the_least_used_makes_room_and_who_works_does_not, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(kv_counts_as_weights_do, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_broken_file_is_called_broken_however_large, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(files_change_inside_the_folder_alone, set_up, tear_down),
         cmocka_unit_test(one_model_answers_to_any_name),
         cmocka_unit_test_setup_teardown(many_threads_lose_nothing, set_up, tear_down),

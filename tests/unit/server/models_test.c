@@ -185,6 +185,22 @@ static void a_model_that_fails_is_an_error(void **state)
     assert_non_null(strstr(a.text, "model_not_found"));
 }
 
+/* As PHP, and Python by default, write them. */
+static void names_may_be_escaped(void **state)
+{
+    struct task t;
+    (void)state;
+    temp_put("na\xc3\xafve.gguf", "fake Naive 0");
+    begin(&t, "hub\\/na\\u00efve", false);
+    end(&t, 200);
+    assert_int_equal(fake_n_engines, 2);
+    begin(&t, "no\\\"body", false);
+    end(&t, 404);
+    assert_non_null(strstr(t.text, "'no\\\"body'"));
+    begin(&t, "half\\u00", false);
+    end(&t, 400);
+}
+
 static void a_stop_ends_those_that_wait(void **state)
 {
     struct task t[4];
@@ -269,6 +285,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(who_waits_holds_up_nobody, set_up, tear_down),
         cmocka_unit_test_setup_teardown(who_leaves_does_not_wait_on, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_model_that_fails_is_an_error, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(names_may_be_escaped, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_stop_ends_those_that_wait, set_up, temp_folder_remove),
         cmocka_unit_test_setup_teardown(a_request_keeps_its_model, set_up, tear_down),
         cmocka_unit_test_setup_teardown(clients_that_leave_leave_nothing, set_up, tear_down),
